@@ -1,0 +1,19 @@
+"""Names the Cython extensions; everything else about the package stands in pyproject.toml."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+EXTENSIONS = [
+    "flyby.wire._fields",
+    "flyby.wire._head",
+    "flyby.wire._body",
+    "flyby.store._store",
+]
+
+setup(
+    ext_modules=cythonize(
+        [Extension(name, [f"src/{name.replace('.', '/')}.pyx"], extra_compile_args=["-O2"]) for name in EXTENSIONS],
+        language_level=3,
+        annotate=False,
+    )
+)
