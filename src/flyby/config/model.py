@@ -1,0 +1,297 @@
+"""The configuration, as typed and frozen structures: one class for each table of the TOML file.
+
+Owns the names, the types and the defaults of everything an operator can set; every limit and time is a named constant
+with a sentence that says what it is for. Every class can be made without an argument, so the same tree comes from a
+file, from the command line and from Python. Keys that end in `_s` are seconds (a number here; the file may also say
+"500ms" or "2m"); sizes are bytes (the file may also say "8KiB").
+
+What is well typed here need not make sense: `check.py` holds the rules between the values.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
+
+from flyby.config.values import parse_size
+
+if TYPE_CHECKING:
+    from flyby.errors import Problem
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# -- limits on what a client or an origin may send (RFC 9112 3: a server chooses its limits, and answers 414 or 431)
+REQUEST_LINE = 8 * KIB  # longest request line; a longer one is answered with 414
+HEADER_BLOCK = 32 * KIB  # all field lines of a request together; more is answered with 431
+FIELDS = 100  # field lines in a request; more is answered with 431
+CHUNK_LINE = 4 * KIB  # one chunk-size line with its extensions; a longer one is answered with 400
+CHUNK_EXTENSIONS = 16 * KIB  # all chunk extensions of one body together, so that a body cannot be mostly extensions
+RESPONSE_LINE = 16 * KIB  # longest status line that is read from an origin; a longer one is a 502
+RESPONSE_BLOCK = 64 * KIB  # all field lines of an origin's response together; more is a 502
+RESPONSE_FIELDS = 200  # field lines in an origin's response; more is a 502
+NO_BODY_LIMIT = 0  # stands for "any size": bodies are streamed, so their size costs no memory
+
+# -- times on the client's side
+HEAD_S = 10.0  # a request's head must be complete this long after its first byte, else 408 (slow-loris)
+BODY_S = 20.0  # the longest wait for the next bytes of a request's body, else 408
+IDLE_S = 60.0  # a kept connection without a request is closed after this
+WRITE_S = 30.0  # the longest wait for a client that reads nothing, then its connection is closed
+DRAIN_S = 25.0  # how long in-flight responses may take after TERM (Heroku kills after 30 s)
+
+# -- the cache
+CACHE_SIZE = "256MiB"  # shared memory for all workers together, allocated in full at the start
+MAX_OBJECT_SHARE = 8  # one object may take one part in this many of the cache, unless cache.max_object says otherwise
+MAX_VARIANTS = 64  # variants (Vary) of one object, so that a client cannot fill the cache with one page
+TARGETED = ("CDN-Cache-Control", "Surrogate-Control")  # targeted fields that we obey, first match wins (RFC 9213 2.2)
+
+# -- the origin's side; Heroku's router waits as long
+CONNECT_S = 5.0  # name, TCP and TLS together; then 503 or 504
+FIRST_BYTE_S = 30.0  # from the request's last byte to the response's first; then 504
+BETWEEN_BYTES_S = 55.0  # the longest silence inside a response; then the response is broken off
+MAX_CONNECTIONS = 64  # connections to one origin address, a worker
+MAX_WAITERS = 1024  # requests that may wait for one of them; the next is answered with 503 at once
+WAIT_S = 5.0  # how long a request waits for a connection; then 503
+POOL_IDLE_S = 60.0  # an idle connection is closed after this; Heroku's router closes its end at 90 s
+LIFETIME_S = 3600.0  # a connection is not reused after this, so that new DNS answers are seen
+EJECT_FAILURES = 5  # consecutive failures after which an origin gets no requests for a while
+EJECT_BACKOFF_S = 1.0  # the first such pause; it doubles with each ejection in a row
+EJECT_MAX_BACKOFF_S = 60.0  # and never grows past this
+HEALTH_INTERVAL_S = 10.0  # between two active checks of one origin
+HEALTH_TIMEOUT_S = 5.0  # an active check without an answer for this long has failed
+HEALTH_RISE = 2  # successes in a row that bring an origin back
+HEALTH_FALL = 3  # failures in a row that take it out
+
+# The units that a string in the file may have; `check.py` turns it into the number before it is decoded.
+Seconds = Annotated[float, Meta(gt=0, extra={"unit": "duration"})]
+MaybeZeroSeconds = Annotated[float, Meta(ge=0, extra={"unit": "duration"})]
+Bytes = Annotated[int, Meta(ge=1, extra={"unit": "size"})]
+MaybeZeroBytes = Annotated[int, Meta(ge=0, extra={"unit": "size"})]
+Count = Annotated[int, Meta(ge=1)]
+
+Profile = Literal["default", "rfc9111"]
+LogFormat = Literal["console", "combined", "json", "logfmt", "heroku", "off"]
+PROFILES: tuple[Profile, ...] = ("default", "rfc9111")
+LOG_FORMATS: tuple[LogFormat, ...] = ("console", "combined", "json", "logfmt", "heroku", "off")
+
+
+class Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One table of the file: frozen, so a configuration that is in use never changes under a request."""
+
+
+class Limits(Table, frozen=True):
+    """`[server.limits]`: how much of a message is read before it is refused."""
+
+    request_line: Bytes = REQUEST_LINE
+    header_block: Bytes = HEADER_BLOCK
+    fields: Count = FIELDS
+    body: MaybeZeroBytes = NO_BODY_LIMIT
+    chunk_line: Bytes = CHUNK_LINE
+    chunk_extensions: Bytes = CHUNK_EXTENSIONS
+    response_line: Bytes = RESPONSE_LINE
+    response_block: Bytes = RESPONSE_BLOCK
+    response_fields: Count = RESPONSE_FIELDS
+
+
+class Timeouts(Table, frozen=True):
+    """`[server.timeouts]`: how long a client may take."""
+
+    head_s: Seconds = HEAD_S
+    body_s: Seconds = BODY_S
+    idle_s: Seconds = IDLE_S
+    write_s: Seconds = WRITE_S
+    drain_s: MaybeZeroSeconds = DRAIN_S
+
+
+class Purge(Table, frozen=True):
+    """`[server.purge]`: who may PURGE. With neither a secret nor an address, nobody may."""
+
+    secret: str | None = None
+    allow: list[str] = []
+
+
+class Server(Table, frozen=True):
+    """`[server]`: where we listen, and the client's side."""
+
+    listen: list[str] = field(default_factory=lambda: ["127.0.0.1:8080"])
+    workers: Count | Literal["auto"] = "auto"
+    log: LogFormat = "console"
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    purge: Purge = field(default_factory=Purge)
+
+
+class Cache(Table, frozen=True):
+    """`[cache]`: the shared store and the rules that hold for every route."""
+
+    size: str | Bytes = CACHE_SIZE
+    profile: Profile = "default"
+    max_object: str | Bytes | None = None
+    path: str | None = None
+    targeted: list[str] = field(default_factory=lambda: list(TARGETED))
+    max_variants: Count = MAX_VARIANTS
+
+    @property
+    def size_bytes(self) -> int:
+        """The store's size in bytes; ValueError when the text is no size."""
+        return parse_size(self.size)
+
+    @property
+    def max_object_bytes(self) -> int:
+        """The largest object that is stored, in bytes."""
+        return self.size_bytes // MAX_OBJECT_SHARE if self.max_object is None else parse_size(self.max_object)
+
+
+class Pool(Table, frozen=True):
+    """`[backends.NAME.pool]`: kept connections to each origin address, counted in each worker."""
+
+    max_connections: Count = MAX_CONNECTIONS
+    max_waiters: Annotated[int, Meta(ge=0)] = MAX_WAITERS
+    wait_s: Seconds = WAIT_S
+    idle_s: Seconds = POOL_IDLE_S
+    lifetime_s: Seconds = LIFETIME_S
+
+
+class Health(Table, frozen=True):
+    """`[backends.NAME.health]`: active checks; without this table there are none."""
+
+    path: str = "/"
+    interval_s: Seconds = HEALTH_INTERVAL_S
+    timeout_s: Seconds = HEALTH_TIMEOUT_S
+    rise: Count = HEALTH_RISE
+    fall: Count = HEALTH_FALL
+
+
+class Eject(Table, frozen=True):
+    """`[backends.NAME.eject]`: when an origin that keeps failing is left alone."""
+
+    failures: Count = EJECT_FAILURES
+    backoff_s: Seconds = EJECT_BACKOFF_S
+    max_backoff_s: Seconds = EJECT_MAX_BACKOFF_S
+
+
+class Backend(Table, frozen=True):
+    """`[backends.NAME]`: origins that serve the same thing, and how to reach them.
+
+    `host` is the Host that the origin sees: "origin" (the name in its URL, what a Heroku app needs), "client" (what
+    the client sent) or a name of your own.
+    """
+
+    origins: list[str] = []
+    host: str = "origin"
+    tls_name: str | None = None
+    ca_file: str | None = None
+    verify: bool = True
+    connect_s: Seconds = CONNECT_S
+    first_byte_s: Seconds = FIRST_BYTE_S
+    between_bytes_s: Seconds = BETWEEN_BYTES_S
+    pool: Pool = field(default_factory=Pool)
+    health: Health | None = None
+    eject: Eject = field(default_factory=Eject)
+
+
+class RouteCache(Table, frozen=True):
+    """`[routes.cache]`: how this route differs from the rules of HTTP.
+
+    `query_allow` keys (and passes on) only the named parameters, `query_deny` all but them. `ignore_cookies` drops the
+    named cookies before the cache and the origin see them, `keep_cookies` all but the named; "*" at a name's end
+    stands for any ending. `vary_allow` is the list of request fields that a response may vary on.
+    """
+
+    off: bool = False
+    ttl_s: MaybeZeroSeconds | None = None
+    query_allow: list[str] | None = None
+    query_deny: list[str] | None = None
+    ignore_cookies: list[str] | None = None
+    keep_cookies: list[str] | None = None
+    vary_allow: list[str] | None = None
+
+
+class HeaderRules(Table, frozen=True):
+    """`[routes.request_headers]`, `[routes.response_headers]`: done in the order remove, set, add."""
+
+    set: dict[str, str] = {}
+    add: dict[str, str] = {}
+    remove: list[str] = []
+
+
+class Redirect(Table, frozen=True):
+    """`[routes.redirect]`: answer at the edge. `to` may hold the `:segment`s and the `*rest` of the route's path."""
+
+    to: str = ""
+    status: Literal[301, 302, 303, 307, 308] = 302
+
+
+class Route(Table, frozen=True):
+    """One `[[routes]]`: what it matches (all that is given must match), and where the request goes.
+
+    `host` is exact, or "*.example.com" for every name below example.com. `path` is a prefix ("/api" matches /api and
+    /api/x, not /apix), or with `:segment` or a final `*rest` a pattern for the whole path. `headers` maps a field's
+    name to its exact value, "*" for any. `rewrite` replaces the path (of a prefix: the prefix) that the origin sees.
+    """
+
+    host: str | None = None
+    path: str | None = None
+    scheme: Literal["http", "https"] | None = None
+    headers: dict[str, str] = {}
+    backend: str | None = None
+    redirect: Redirect | None = None
+    rewrite: str | None = None
+    cache: RouteCache = field(default_factory=RouteCache)
+    request_headers: HeaderRules = field(default_factory=HeaderRules)
+    response_headers: HeaderRules = field(default_factory=HeaderRules)
+
+
+class Config(Table, frozen=True):
+    """The whole configuration. Without backends and routes it means the built-in demo app."""
+
+    server: Server = field(default_factory=Server)
+    cache: Cache = field(default_factory=Cache)
+    backends: dict[str, Backend] = {}
+    routes: list[Route] = []
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Config:
+        """Read a file; `ConfigError` lists every problem in it."""
+        from flyby.config.load import load
+
+        return load(path)
+
+    @classmethod
+    def from_text(cls, text: str, file: str = "<text>") -> Config:
+        """Read TOML text; `file` is the name that problems carry."""
+        from flyby.config.load import from_text
+
+        return from_text(text, file)
+
+    @property
+    def demo(self) -> bool:
+        """Whether nothing was configured to stand in front of, so that the demo app is served."""
+        return not self.backends and not self.routes
+
+    def effective_routes(self) -> list[Route]:
+        """The routes with what goes without saying: a sole backend serves every route that names no other fate."""
+        if len(self.backends) != 1:
+            return list(self.routes)
+        only = next(iter(self.backends))
+        if not self.routes:
+            return [Route(backend=only)]
+        return [
+            route if route.backend is not None or route.redirect is not None else replace(route, backend=only)
+            for route in self.routes
+        ]
+
+    def problems(self, file: str = "<config>") -> list[Problem]:
+        """What is wrong with a configuration that was made in Python; empty when it can be used."""
+        from flyby.config.check import problems_of
+
+        return problems_of(self, file)
+
+    def to_toml(self) -> str:
+        """The equivalent file."""
+        from flyby.config.render import render
+
+        return render(self)
