@@ -96,10 +96,11 @@ def parse_listen(text: str) -> Address:
 
 
 def parse_origin(text: str) -> OriginURL:
-    """`"https://app.herokuapp.com"` -> its parts. A path, query, fragment or user has no meaning here and is refused."""
+    """`"https://app.herokuapp.com"` -> its parts. A path, query, fragment or user means nothing here: refused."""
+    if any(character <= " " for character in text):  # urlsplit would drop some of them in silence
+        raise ValueError(f"{text!r} must not hold white space")
     try:
         parts = urlsplit(text)
-        port = parts.port
     except ValueError as error:
         raise ValueError(f"{text!r} is not a URL: {error}") from None
     if parts.scheme not in DEFAULT_PORTS:
@@ -109,12 +110,22 @@ def parse_origin(text: str) -> OriginURL:
         raise ValueError(f"{parts.hostname!r}: a user or password in an origin's URL is not used; set a request header")
     if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in text or "#" in text:
         raise ValueError(f"{text!r} must end after the host and port; a route's rewrite can change the path")
-    authority = parts.netloc
-    head, colon, tail = authority.rpartition(":")
-    named = head if colon and "]" not in tail else authority
-    if port == 0 or (colon and not tail):
+    host, given = parse_authority(parts.netloc)
+    if given == 0:
         raise ValueError(f"{text!r} has no valid port: it must be a number from 1 to 65535")
-    return OriginURL(parts.scheme, _host(named, text).lower(), port or DEFAULT_PORTS[parts.scheme])
+    return OriginURL(parts.scheme, host, given or DEFAULT_PORTS[parts.scheme])
+
+
+def parse_authority(text: str) -> tuple[str, int | None]:
+    """`"Example.com:8080"` -> host in lower case without brackets, and the port if there is one."""
+    head, colon, port = text.rpartition(":")
+    if text.count(":") > 1 and not text.startswith("["):
+        raise ValueError(f"{text!r} holds an IPv6 address without brackets; write [{text}]")
+    if not colon or "]" in port:
+        return _host(text, text).lower(), None
+    if not _PORT.match(port) or int(port) > 65535:
+        raise ValueError(f"{text!r} has no valid port: it must be a number from 1 to 65535")
+    return _host(head, text).lower(), int(port)
 
 
 def _host(host: str, text: str) -> str:

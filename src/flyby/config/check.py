@@ -1,0 +1,317 @@
+"""The rules of a configuration: what a well-typed file may still get wrong.
+
+Each function owns one table and yields a `Fault` for each thing that is wrong there; nothing stops at the first.
+Faults about something that is missing point at its table, so that a misspelt key is not reported twice. What would
+only fail at the first request (a CA file that cannot be read, a package that is not installed) is found here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+
+from flyby.config.model import MIB, Backend, Cache, Config, HeaderRules, Route, RouteCache, Server
+from flyby.config.patterns import PathPattern, parse_host, parse_path, parse_redirect, parse_rewrite
+from flyby.config.positions import Path
+from flyby.config.shape import Fault, decode, did_you_mean, sentence
+from flyby.config.values import parse_authority, parse_listen, parse_origin, parse_size
+from flyby.errors import Problem
+
+MIN_CACHE = MIB  # a store smaller than this has room for its own tables and little else
+
+_BACKEND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z", re.ASCII)
+_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", re.ASCII)  # token, RFC 9110 5.6.2
+_FIELD_VALUE = re.compile(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?\Z")  # field-value, RFC 9110 5.5, in ASCII
+_VISIBLE = re.compile(r"[!-~]+\Z")
+
+# Fields that frame or route a message: flyby writes them itself, a rule that touched them would break the message.
+FRAMING = frozenset(
+    name.lower()
+    for name in (
+        *("Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "TE", "Trailer"),
+        *("Transfer-Encoding", "Upgrade", "Age", "Cache-Status", "CDN-Loop"),
+    )
+)
+
+# What a feature needs installed: (module, what needs it, where it is asked for, how to get it).
+Need = tuple[str, str, Callable[[Config], Iterable[Path]], str]
+
+
+def _tls_origins(config: Config) -> Iterator[Path]:
+    for name, backend in config.backends.items():
+        for index, origin in enumerate(backend.origins):
+            if origin.lower().startswith("https://"):
+                yield ("backends", name, "origins", index)
+
+
+def _always(_: Config) -> Iterator[Path]:
+    yield ("server",)
+
+
+NEEDS: tuple[Need, ...] = (
+    ("ssl", "an https origin", _tls_origins, "this Python was built without OpenSSL; install one that has it"),
+    ("httptools", "reading HTTP", _always, "pip install httptools"),
+    ("uvloop", "the event loop", _always, "pip install uvloop"),
+    ("lz4", "the cache's compression", _always, "pip install lz4"),
+)
+
+
+def problems_of(config: Config, file: str = "<config>") -> list[Problem]:
+    """Every problem of a configuration that was made in Python: its shape (Python checks no types), then the rules."""
+    raw = _without_none(msgspec.to_builtins(config))
+    sound, faults = decode(raw)
+    faults += faults_of(sound)
+    return [Problem(file, 0, 0, f"{_place(fault.path)}: {fault.message}", fault.hint) for fault in faults]
+
+
+def faults_of(config: Config) -> list[Fault]:
+    """Every rule that a well-typed configuration breaks."""
+    return [
+        *_server(config.server, ("server",)),
+        *_cache(config.cache, ("cache",)),
+        *(fault for name, backend in config.backends.items() for fault in _backend(name, backend)),
+        *_routes(config),
+        *_needs(config),
+    ]
+
+
+def _server(server: Server, path: Path) -> Iterator[Fault]:
+    if not server.listen:
+        yield Fault((*path, "listen"), "no address to listen on", 'write ["127.0.0.1:8080"]')
+    seen: dict[object, int] = {}
+    for index, text in enumerate(server.listen):
+        try:
+            address = parse_listen(text)
+        except ValueError as error:
+            yield sentence((*path, "listen", index), error)
+            continue
+        if address.port and address in seen:
+            yield Fault((*path, "listen", index), f'"{text}" is given twice', "remove one of them")
+        seen.setdefault(address, index)
+    purge = server.purge
+    if purge.secret is not None and not _VISIBLE.match(purge.secret):
+        hint = "" if purge.secret else "remove the key to have no secret"
+        yield Fault((*path, "purge", "secret"), "must be visible ASCII characters without spaces, at least one", hint)
+    for index, text in enumerate(purge.allow):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            yield Fault(
+                (*path, "purge", "allow", index), f'"{text}" is not an address or network', _network(text, error)
+            )
+
+
+def _network(text: str, error: ValueError) -> str:
+    try:
+        return f'{error}; did you mean "{ipaddress.ip_network(text, strict=False)}"?'
+    except ValueError:
+        return "write an address, or a network as 10.0.0.0/8 or fd00::/8"
+
+
+def _cache(cache: Cache, path: Path) -> Iterator[Fault]:
+    size = largest = None
+    try:
+        size = parse_size(cache.size)
+        if size < MIN_CACHE:
+            yield Fault((*path, "size"), f"{size} bytes are too small for a cache", "the least is 1MiB")
+    except ValueError as error:
+        yield sentence((*path, "size"), error)
+    if cache.max_object is not None:
+        try:
+            largest = parse_size(cache.max_object)
+        except ValueError as error:
+            yield sentence((*path, "max_object"), error)
+    if size is not None and largest is not None and not 0 < largest <= size:
+        yield Fault((*path, "max_object"), f"must be from 1 byte to the size of the cache ({cache.size})")
+    if cache.path is not None and (not cache.path or not FilePath(cache.path).parent.is_dir()):
+        yield Fault((*path, "path"), f'"{cache.path}" is not in a directory that exists', "create the directory first")
+    yield from _names(cache.targeted, (*path, "targeted"))
+
+
+def _backend(name: str, backend: Backend) -> Iterator[Fault]:
+    path: Path = ("backends", name)
+    if not _BACKEND_NAME.match(name):
+        yield Fault(path, f'"{name}" is no name for a backend', "use letters, digits, and _ . - inside", on_key=True)
+    if not backend.origins:
+        yield Fault(path, f'backend "{name}" has no origins', 'write origins = ["https://..."]', on_key=True)
+    seen: set[object] = set()
+    for index, text in enumerate(backend.origins):
+        try:
+            origin = parse_origin(text)
+        except ValueError as error:
+            yield sentence((*path, "origins", index), error)
+            continue
+        if origin in seen:
+            yield Fault((*path, "origins", index), f'"{text}" is given twice in backend "{name}"', "remove one of them")
+        seen.add(origin)
+    for key, text in (("host", backend.host), ("tls_name", backend.tls_name)):
+        if text is None or (key == "host" and text in ("origin", "client")):
+            continue
+        try:
+            _, port = parse_authority(text)
+        except ValueError as error:
+            yield sentence((*path, key), error)
+            continue
+        if key == "tls_name" and port is not None:
+            yield Fault((*path, key), f'"{text}" must be a name without a port')
+    if backend.ca_file is not None:
+        yield from _ca_file(backend.ca_file, (*path, "ca_file"))
+    if backend.health is not None and not (backend.health.path.startswith("/") and _VISIBLE.match(backend.health.path)):
+        yield Fault((*path, "health", "path"), f'"{backend.health.path}" must start with a slash and hold no spaces')
+    if backend.eject.max_backoff_s < backend.eject.backoff_s:
+        yield Fault((*path, "eject", "max_backoff_s"), f"must not be less than backoff_s ({backend.eject.backoff_s:g})")
+
+
+def _ca_file(text: str, path: Path) -> Iterator[Fault]:
+    if find_spec("ssl") is None:
+        return  # `_needs` says so
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=text)
+    except ssl.SSLError:
+        yield Fault(path, f'"{text}" holds no certificates', "it must be PEM, as in -----BEGIN CERTIFICATE-----")
+    except (OSError, ValueError) as error:
+        yield Fault(path, f'"{text}" cannot be read: {getattr(error, "strerror", None) or error}')
+
+
+def _routes(config: Config) -> Iterator[Fault]:
+    if len(config.backends) > 1 and not config.routes:
+        names = ", ".join(config.backends)
+        yield Fault(
+            ("backends",), f"no routes say what goes to which backend ({names})", "write [[routes]]", on_key=True
+        )
+    seen: dict[object, int] = {}
+    everything: int | None = None
+    for index, route in enumerate(config.routes):
+        path: Path = ("routes", index)
+        yield from _route(route, path, config.backends)
+        fields = tuple(sorted((name.lower(), value) for name, value in route.headers.items()))
+        what = ((route.host or "*").lower(), route.path or "/", route.scheme, fields)
+        if everything is not None:
+            yield Fault(path, f"is never used: route number {everything + 1} matches every request", "put it first")
+        elif what in seen:
+            yield Fault(path, f"is never used: route number {seen[what] + 1} matches the same requests", "remove one")
+        seen.setdefault(what, index)
+        if everything is None and what == ("*", "/", None, ()):
+            everything = index
+
+
+def _route(route: Route, path: Path, backends: dict[str, Backend]) -> Iterator[Fault]:
+    if route.backend is not None and route.backend not in backends:
+        hint = did_you_mean(route.backend, list(backends)) or f"write [backends.{route.backend}]"
+        yield Fault((*path, "backend"), f'there is no backend "{route.backend}"', hint)
+    if route.backend is not None and route.redirect is not None:
+        yield Fault(path, "has both a backend and a redirect", "keep one of them")
+    if route.backend is None and route.redirect is None and len(backends) != 1:
+        yield Fault(path, "has neither a backend nor a redirect", did_you_mean("", list(backends)))
+    if route.host is not None:
+        try:
+            parse_host(route.host)
+        except ValueError as error:
+            yield sentence((*path, "host"), error)
+    pattern: PathPattern | None = PathPattern((), prefix=True)
+    if route.path is not None:
+        try:
+            pattern = parse_path(route.path)
+        except ValueError as error:
+            yield sentence((*path, "path"), error)
+            pattern = None
+    yield from _targets(route, path, pattern)
+    for name, value in route.headers.items():
+        yield from _field(name, value, (*path, "headers", name))
+    yield from _route_cache(route.cache, (*path, "cache"))
+    yield from _header_rules(route.request_headers, (*path, "request_headers"))
+    yield from _header_rules(route.response_headers, (*path, "response_headers"))
+
+
+def _targets(route: Route, path: Path, pattern: PathPattern | None) -> Iterator[Fault]:
+    """Where the request goes. Without a valid path there are no names to check against."""
+    if route.redirect is not None and not route.redirect.to:
+        yield Fault((*path, "redirect"), "has no target", 'write to = "https://..."')
+    elif route.redirect is not None and pattern is not None:
+        try:
+            parse_redirect(route.redirect.to, pattern.names)
+        except ValueError as error:
+            yield sentence((*path, "redirect", "to"), error)
+    if route.rewrite is not None and route.redirect is not None:
+        yield Fault((*path, "rewrite"), "has no effect beside a redirect", "put the new path into redirect.to")
+    elif route.rewrite is not None and pattern is not None:
+        try:
+            parse_rewrite(route.rewrite, pattern.names)
+        except ValueError as error:
+            yield sentence((*path, "rewrite"), error)
+
+
+def _route_cache(cache: RouteCache, path: Path) -> Iterator[Fault]:
+    pairs = (
+        ("query_allow", cache.query_allow, "query_deny", cache.query_deny),
+        ("keep_cookies", cache.keep_cookies, "ignore_cookies", cache.ignore_cookies),
+    )
+    for allow, allowed, deny, denied in pairs:
+        if allowed is not None and denied is not None:
+            yield Fault((*path, deny), f"{allow} and {deny} exclude each other", "keep one of them", on_key=True)
+    if cache.vary_allow is not None:
+        yield from _names(cache.vary_allow, (*path, "vary_allow"))
+
+
+def _names(names: list[str], path: Path) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if not _FIELD_NAME.match(name):
+            yield Fault((*path, index), f'"{name}" is not a header name', _name_hint(name))
+        elif name.lower() in seen:
+            yield Fault((*path, index), f'"{name}" is given twice', "remove one of them")
+        seen.add(name.lower())
+
+
+def _header_rules(rules: HeaderRules, path: Path) -> Iterator[Fault]:
+    changes = [(("set", name), name, value) for name, value in rules.set.items()]
+    changes += [(("add", name), name, value) for name, value in rules.add.items()]
+    yield from _names(rules.remove, (*path, "remove"))
+    for (verb, key), name, value in changes:
+        yield from _field(name, value, (*path, verb, key))
+    places: list[tuple[Path, str]] = [((verb, key), name) for (verb, key), name, _ in changes]
+    places += [(("remove", index), name) for index, name in enumerate(rules.remove)]
+    for place, name in places:
+        if name.lower() in FRAMING:
+            hint = "a backend's host sets it" if name.lower() == "host" else ""
+            yield Fault((*path, *place), f'"{name}" is written by flyby itself and cannot be changed by a rule', hint)
+
+
+def _field(name: str, value: str, path: Path) -> Iterator[Fault]:
+    if not _FIELD_NAME.match(name):
+        yield Fault(path, f'"{name}" is not a header name', _name_hint(name), on_key=True)
+    if not _FIELD_VALUE.match(value):
+        yield Fault(path, f'"{name}" has a value that no header can carry', "visible ASCII, with no space at its ends")
+
+
+def _name_hint(name: str) -> str:
+    near = re.sub(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]+", "-", name.strip().rstrip(":").strip()).strip("-")
+    return f'did you mean "{near}"?' if near else ""
+
+
+def _needs(config: Config) -> Iterator[Fault]:
+    for module, what, where, remedy in NEEDS:
+        places = list(where(config))
+        if places and find_spec(module) is None:
+            yield Fault(places[0], f"{what} needs the Python package {module}, which is not installed", remedy)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_none(each) for each in value]
+    return value
+
+
+def _place(path: Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")

@@ -1,0 +1,252 @@
+"""The shape of a configuration: are the keys known, are the values of the right kind.
+
+msgspec stops at the first fault; an operator wants all of them. So the decoded file is walked beside the model:
+each value is converted on its own, and what does not fit becomes a `Fault` and is left out. What remains always
+decodes, so the rules between values (`check.py`) can look at the rest of a file that has a wrong word in it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
+
+from flyby.config.model import Config
+from flyby.config.positions import Path
+from flyby.config.values import parse_duration, parse_size
+
+_WORDS = {
+    "`str`": "text in quotes",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "an array",
+    "`object`": "a table",
+    "`null`": "nothing",
+}
+_UNITS = {"duration": parse_duration, "size": parse_size}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault at a key path; `on_key` when the key itself is wrong, not its value."""
+
+    path: Path
+    message: str
+    hint: str = ""
+    on_key: bool = False
+
+
+def sentence(path: Path, error: ValueError, *, on_key: bool = False) -> Fault:
+    """The fault that a parser of `values.py` or `patterns.py` found; what follows its semicolon is the hint."""
+    message, _, hint = str(error).partition("; ")
+    return Fault(path, message, hint, on_key)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint with the nearest known word, or with all of them when they are few."""
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return f"known: {', '.join(known)}" if 0 < len(known) <= 10 else ""
+
+
+def decode(raw: dict[str, Any]) -> tuple[Config, list[Fault]]:
+    """The configuration without what does not fit, and a fault for each thing that does not."""
+    faults: list[Fault] = []
+    sound = _table(raw, Config, (), faults)
+    return msgspec.convert(sound, Config), faults
+
+
+def _table(raw: dict[str, Any], model: type[msgspec.Struct], path: Path, faults: list[Fault]) -> dict[str, Any]:
+    known = {info.name: info for info in fields(model)}
+    sound: dict[str, Any] = {}
+    for key, value in raw.items():
+        place = (*path, key)
+        if key not in known:
+            faults.append(Fault(place, f'unknown key "{key}"', _unknown(key, list(known), path), on_key=True))
+            continue
+        fitted = _value(value, known[key].type, place, faults)
+        if fitted is not None:
+            sound[key] = fitted
+    return sound
+
+
+def _value(value: Any, kind: Any, path: Path, faults: list[Fault]) -> Any:
+    """The value made to fit, or None with a fault noted. A table is kept without its faulty parts."""
+    struct = _struct(kind)
+    if struct is not None:
+        if isinstance(value, dict):
+            return _table(value, struct, path, faults)
+        header = _dotted(path)
+        faults.append(Fault(path, f"expected a table, got {_kind(value)}", f"write it as [{header}]"))
+        return None
+    element = _elements(kind)
+    if element is not None:
+        return _collection(value, kind, element, path, faults)
+    options = _options(kind)
+    if isinstance(value, str) and options and not _takes_text(kind):
+        if value in options:
+            return value
+        faults.append(Fault(path, f'"{value}" is not one of {_listed(kind)}', _near(value, options)))
+        return None
+    unit = _unit(kind)
+    if unit is not None and isinstance(value, str):
+        try:
+            value = _UNITS[unit](value)
+        except ValueError as error:
+            faults.append(sentence(path, error))
+            return None
+    if isinstance(value, float) and not math.isfinite(value):
+        faults.append(Fault(path, f"{value} is not a time or a number that can be counted to"))
+        return None
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        faults.append(_mistyped(value, kind, path, str(error)))
+        return None
+    return value
+
+
+def _collection(value: Any, kind: Any, element: type[msgspec.Struct], path: Path, faults: list[Fault]) -> Any:
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            faults.append(Fault(path, f"expected a table of tables, got {_kind(value)}", f"write [{path[-1]}.NAME]"))
+            return None
+        named = {key: _value(each, element, (*path, key), faults) for key, each in value.items()}
+        return {key: each if each is not None else {} for key, each in named.items()}
+    if not isinstance(value, list):
+        faults.append(Fault(path, f"expected an array of tables, got {_kind(value)}", f"write [[{_dotted(path)}]]"))
+        return None
+    items = [_value(each, element, (*path, index), faults) for index, each in enumerate(value)]
+    return [each if each is not None else {} for each in items]
+
+
+def _mistyped(value: Any, kind: Any, path: Path, error: str) -> Fault:
+    message, at, where = error.partition(" - at `$")
+    if at:  # inside an array or a table of plain values
+        inner = where.rstrip("`")
+        if inner.startswith("["):
+            path = (*path, int(inner[1 : inner.index("]")]))
+            value = value[path[-1]]
+        elif isinstance(value, dict):  # msgspec names no key of a dict: "[...]"
+            key = next((key for key, each in value.items() if not isinstance(each, str)), None)
+            path, value = ((*path, key), value[key]) if key is not None else (path, value)
+    options = _options(kind)
+    if message.startswith("Invalid enum value"):
+        return Fault(path, f"{value!r} is not one of {_listed(kind)}")
+    for code, words in _WORDS.items():
+        message = message.replace(code, words)
+    message = message.replace("Expected", "expected").replace(" | ", " or ")
+    message = message.replace(" >= ", " of at least ").replace(" > 0.0", " greater than 0").removesuffix(".0")
+    for option in options:
+        if isinstance(option, str):
+            message += f', or "{option}"'
+    hint = ""
+    if isinstance(value, str) and "number" in message and value.strip().lstrip("+-").replace(".", "", 1).isdecimal():
+        hint = f"write {value.strip()} without quotes"
+    elif isinstance(value, str) and "an array" in message:
+        hint = f'write ["{value}"]'
+    elif isinstance(value, str) and "true or false" in message:
+        hint = "write true or false without quotes"
+    elif not isinstance(value, str) and "text in quotes" in message and not isinstance(value, list | dict):
+        hint = f'write "{str(value).lower() if isinstance(value, bool) else value}"'
+    return Fault(path, message, hint)
+
+
+def _unknown(key: str, known: list[str], path: Path) -> str:
+    near = did_you_mean(key, known)
+    if near.startswith("did"):
+        return near
+    homes = [home for home, name in _homes(Config, ()) if name == key and home != _dotted(path)]
+    if homes:
+        return f'"{key}" belongs in {" or ".join(f"[{home}]" if home else "the top level" for home in homes[:3])}'
+    return near
+
+
+def _homes(model: type[msgspec.Struct], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for info in fields(model):
+        yield ".".join(path), info.name
+        yield from _inner_homes(info, (*path, info.name))
+
+
+def _inner_homes(info: FieldInfo, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    element = _elements(info.type)
+    struct = _struct(info.type) or element
+    if struct is not None:
+        yield from _homes(struct, (*path, "NAME") if get_origin(info.type) is dict else path)
+
+
+def _branches(kind: Any) -> list[Any]:
+    """The members of a union with their Annotated covers taken off."""
+    origin = get_origin(kind)
+    if origin is Literal or origin in (list, dict) or not get_args(kind):
+        return [kind]
+    if hasattr(kind, "__metadata__"):
+        return _branches(get_args(kind)[0])
+    return [inner for each in get_args(kind) for inner in _branches(each)]
+
+
+def _struct(kind: Any) -> type[msgspec.Struct] | None:
+    for branch in _branches(kind):
+        if isinstance(branch, type) and issubclass(branch, msgspec.Struct):
+            return branch
+    return None
+
+
+def _elements(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct that a list or a dict holds."""
+    if get_origin(kind) not in (list, dict):
+        return None
+    return _struct(get_args(kind)[-1])
+
+
+def _options(kind: Any) -> list[Any]:
+    return [option for branch in _branches(kind) if get_origin(branch) is Literal for option in get_args(branch)]
+
+
+def _listed(kind: Any) -> str:
+    words = [f'"{option}"' if isinstance(option, str) else str(option) for option in _options(kind)]
+    if int in _branches(kind):
+        words.insert(0, "a whole number")
+    return ", ".join(words)
+
+
+def _near(word: str, options: list[Any]) -> str:
+    near = difflib.get_close_matches(word.lower(), [str(option) for option in options], n=1)
+    if not near:
+        return ""
+    if near[0] in options:
+        return f'did you mean "{near[0]}"?'
+    return f"write {near[0]} without quotes"
+
+
+def _takes_text(kind: Any) -> bool:
+    return str in _branches(kind)
+
+
+def _unit(kind: Any) -> str | None:
+    """The unit in an Annotated's metadata; plain text is then turned into a number, unless text itself is allowed."""
+    if _takes_text(kind):
+        return None
+    for each in (kind, *get_args(kind)):
+        for note in getattr(each, "__metadata__", ()):
+            if isinstance(note, msgspec.Meta) and note.extra:
+                return str(note.extra["unit"])
+    return None
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(part for part in path if isinstance(part, str))
+
+
+def _kind(value: Any) -> str:
+    for kind, words in ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")):
+        if isinstance(value, kind):
+            return words
+    return {list: "an array", dict: "a table"}.get(type(value), "a date or time")
