@@ -1,0 +1,84 @@
+"""A program for the tests: the real supervisor and workers around a stub that speaks lines instead of HTTP.
+
+`python serving.py FILE [fail|crash]` serves the configuration in FILE. A line is answered with one line:
+`who` -> "PID WORKER PROFILE", `slow` -> "done" after half a second. The stub of `crash` ends by itself with code 3 when
+it is entered, that of `fail` says that the configuration is not usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from types import TracebackType
+
+from flyby.config import Config
+from flyby.errors import ConfigError, Problem
+from flyby.log import AccessLog
+from flyby.server import run
+
+MODE = sys.argv[2] if len(sys.argv) > 2 else ""
+
+
+class StubEdge:
+    def __init__(
+        self, config: Config, *, store: object, sockets: list[socket.socket], worker: int, access_log: AccessLog
+    ) -> None:
+        self.config = config
+        self.sockets = sockets
+        self.worker = worker
+        self.servers: list[asyncio.Server] = []
+        self.busy: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> StubEdge:
+        if MODE == "crash":
+            os._exit(3)
+        if MODE == "fail":
+            raise ConfigError([Problem("edge.toml", 3, 1, "the CA file is not there")])
+        self.servers = [await asyncio.start_server(self.connection, sock=each) for each in self.sockets]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self.servers:
+            server.close()
+
+    async def reload(self, config: Config) -> None:
+        self.config = config
+
+    async def drain(self, timeout: float) -> None:
+        for server in self.servers:
+            server.close()
+        if self.busy:
+            await asyncio.wait(self.busy, timeout=timeout)
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line == b"slow\n":
+                task = asyncio.create_task(self.slow(writer))
+                self.busy.add(task)
+                task.add_done_callback(self.busy.discard)
+            else:
+                writer.write(b"%d %d %s\n" % (os.getpid(), self.worker, self.config.cache.profile.encode()))
+        writer.close()
+
+    async def slow(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"begun\n")
+        await asyncio.sleep(0.5)
+        writer.write(b"done\n")
+        await writer.drain()
+
+
+def main() -> int:
+    try:
+        config = Config.load(sys.argv[1])
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 78
+    return run(config, reload=lambda: Config.load(sys.argv[1]), edge=StubEdge)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The supervisor's decisions on a kernel made by hand: backoff, the order of a drain, what HUP does."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from flyby.config import Backend, Config, Server, Timeouts
+from flyby.errors import ConfigError, Problem
+from flyby.server.listeners import open_listeners
+from flyby.server.supervisor import Backoff, Child, Supervisor
+
+
+def config(drain_s: float = 10.0) -> Config:
+    return Config(
+        server=Server(workers=2, timeouts=Timeouts(drain_s=drain_s)), backends={"app": Backend(origins=["http://a:1"])}
+    )
+
+
+class FakeKernel:
+    """Time that moves only by waiting, and a script: at which second what happens."""
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+        self.script: deque[tuple[float, Callable[[], int]]] = deque()
+        self.dead: deque[tuple[int, int]] = deque()
+        self.forked: list[tuple[float, str, int]] = []
+        self.killed: list[tuple[float, int, int]] = []
+        self.dies_by_term = True
+
+    def now(self) -> float:
+        return self.clock
+
+    def wait(self, timeout: float | None) -> int | None:
+        if self.dead:
+            return signal.SIGCHLD
+        until = None if timeout is None else self.clock + timeout
+        if self.script and (until is None or self.script[0][0] <= until):
+            self.clock, happen = self.script.popleft()
+            return happen()
+        assert until is not None, "nothing will ever happen"
+        self.clock = until
+        return None
+
+    def fork(self, name: str, body: Callable[[], int]) -> int:
+        pid = 100 + len(self.forked)
+        self.forked.append((round(self.clock, 3), name, pid))
+        return pid
+
+    def reap(self) -> tuple[int, int] | None:
+        return self.dead.popleft() if self.dead else None
+
+    def kill(self, pid: int, signum: int) -> None:
+        self.killed.append((round(self.clock, 3), pid, signum))
+        if signum == signal.SIGKILL or (signum == signal.SIGTERM and self.dies_by_term):
+            self.dead.append((pid, 0 if signum == signal.SIGTERM else 137))
+
+    def at(self, second: float, signum: int) -> None:
+        self.script.append((second, lambda: signum))
+
+    def dies_at(self, second: float, pid: int, code: int) -> None:
+        def happen() -> int:
+            self.dead.append((pid, code))
+            return signal.SIGCHLD
+
+        self.script.append((second, happen))
+
+    def pid_of(self, name: str) -> int:
+        return next(pid for _, each, pid in reversed(self.forked) if each == name)
+
+
+class FakeStore:
+    def __init__(self) -> None:
+        self.swept: list[int] = []
+
+    def sweep(self, worker: int) -> None:
+        self.swept.append(worker)
+
+
+class Family:
+    def __init__(self, drain_s: float = 10.0, reload: Callable[[], Config] | None = None) -> None:
+        self.kernel = FakeKernel()
+        self.store = FakeStore()
+        self.listeners = open_listeners(["127.0.0.1:0"], 2)
+        self.children = [
+            Child("demo", lambda: 0),
+            Child("worker-0", lambda: 0, 0),
+            Child("worker-1", lambda: 0, 1),
+        ]
+        self.supervisor = Supervisor(
+            config(drain_s),
+            self.children,
+            listeners=self.listeners,
+            store=self.store,  # type: ignore[arg-type]
+            reload=reload or (lambda: config(drain_s)),
+            kernel=self.kernel,
+        )
+        self.supervisor.start()
+
+    def run(self) -> int:
+        return self.supervisor.run()
+
+
+def test_backoff_doubles_to_ten_seconds_and_forgets_after_a_long_life() -> None:
+    backoff = Backoff()
+    assert [backoff.after(0.5) for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert backoff.after(5.0) == 0.0
+    assert backoff.after(4.9) == 0.1
+
+
+def test_a_worker_that_dies_at_once_again_and_again() -> None:
+    family = Family()
+    kernel = family.kernel
+    kernel.dies_at(1.0, 101, 139)
+    kernel.dies_at(2.0, 103, 139)  # 103 is born at 1.1
+    kernel.dies_at(3.0, 104, 139)
+    kernel.dies_at(60.0, 105, 1)
+    kernel.at(61.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert [(when, name) for when, name, _ in kernel.forked[3:]] == [
+        (1.1, "worker-0"), (2.2, "worker-0"), (3.4, "worker-0"), (60.0, "worker-0"),
+    ]  # fmt: skip
+    assert family.store.swept == [0, 0, 0, 0, 0, 1]  # before each successor, and at the end
+
+
+def test_the_store_is_swept_before_the_successor_starts() -> None:
+    family = Family()
+    family.kernel.dies_at(1.0, 102, 137)
+    family.kernel.at(1.05, signal.SIGTERM)
+    family.run()
+    assert family.store.swept[0] == 1
+    assert len(family.kernel.forked) == 3  # TERM came first: nobody is started any more
+
+
+def test_two_that_end_together_are_both_seen() -> None:
+    family = Family()
+    family.kernel.dies_at(1.0, 101, 1)
+    family.kernel.dead.append((102, 1))  # one CHLD for both
+    family.kernel.at(9.0, signal.SIGTERM)
+    family.run()
+    assert sorted(name for _, name, _ in family.kernel.forked[3:]) == ["worker-0", "worker-1"]
+
+
+def test_a_drain_stops_the_demo_app_last() -> None:
+    family = Family()
+    family.kernel.at(1.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert [pid for _, pid, _ in family.kernel.killed] == [101, 102, 100]
+    assert {signum for _, _, signum in family.kernel.killed} == {signal.SIGTERM}
+
+
+def test_a_drain_closes_the_listeners() -> None:
+    family = Family()
+    family.kernel.at(1.0, signal.SIGQUIT)
+    family.run()
+    assert all(each.fileno() == -1 for index in range(2) for each in family.listeners.of_worker(index))
+
+
+def test_who_does_not_end_is_killed() -> None:
+    family = Family(drain_s=10.0)
+    family.kernel.dies_by_term = False
+    family.kernel.at(1.0, signal.SIGTERM)
+    assert family.run() == 0
+    ends = {pid: when for when, pid, signum in family.kernel.killed if signum == signal.SIGKILL}
+    assert ends == {100: 13.0, 101: 13.0, 102: 13.0}
+
+
+def test_interrupt_twice_kills_at_once_but_term_twice_does_not() -> None:
+    for second, when in ((signal.SIGINT, 2.0), (signal.SIGTERM, 13.0)):
+        family = Family(drain_s=10.0)
+        family.kernel.dies_by_term = False
+        family.kernel.at(1.0, signal.SIGINT)
+        family.kernel.at(2.0, second)
+        family.run()
+        assert {at for at, _, signum in family.kernel.killed if signum == signal.SIGKILL} == {when}
+
+
+def test_78_in_the_first_life_ends_the_whole() -> None:
+    family = Family()
+    family.kernel.dies_at(0.2, 101, 78)
+    assert family.run() == 78
+    assert len(family.kernel.forked) == 3
+
+
+def test_78_in_a_later_life_is_a_death_like_any_other() -> None:
+    family = Family()
+    family.kernel.dies_at(0.2, 101, 1)
+    family.kernel.dies_at(0.5, 103, 78)
+    family.kernel.at(9.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert len(family.kernel.forked) == 5
+
+
+def test_hup_goes_to_the_workers_only_after_the_configuration_was_found_good(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = deque[Config | ConfigError](
+        [ConfigError([Problem("f", 1, 2, "one"), Problem("f", 3, 4, "two", "mend it")]), config(drain_s=3.0)]
+    )
+
+    def reload() -> Config:
+        answer = answers.popleft()
+        if isinstance(answer, ConfigError):
+            raise answer
+        return answer
+
+    family = Family(reload=reload)
+    old = family.supervisor.config
+    kernel = family.kernel
+    seen: list[tuple[bool, int]] = []
+
+    def look() -> int:
+        seen.append((family.supervisor.config is old, len(kernel.killed)))
+        return signal.SIGCHLD
+
+    kernel.at(1.0, signal.SIGHUP)
+    kernel.script.append((2.0, look))
+    kernel.at(3.0, signal.SIGHUP)
+    kernel.script.append((4.0, look))
+    kernel.at(5.0, signal.SIGTERM)
+    family.run()
+    assert seen == [(True, 0), (False, 2)]
+    assert kernel.killed[:2] == [(3.0, 101, signal.SIGHUP), (3.0, 102, signal.SIGHUP)]
+    assert "f:1:2: one" in caplog.text
+    assert "f:3:4: two (mend it)" in caplog.text
+
+
+def test_repr_says_state_and_counts() -> None:
+    family = Family()
+    assert repr(family.supervisor) == "<Supervisor running, 3 of 3 up>"
+    assert repr(family.children[1]) == "<Child worker-0 pid 101, life 1>"
+    family.kernel.at(1.0, signal.SIGTERM)
+    family.run()
+    assert repr(family.supervisor) == "<Supervisor draining, 0 of 3 up>"
