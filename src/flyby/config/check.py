@@ -150,16 +150,16 @@ def _backend(name: str, backend: Backend) -> Iterator[Fault]:
         if origin in seen:
             yield Fault((*path, "origins", index), f'"{text}" is given twice in backend "{name}"', "remove one of them")
         seen.add(origin)
-    for key, text in (("host", backend.host), ("tls_name", backend.tls_name)):
-        if text is None or (key == "host" and text in ("origin", "client")):
+    for key, name_sent in (("host", backend.host), ("tls_name", backend.tls_name)):
+        if name_sent is None or (key == "host" and name_sent in ("origin", "client")):
             continue
         try:
-            _, port = parse_authority(text)
+            _, port = parse_authority(name_sent)
         except ValueError as error:
             yield sentence((*path, key), error)
             continue
         if key == "tls_name" and port is not None:
-            yield Fault((*path, key), f'"{text}" must be a name without a port')
+            yield Fault((*path, key), f'"{name_sent}" must be a name without a port')
     if backend.ca_file is not None:
         yield from _ca_file(backend.ca_file, (*path, "ca_file"))
     if backend.health is not None and not (backend.health.path.startswith("/") and _VISIBLE.match(backend.health.path)):

@@ -57,7 +57,7 @@ class PathPattern:
 
 @dataclass(frozen=True, slots=True)
 class HostPattern:
-    """A parsed host in lower case: with `wildcard` a suffix that starts with a dot, with `ported` one that has a port."""
+    """A parsed host in lower case; with `wildcard` a suffix that starts with a dot, with `ported` it has a port."""
 
     name: bytes
     wildcard: bool

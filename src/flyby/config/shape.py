@@ -246,7 +246,16 @@ def _dotted(path: Path) -> str:
 
 
 def _kind(value: Any) -> str:
-    for kind, words in ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")):
-        if isinstance(value, kind):
-            return words
-    return {list: "an array", dict: "a table"}.get(type(value), "a date or time")
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "an array"
+        case dict():
+            return "a table"
+        case _:
+            return "a date or time"

@@ -10,13 +10,13 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-_SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))?\s*([A-Za-z]*)\Z", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?\s*([A-Za-z]*)\Z", re.ASCII)
 _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     # "k", "kb" and "kib" are all 1024: nobody means a cache of 256,000,000 bytes, and no limit here is a bill.
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}b": 1024**_power, f"{_letter}ib": 1024**_power}
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?\Z", re.ASCII)
@@ -56,7 +56,8 @@ def parse_size(value: str | int) -> int:
     if match is None or unit is None:
         raise ValueError(f"{value!r} is not a size such as 64KiB, 256MiB or 2GiB")
     whole, fraction = match[1], match[2] or ""
-    return (int(whole + fraction) * unit) // 10 ** len(fraction)
+    scale: int = 10 ** len(fraction)
+    return int(whole + fraction) * unit // scale
 
 
 def parse_duration(value: str | float) -> float:

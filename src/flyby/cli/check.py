@@ -1,0 +1,40 @@
+"""`flyby check`: is this file a configuration that can be served.
+
+Prints every problem on a line of its own, in the form that editors and compilers share, `file:line:column: message`,
+to standard output since it is what was asked for. Exits 0, or 78 (EX_CONFIG in sysexits).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+EX_CONFIG = 78
+
+
+@click.command("check")
+@click.option(
+    "-c", "--config", "path", default="flyby.toml", show_default=True, metavar="FILE", help="The file to check."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of lines.")
+def command(path: str, as_json: bool) -> int:
+    """Check a configuration file and report every problem in it."""
+    from flyby.config.load import read
+
+    config, problems = read(path)
+    if as_json:
+        report = {"file": path, "ok": not problems, "problems": [asdict(problem) for problem in problems]}
+        click.echo(json.dumps(report, indent=2))
+    elif problems:
+        for problem in problems:
+            click.echo(str(problem))
+    else:
+        backends, routes = len(config.backends), len(config.effective_routes())
+        click.echo(f"{path}: ok, {_count(backends, 'backend')}, {_count(routes, 'route')}")
+    return EX_CONFIG if problems else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

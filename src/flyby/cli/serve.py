@@ -1,0 +1,154 @@
+"""`flyby serve`: a configuration from a file, from options, or from both, and the server that runs it.
+
+Options and a file make the same `Config`: `configured` reads the file if there is one and lays the options over it.
+It is also what a reload calls, so that HUP sees the changed file under the same options. A wrong option is wrong use
+(exit 2, one line); a wrong file is a wrong configuration (exit 78, every problem on a line).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import click
+from msgspec.structs import replace
+
+from flyby.config.model import LOG_FORMATS, PROFILES, Backend, Cache, Config, LogFormat, Profile, Route
+from flyby.config.values import parse_listen, parse_origin, parse_size
+from flyby.errors import ConfigError, Problem
+
+EX_CONFIG = 78
+
+MAX_WORKERS = 1024  # more is a slip of the finger
+ORIGIN = "origin"  # the backend that --origin makes
+
+
+Callback = Callable[[click.Context, click.Parameter, Any], Any]
+
+
+def _checked(parse: Callable[[str], object]) -> Callback:
+    """A callback that lets one of the configuration's parsers judge the text, and keeps it as it was written."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            for text in (value,) if isinstance(value, str) else value or ():
+                parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+        return value
+
+    return check
+
+
+def _workers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    if value is None or value == "auto":
+        return value
+    if not (value.isascii() and value.isdigit() and 0 < int(value) <= MAX_WORKERS):
+        raise click.BadParameter(f"{value!r} is neither a number from 1 to {MAX_WORKERS} nor auto", ctx, param)
+    return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says about the configuration; None and () leave it as the file has it."""
+
+    path: str | None = None
+    listen: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
+    workers: int | Literal["auto"] | None = None
+    cache_size: str | None = None
+    profile: Profile | None = None
+    log: LogFormat | None = None
+
+
+def configured(options: Options) -> Config:
+    """The configuration that the file and the options make; `ConfigError` lists every problem."""
+    config = Config.load(options.path) if options.path is not None else Config()
+    server, cache = config.server, config.cache
+    if options.listen:
+        server = replace(server, listen=list(options.listen))
+    if options.workers is not None:
+        server = replace(server, workers=options.workers)
+    if options.log is not None:
+        server = replace(server, log=options.log)
+    if options.cache_size is not None:
+        cache = replace(cache, size=options.cache_size)
+    if options.profile is not None:
+        cache = replace(cache, profile=options.profile)
+    config = _with_origins(replace(config, server=server, cache=cache), list(options.origin))
+    problems = config.problems("options")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _with_origins(config: Config, origins: list[str]) -> Config:
+    if not origins:
+        return config
+    if len(config.backends) > 1:
+        names = ", ".join(config.backends)
+        raise ConfigError([Problem("options", 0, 0, f"--origin could be any of the file's backends ({names})")])
+    if config.backends:
+        [(name, backend)] = config.backends.items()
+        return replace(config, backends={name: replace(backend, origins=origins)})
+    everything = Route(backend=ORIGIN)
+    return replace(config, backends={ORIGIN: Backend(origins=origins)}, routes=[*config.routes, everything])
+
+
+@click.command("serve")
+@click.option("-c", "--config", "path", metavar="FILE", help="A TOML file; options override what it says.")
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="HOST:PORT",
+    callback=_checked(parse_listen),
+    help="Where to listen; can be repeated.  [default: 127.0.0.1:8080]",
+)
+@click.option(
+    "--origin",
+    multiple=True,
+    metavar="URL",
+    callback=_checked(parse_origin),
+    help="What to stand in front of; repeat it for several equal origins.  [default: a demo app]",
+)
+@click.option(
+    "--workers",
+    metavar="N|auto",
+    callback=_workers,
+    help="How many worker processes.  [default: auto, one for each CPU]",
+)
+@click.option(
+    "--cache-size",
+    metavar="SIZE",
+    callback=_checked(parse_size),
+    help=f"Shared memory for the cache, all workers together.  [default: {Cache().size}]",
+)
+@click.option("--profile", type=click.Choice(PROFILES), help="Caching rules: safe in front of apps, or to the letter.")
+@click.option("--log", type=click.Choice(LOG_FORMATS), help="Format of the access log.  [default: console]")
+@click.option("--print-config", is_flag=True, help="Write the equivalent configuration file and exit.")
+def command(print_config: bool, **given: Any) -> int:
+    """Serve an origin through the cache.
+
+    Without an origin a built-in demo app is served, with a few requests to try.
+    """
+    options = Options(**given)
+    try:
+        config = configured(options)
+    except ConfigError as error:
+        return _refuse(error)
+    if print_config:
+        click.echo(config.to_toml(), nl=False)
+        return 0
+    from flyby.server import run
+
+    return run(config, reload=lambda: configured(options))
+
+
+def _refuse(error: ConfigError) -> int:
+    if all(problem.file == "options" for problem in error.problems):
+        told = "; ".join(f"{each.message} ({each.hint})" if each.hint else each.message for each in error.problems)
+        raise click.UsageError(told, click.get_current_context())
+    for problem in error.problems:
+        click.echo(str(problem), err=True)
+    return EX_CONFIG

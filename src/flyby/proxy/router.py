@@ -1,0 +1,206 @@
+"""Which route a request takes, and where that leads: a backend with a path, or a redirect.
+
+Pure: the routes are compiled once, a match looks at them in their order and the first that fits wins; None means
+that no route does. Everything is compared on the raw bytes that the client sent, nothing is decoded (RFC 3986 6.2 is
+the origin's to apply): only the host is normalised, and that by the parser. A match costs at most one pass over the
+path for each route and never backtracks, whatever the patterns and the path are.
+
+The query takes no part in matching. It is passed on as it came, and handed to a redirect whose target has none.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from flyby.config import Config, Route
+from flyby.config.patterns import (
+    Capture,
+    HostPattern,
+    Literal,
+    Part,
+    PathPattern,
+    parse_host,
+    parse_path,
+    parse_redirect,
+    parse_rewrite,
+)
+
+Captures = dict[str, bytes]
+NO_CAPTURES: Captures = {}
+ANY_VALUE = b"*"
+
+
+class RequestFields(Protocol):
+    """What a route asks of field lines; `wire.Fields` has it."""
+
+    def get_all(self, lname: bytes, /) -> list[bytes]:
+        """The values of all lines of that lower-case name."""
+
+
+class Routable(Protocol):
+    """What a route asks of a request; `wire.RequestHead` has it."""
+
+    @property
+    def scheme(self) -> bytes:
+        """`http` or `https`."""
+
+    @property
+    def host(self) -> bytes:
+        """The normalised authority."""
+
+    @property
+    def path(self) -> bytes:
+        """Path and query as received, or `*` (RFC 9112 3.2.4)."""
+
+    @property
+    def fields(self) -> RequestFields:
+        """The field lines."""
+
+
+class Redirection(NamedTuple):
+    """An answer that the edge gives itself."""
+
+    location: bytes
+    status: int
+
+
+class Match:
+    """The route that a request takes: to a `backend` with `path`, or with "" as the backend to a `redirect`."""
+
+    __slots__ = ("backend", "path", "redirect", "route")
+
+    def __init__(self, route: Route, backend: str, path: bytes, redirect: Redirection | None = None) -> None:
+        self.route = route
+        self.backend = backend
+        self.path = path
+        self.redirect = redirect
+
+    def __repr__(self) -> str:
+        if self.redirect is not None:
+            return f"<Match {self.redirect.status} {self.redirect.location!r}>"
+        return f"<Match {self.backend} {self.path!r}>"
+
+
+class Router:
+    """The compiled routes of one configuration, which must have passed its check."""
+
+    __slots__ = ("_compiled", "routes")
+
+    def __init__(self, config: Config) -> None:
+        self.routes: tuple[Route, ...] = tuple(config.effective_routes())
+        self._compiled = tuple(_Compiled(route) for route in self.routes)
+
+    def match(self, request: Routable) -> Match | None:
+        """The first route that fits, or None."""
+        whole = request.path
+        path, mark, query = whole.partition(b"?")
+        for compiled in self._compiled:
+            captures = compiled.fits(request, path)
+            if captures is not None:
+                return compiled.outcome(whole, path, mark + query, captures)
+        return None
+
+
+class _Compiled:
+    """One route, ready to be matched."""
+
+    __slots__ = ("_fields", "_host", "_pattern", "_plain", "_prefix", "_rewrite", "_scheme", "_target", "route")
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self._host: HostPattern | None = parse_host(route.host) if route.host is not None else None
+        self._scheme = route.scheme.encode("ascii") if route.scheme is not None else None
+        self._fields = tuple(
+            (name.lower().encode("ascii"), value.encode("ascii")) for name, value in route.headers.items()
+        )
+        pattern = parse_path(route.path) if route.path is not None else None
+        self._pattern: PathPattern | None = None if pattern is None or pattern.prefix else pattern
+        self._prefix = route.path.encode("ascii") if route.path is not None and self._pattern is None else None
+        names = pattern.names if pattern is not None else frozenset()
+        self._rewrite = parse_rewrite(route.rewrite, names) if route.rewrite is not None else None
+        self._target = parse_redirect(route.redirect.to, names) if route.redirect is not None else None
+        # The one backend of a Heroku app, with no conditions: the match is the same but for the path.
+        self._plain = self._rewrite is None and self._target is None
+
+    def fits(self, request: Routable, path: bytes) -> Captures | None:
+        """What the path's pattern captured, or None when the route is not this request's."""
+        if self._scheme is not None and self._scheme != request.scheme:
+            return None
+        if self._host is not None and not _host_fits(self._host, request.host):
+            return None
+        if self._prefix is not None and not _prefix_fits(self._prefix, path):
+            return None
+        for name, value in self._fields:
+            values = request.fields.get_all(name)
+            if not values or (value != ANY_VALUE and value not in values):
+                return None
+        return NO_CAPTURES if self._pattern is None else _captures(self._pattern.parts, path)
+
+    def outcome(self, whole: bytes, path: bytes, query: bytes, captures: Captures) -> Match:
+        """Where the route leads a request that fits it."""
+        route = self.route
+        if self._plain:
+            return Match(route, route.backend or "", whole)
+        if self._target is not None and route.redirect is not None:
+            location = _location(_filled(self._target, captures), query)
+            return Match(route, "", whole, Redirection(location, route.redirect.status))
+        if self._rewrite is None or path == b"*":  # `OPTIONS *` is about the server, there is no path to change
+            return Match(route, route.backend or "", whole)
+        rewritten = _filled(self._rewrite, captures)
+        if self._pattern is None:
+            # Of a prefix only the prefix is replaced; the slash between it and the rest is there once.
+            rest = path[len((self._prefix or b"/").rstrip(b"/")) :]
+            rewritten = rewritten.rstrip(b"/") + rest or b"/"
+        return Match(route, route.backend or "", rewritten + query)
+
+
+def _host_fits(pattern: HostPattern, authority: bytes) -> bool:
+    # Without a port in the pattern any port will do. "]" ends an IPv6 address, whose colons are no ports.
+    host = authority
+    if not pattern.ported:
+        colon = authority.rfind(b":")
+        if colon > authority.rfind(b"]"):
+            host = authority[:colon]
+    if pattern.wildcard:  # at least one more label: "*.example.com" is not example.com
+        return len(host) > len(pattern.name) and host.endswith(pattern.name)
+    return host == pattern.name
+
+
+def _prefix_fits(prefix: bytes, path: bytes) -> bool:
+    if not path.startswith(prefix):
+        return False
+    # A prefix ends where a segment does.
+    return len(path) == len(prefix) or prefix.endswith(b"/") or path[len(prefix)] == 0x2F
+
+
+def _captures(parts: tuple[Part, ...], path: bytes) -> Captures | None:
+    captures: Captures = {}
+    at = 0
+    for part in parts:
+        if isinstance(part, Literal):
+            if not path.startswith(part.text, at):
+                return None
+            at += len(part.text)
+            continue
+        end = len(path)
+        if not part.rest:
+            slash = path.find(b"/", at)
+            end = slash if slash >= 0 else end
+            if end == at:
+                return None
+        captures[part.name] = path[at:end]
+        at = end
+    return captures if at == len(path) else None
+
+
+def _filled(template: tuple[Part, ...], captures: Captures) -> bytes:
+    return b"".join(captures[part.name] if isinstance(part, Capture) else part.text for part in template)
+
+
+def _location(target: bytes, query: bytes) -> bytes:
+    if target.startswith(b"/"):
+        # "//evil.example" and "/\evil.example" would be another site's address: a path from the request starts as one.
+        target = b"/" + target.lstrip(b"/\\")
+    if b"?" in target or b"#" in target:
+        return target
+    return target + query
