@@ -78,18 +78,25 @@ def pipe() -> Iterator[tuple[int, int]]:
         ("console", b"08:00:00 200 hit         GET  example.com/a?b=c  1.2 ms  1.2 kB  192.0.2.1 (fresh)\n"),
         (
             "combined",
-            b'192.0.2.1 - - [15/Jan/2027:08:00:00 +0000] "GET /a?b=c HTTP/1.1" 200 1234 "https://example.com/" "curl/8"\n',
+            (
+                b'192.0.2.1 - - [15/Jan/2027:08:00:00 +0000] "GET /a?b=c HTTP/1.1" 200 1234 "https://example.com/"'
+                b' "curl/8"\n'
+            ),
         ),
         (
             "logfmt",
-            b'time=2027-01-15T08:00:00.123Z method=GET scheme=https host=example.com path="/a?b=c" version=1.1'
-            b" status=200 bytes=1234 duration_ms=1.25 client=192.0.2.1 request_id=0123-abc outcome=hit reason=fresh"
-            b" backend=app user_agent=curl/8 referer=https://example.com/ connect_ms=2.0 first_byte_ms=10.5\n",
+            (
+                b'time=2027-01-15T08:00:00.123Z method=GET scheme=https host=example.com path="/a?b=c" version=1.1'
+                b" status=200 bytes=1234 duration_ms=1.25 client=192.0.2.1 request_id=0123-abc outcome=hit reason=fresh"
+                b" backend=app user_agent=curl/8 referer=https://example.com/ connect_ms=2.0 first_byte_ms=10.5\n"
+            ),
         ),
         (
             "heroku",
-            b'at=info method=GET path="/a?b=c" host=example.com request_id=0123-abc fwd="192.0.2.1" dyno=app'
-            b" connect=2ms service=1ms status=200 bytes=1234 protocol=https cache=hit\n",
+            (
+                b'at=info method=GET path="/a?b=c" host=example.com request_id=0123-abc fwd="192.0.2.1" dyno=app'
+                b" connect=2ms service=1ms status=200 bytes=1234 protocol=https cache=hit\n"
+            ),
         ),
     ],
 )

@@ -11,11 +11,12 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from flyby.config import Config
 from flyby.errors import ConfigError, Problem
-from flyby.log import AccessLog
+from flyby.log import AccessRecord
 from flyby.server import run
 
 MODE = sys.argv[2] if len(sys.argv) > 2 else ""
@@ -23,7 +24,13 @@ MODE = sys.argv[2] if len(sys.argv) > 2 else ""
 
 class StubEdge:
     def __init__(
-        self, config: Config, *, store: object, sockets: list[socket.socket], worker: int, access_log: AccessLog
+        self,
+        config: Config,
+        *,
+        store: object,
+        sockets: Sequence[socket.socket],
+        worker: int,
+        access_log: Callable[[AccessRecord], None],
     ) -> None:
         self.config = config
         self.sockets = sockets

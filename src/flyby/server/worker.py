@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +21,7 @@ import uvloop
 
 from flyby.config import Config
 from flyby.errors import ConfigError
-from flyby.log import AccessLog, operations
+from flyby.log import AccessLog, AccessRecord, operations
 from flyby.server.listeners import EX_CONFIG
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class EdgeFactory(Protocol):
         config: Config,
         *,
         store: Store,
-        sockets: list[socket.socket],
+        sockets: Sequence[socket.socket],
         worker: int,
-        access_log: AccessLog,
+        access_log: Callable[[AccessRecord], None],
     ) -> AbstractAsyncContextManager[RunningEdge]: ...
 
 
@@ -93,7 +93,7 @@ async def _serve(
     again = asyncio.Event()
     access_log = AccessLog(config.server.log, loop.call_later)
     try:
-        async with edge(config, store=store, sockets=sockets, worker=index, access_log=access_log) as running:
+        async with edge(config, store=store, sockets=sockets, worker=index, access_log=access_log.write) as running:
             # What lives now lives as long as the process: the collector need never look at it again.
             gc.collect()
             gc.freeze()
