@@ -41,7 +41,7 @@ operations = logging.getLogger("flyby")
 class AccessRecord:
     """One request, told when its last byte was sent or its connection lost. Negative times mean: did not happen."""
 
-    time_ms: int = 0  # wall clock when the request head was complete
+    time_ms: int = 0  # wall clock when the record was made
     method: bytes = b""
     scheme: bytes = b""
     host: bytes = b""
@@ -257,9 +257,9 @@ class CallLater(Protocol):
 
 
 class AccessLog:
-    """Lines on their way to a descriptor. `enabled` is false when the format is "off": then no record need be made."""
+    """Lines on their way to a descriptor. With the format "off" it takes records and does nothing."""
 
-    __slots__ = ("_call_later", "_fd", "_lines", "_own_fd", "_socket", "_timer", "_whole", "dropped", "enabled", "line")
+    __slots__ = ("_call_later", "_fd", "_lines", "_own_fd", "_socket", "_timer", "_whole", "dropped", "line")
 
     def __init__(self, name: str, call_later: CallLater, fd: int = 1) -> None:
         self._call_later = call_later
@@ -285,8 +285,7 @@ class AccessLog:
 
     def use(self, name: str) -> None:
         """Write the format `name` from now on; lines already made keep theirs."""
-        self.enabled = name != "off"
-        self.line: Formatter | None = formatter(name) if self.enabled else None
+        self.line: Formatter | None = formatter(name) if name != "off" else None
 
     def write(self, record: AccessRecord) -> None:
         """Take one record; the line is written within a second."""
@@ -350,7 +349,6 @@ class AccessLog:
         if self._own_fd:
             os.close(self._fd)
             self._own_fd = False
-        self.enabled = False
         self.line = None
 
 

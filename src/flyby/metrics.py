@@ -37,8 +37,8 @@ class Metrics:
         self._reasons: defaultdict[str, int] = defaultdict(int)
         self._refusals: defaultdict[str, int] = defaultdict(int)
 
-    def count(self, outcome: str, reason: str) -> None:
-        """One request has had its answer. An empty `reason` is not counted."""
+    def count(self, outcome: str, reason: str | None) -> None:
+        """One request has had its answer; `reason` where there is one."""
         self._outcomes[outcome] += 1
         if reason:
             self._reasons[reason] += 1
