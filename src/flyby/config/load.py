@@ -11,9 +11,9 @@ import re
 import tomllib
 from pathlib import Path as FilePath
 
-from flyby.config.check import faults_of
 from flyby.config.model import Config
 from flyby.config.positions import Positions
+from flyby.config.rules import faults_of
 from flyby.config.shape import decode
 from flyby.errors import ConfigError, Problem
 

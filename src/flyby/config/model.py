@@ -5,7 +5,7 @@ with a sentence that says what it is for. Every class can be made without an arg
 file, from the command line and from Python. Keys that end in `_s` are seconds (a number here; the file may also say
 "500ms" or "2m"); sizes are bytes (the file may also say "8KiB").
 
-What is well typed here need not make sense: `check.py` holds the rules between the values.
+What is well typed here need not make sense: `rules.py` holds the rules between the values.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ HEALTH_TIMEOUT_S = 5.0  # an active check without an answer for this long has fa
 HEALTH_RISE = 2  # successes in a row that bring an origin back
 HEALTH_FALL = 3  # failures in a row that take it out
 
-# The units that a string in the file may have; `check.py` turns it into the number before it is decoded.
+# The units that a string in the file may have; `rules.py` turns it into the number before it is decoded.
 Seconds = Annotated[float, Meta(gt=0, extra={"unit": "duration"})]
 MaybeZeroSeconds = Annotated[float, Meta(ge=0, extra={"unit": "duration"})]
 Bytes = Annotated[int, Meta(ge=1, extra={"unit": "size"})]
@@ -286,7 +286,7 @@ class Config(Table, frozen=True):
 
     def problems(self, file: str = "<config>") -> list[Problem]:
         """What is wrong with a configuration that was made in Python; empty when it can be used."""
-        from flyby.config.check import problems_of
+        from flyby.config.rules import problems_of
 
         return problems_of(self, file)
 

@@ -2,7 +2,7 @@
 
 msgspec stops at the first fault; an operator wants all of them. So the decoded file is walked beside the model:
 each value is converted on its own, and what does not fit becomes a `Fault` and is left out. What remains always
-decodes, so the rules between values (`check.py`) can look at the rest of a file that has a wrong word in it.
+decodes, so the rules between values (`rules.py`) can look at the rest of a file that has a wrong word in it.
 """
 
 from __future__ import annotations
