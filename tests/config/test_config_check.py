@@ -222,10 +222,10 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(monkeypatch: p
     monkeypatch.setattr(
         "flyby.config.rules.find_spec", lambda name: None if name in ("lz4", "ssl") else find_spec(name)
     )
+    remedy = "this Python was built without OpenSSL; install one that has it"
     assert told("[backends.app]\norigins = ['http://a', 'https://b']") == [
         "f:1:1: the cache's compression needs the Python package lz4, which is not installed (pip install lz4)",
-        "f:2:24: an https origin needs the Python package ssl, which is not installed "
-        + "(this Python was built without OpenSSL; install one that has it)",
+        f"f:2:24: an https origin needs the Python package ssl, which is not installed ({remedy})",
     ]
 
 
