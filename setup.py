@@ -5,6 +5,8 @@ from setuptools import Extension, setup
 
 EXTENSIONS = [
     "flyby.wire._fields",
+    "flyby.wire._scan",
+    "flyby.wire._target",
     "flyby.wire._head",
     "flyby.wire._body",
     "flyby.store._store",

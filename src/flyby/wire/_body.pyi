@@ -1,0 +1,19 @@
+"""Types of `_body.pyx`."""
+
+from typing import final
+
+from flyby.wire._fields import Fields
+from flyby.wire.framing import BodyKind
+from flyby.wire.limits import Side, WireLimits
+
+@final
+class BodyReader:
+    def __init__(self, kind: BodyKind, length: int, limits: WireLimits, side: Side = "request") -> None: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def trailers(self) -> Fields | None: ...
+    @property
+    def received(self) -> int: ...
+    def feed(self, data: memoryview | bytes | bytearray) -> tuple[list[memoryview], int]: ...
+    def eof(self) -> None: ...

@@ -1,0 +1,32 @@
+"""The map of `FieldSection`, the scanner of field lines that heads and trailers share."""
+
+from flyby.wire._fields cimport Fields
+
+cdef enum SectionState:
+    LINE_START = 0   # at the first byte of a line
+    NAME = 1         # within a field name
+    PADDING = 2      # white space between the colon and the value
+    CONTENT = 3      # within a field value
+    LINE_FEED = 4    # behind the CR of a field line
+    LAST_FEED = 5    # behind the CR of the empty line
+    DONE = 6
+
+
+cdef class FieldSection:
+    cdef Fields fields             # the lines read so far
+    cdef SectionState state
+    cdef bint strict_names         # a request: refuse names that CGI would take for a framing field
+    cdef int fault                 # status for a malformed line
+    cdef int excess                # status for too much of it
+    cdef Py_ssize_t line_limit     # bytes of one line, without CRLF
+    cdef Py_ssize_t block_limit    # bytes from the start of the buffer to the end of the section
+    cdef Py_ssize_t count_limit    # lines
+    cdef Py_ssize_t line           # offsets into the buffer: where the current line begins,
+    cdef Py_ssize_t name_end       # its colon,
+    cdef Py_ssize_t value_start    # its value's first byte
+    cdef Py_ssize_t value_end      # and the byte behind its last
+
+    cdef void begin(self, Py_ssize_t offset)
+    cdef Py_ssize_t scan(self, const unsigned char *base, Py_ssize_t position, Py_ssize_t end) except -1
+    cdef int _commit(self, const unsigned char *base) except -1
+    cdef object malformed(self, str reason, str detail)

@@ -1,0 +1,1 @@
+"""Types of `_target.pyx`, which offers its functions to C only."""
