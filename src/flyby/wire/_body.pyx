@@ -12,6 +12,7 @@ grammar (and is then dropped): whatever is looser here is where two servers part
 the extensions of a whole message are limited; trailers are field lines under the same rules and limits as a head.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from libc.string cimport memcpy
@@ -33,6 +34,7 @@ cdef long long LARGEST = 0x7FFFFFFFFFFFFFFF
 cdef tuple NEVER_TRAILERS = (b"transfer-encoding", b"content-length", b"host")
 
 
+@cython.final
 cdef class BodyReader:
     def __init__(self, kind, length, limits, side="request"):
         cdef int number = kind

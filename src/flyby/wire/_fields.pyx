@@ -7,7 +7,6 @@ A look-up walks the list: messages have a dozen or two fields, the limits cap th
 is walked cannot be flooded with colliding hashes.
 """
 
-
 cimport cython
 
 

@@ -16,6 +16,7 @@ announces content, an upgrade or another method than GET and HEAD, and every res
 (llhttp) as well and be read by it in the same way, so that a fault in one of the two parsers is not enough.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -36,6 +37,7 @@ cdef object NONE = BodyKind.NONE
 cdef object CLOSE = BodyKind.CLOSE
 
 
+@cython.final
 cdef class RequestHead:
     def __init__(
         self, bytes method, bytes target, int version, Fields fields, *, bytes scheme, bytes host, bytes path,
@@ -58,6 +60,7 @@ cdef class RequestHead:
         return f"<RequestHead {self.method!r} {self.host!r} {self.path!r} {self.body.name}>"
 
 
+@cython.final
 cdef class ResponseHead:
     def __init__(self, int status, bytes reason, int version, Fields fields, *, bint keep_alive=True):
         self.status = status
@@ -78,6 +81,7 @@ cdef class ResponseHead:
         return f"<ResponseHead {self.status} {self._kind.name}>"
 
 
+@cython.final
 cdef class HeadReader:
     def __init__(self, limits, side):
         self._section = FieldSection(limits, side)
@@ -302,8 +306,9 @@ cdef class HeadReader:
         cdef int hosts = 0
         cdef bint plain = True
         cdef bint connection = False
+        cdef bint tidy = False
+        cdef int lengths = 0
         cdef bytes key
-        cdef bytes expectation
         for index in range(len(fields._keys)):
             key = <bytes>fields._keys[index]
             size = len(key)
@@ -320,19 +325,27 @@ cdef class HeadReader:
             elif size == 7:
                 if key == b"upgrade":
                     plain = False
-            elif (size == 14 and key == b"content-length") or (size == 17 and key == b"transfer-encoding"):
-                plain = False
+            elif size == 14:
+                if key == b"content-length":
+                    plain = False
+                    lengths += 1
+                    # llhttp takes neither repetitions nor lists, of which a response may have either.
+                    if lengths > 1 or b"," in <bytes>fields._values[index]:
+                        tidy = True
+            elif size == 17:
+                if key == b"transfer-encoding":
+                    plain = False
+                    tidy = True  # nor the legal tabs around a coding
         self._keep_alive = self._version == 11
         self._expect = False
         if connection:
             self._keep_alive = not connection_close(self._version, fields, self._requests)
         if not self._requests:
             self._reason = PyBytes_FromStringAndSize(<const char *>base + 13, self._line_end - 13)
+            self._kind, self._length = CLOSE, -1
             if not plain:
-                response_framing(self._version, fields)
-            agree_response(
-                PyBytes_FromStringAndSize(<const char *>base, length), self._line_end + 2, fields, self._status, plain
-            )
+                self._kind, self._length = response_framing(self._version, fields)
+            agree_response(self._whole(base, length, tidy), self._status)
             self.complete = True
             return 0
         if hosts != 1:
@@ -346,12 +359,20 @@ cdef class HeadReader:
             self._kind, self._length, self._expect = request_framing(self._version, fields)
             self._upgrade = upgrade_of(self._version, self._method, fields, self._kind, self._length)
         if not plain or (self._method != b"GET" and self._method != b"HEAD"):
-            agree_request(
-                PyBytes_FromStringAndSize(<const char *>base, length), self._line_end + 2, fields, self._method,
-                self._version,
-            )
+            agree_request(self._whole(base, length, tidy), self._method, self._version)
         self.complete = True
         return 0
+
+    cdef bytes _whole(self, const unsigned char *base, Py_ssize_t length, bint tidy):
+        """The head as one object: as it came, or with its field lines in their plainest form."""
+        cdef list lines
+        if not tidy:
+            return PyBytes_FromStringAndSize(<const char *>base, length)
+        lines = [PyBytes_FromStringAndSize(<const char *>base, self._line_end + 2)]
+        for name, value in self._section.fields:
+            lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(b"\r\n")
+        return b"".join(lines)
 
     def take_request(self, bytes scheme):
         """The complete request head; the reader is then ready for the next one."""
@@ -378,10 +399,16 @@ cdef class HeadReader:
 
     def take_response(self):
         """The complete response head; the reader is then ready for the next one."""
+        cdef ResponseHead head
         if not self.complete:
             raise ValueError("no complete head to take")
-        head = ResponseHead(
-            self._status, self._reason, self._version, self._section.fields, keep_alive=self._keep_alive
-        )
+        head = ResponseHead.__new__(ResponseHead)
+        head.status = self._status
+        head.reason = self._reason
+        head.version = self._version
+        head.fields = self._section.fields
+        head.keep_alive = self._keep_alive
+        head._kind = self._kind
+        head._length = self._length
         self._reset()
         return head

@@ -1,9 +1,12 @@
-"""Types of `_scan.pyx`; Python code sees an opaque scanner."""
+"""Types of `_scan.pyx`; Python code sees an opaque scanner and the check of the opposite direction."""
 
-from typing import final
+from typing import Self, final
 
+from flyby.wire._fields import Fields
 from flyby.wire.limits import Side, WireLimits
 
 @final
 class FieldSection:
-    def __init__(self, limits: WireLimits, side: Side) -> None: ...
+    def __new__(cls, limits: WireLimits, side: Side) -> Self: ...
+
+def unwritable(fields: Fields) -> bytes | None: ...

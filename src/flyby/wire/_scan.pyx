@@ -11,6 +11,7 @@ Nothing is repaired. A bare CR or LF, NUL or another control byte, white space b
 name, a folded line (obs-fold) and an empty name are faults: each of them is read differently by some other server.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from flyby.errors import WireError
@@ -59,6 +60,7 @@ cdef bint _spells(bytes key, const char *letters):
     return letters[at] == 0
 
 
+@cython.final
 cdef class FieldSection:
     """Reads one field section; the owner calls `begin` before each."""
 
@@ -165,3 +167,23 @@ cdef class FieldSection:
                 raise WireError(self.excess, "fields-too-large", "a field line or all of them exceed the limit")
             if position >= end:
                 return position
+
+
+cdef bint _all(bytes text, unsigned char allowed):
+    cdef const unsigned char *byte = <const unsigned char *>PyBytes_AS_STRING(text)
+    cdef Py_ssize_t index
+    for index in range(PyBytes_GET_SIZE(text)):
+        if not CLASSES[byte[index]] & allowed:
+            return False
+    return True
+
+
+def unwritable(Fields fields not None):
+    """The name of the first line that no head may hold, or None: names are tokens, values have no control bytes."""
+    cdef Py_ssize_t index
+    cdef bytes name
+    for index in range(len(fields._names)):
+        name = <bytes>fields._names[index]
+        if not name or not _all(name, TOKEN) or not _all(<bytes>fields._values[index], VALUE):
+            return name
+    return None

@@ -16,7 +16,6 @@ from httptools import (
 )
 
 from flyby.errors import WireError
-from flyby.wire._fields import Fields
 
 
 class _Deaf:
@@ -26,16 +25,8 @@ class _Deaf:
 _DEAF = _Deaf()
 
 
-def _tidy(head: bytes, fields_at: int, fields: Fields) -> bytes:
-    """The head with single spaces around values: llhttp refuses the legal tabs around a transfer coding."""
-    lines = b"".join([b"%b: %b\r\n" % line for line in fields])
-    return b"%b%b\r\n" % (head[:fields_at], lines)
-
-
-def agree_request(head: bytes, fields_at: int, fields: Fields, method: bytes, version: int) -> None:
+def agree_request(head: bytes, method: bytes, version: int) -> None:
     """Raise unless httptools reads the same method and version; 501 for a method that it does not know."""
-    if b"transfer-encoding" in fields:
-        head = _tidy(head, fields_at, fields)
     parser = HttpRequestParser(_DEAF)
     try:
         parser.feed_data(head)
@@ -49,10 +40,8 @@ def agree_request(head: bytes, fields_at: int, fields: Fields, method: bytes, ve
         raise WireError(400, "head", "two parsers read this request head differently")
 
 
-def agree_response(head: bytes, fields_at: int, fields: Fields, status: int, plain: bool) -> None:
+def agree_response(head: bytes, status: int) -> None:
     """Raise unless httptools reads the same status."""
-    if not plain:
-        head = _tidy(head, fields_at, fields)
     parser = HttpResponseParser(_DEAF)
     try:
         parser.feed_data(head)
