@@ -1,0 +1,259 @@
+/* The floor: what one process must pay to answer a keep-alive request from memory over the kernel's TCP.
+ *
+ * One thread, one epoll, one read and one writev a request; no limits, no checks, no semantics. Whatever a proxy costs
+ * above this is its own doing. The same program is the origin of every benchmark, so that an origin is never the
+ * bottleneck. It is not a web server: it understands the requests that the benchmark sends and nothing else.
+ *
+ *   GET /hit/N    N bytes that any cache may keep (304 when the request carries If-None-Match)
+ *   GET /miss/N   N bytes that no cache may keep
+ *   GET /count    how many of the requests above it has answered, as text
+ *
+ * usage: floor PORT [VERSION]; VERSION sits in the entity tag. Compiled by servers.py with the system's compiler.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LARGEST (4 << 20)
+#define INPUT 16384
+#define EVENTS 256
+#define KNOWN 32
+
+typedef struct {
+    size_t size;
+    int kept;
+    char head[512];
+    size_t head_length;
+} Answer;
+
+typedef struct {
+    int fd;
+    size_t have;          /* bytes of requests that wait in `in` */
+    const char *head;     /* the rest of the answer that is being written; both lengths 0 when there is none */
+    size_t head_left;
+    const char *body;
+    size_t body_left;
+    int waits_for_room;   /* EPOLLOUT is asked for */
+    char in[INPUT];
+} Client;
+
+static char body_bytes[LARGEST];
+static Answer answers[KNOWN];
+static int known;
+static char unchanged[512], missing[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+static char count_head[256];
+static size_t unchanged_length;
+static unsigned long answered;
+static const char *version = "1";
+static int poll_fd;
+
+static void date_now(char *to, size_t room)
+{
+    time_t now = time(NULL);
+    strftime(to, room, "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now));
+}
+
+static Answer *answer_for(size_t size, int kept)
+{
+    char date[64];
+    Answer *one;
+    int i;
+
+    for (i = 0; i < known; i++)
+        if (answers[i].size == size && answers[i].kept == kept)
+            return &answers[i];
+    if (known == KNOWN || size > LARGEST)
+        return NULL;
+    one = &answers[known++];
+    one->size = size;
+    one->kept = kept;
+    date_now(date, sizeof date);
+    one->head_length = (size_t)snprintf(one->head, sizeof one->head,
+        "HTTP/1.1 200 OK\r\nServer: floor\r\nDate: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
+        "Cache-Control: %s\r\n%s%s%s\r\n",
+        date, size, kept ? "public, max-age=86400" : "no-store",
+        kept ? "ETag: \"" : "", kept ? version : "", kept ? "\"\r\n" : "");
+    return one;
+}
+
+static void choose(Client *client, const char *request, size_t length)
+{
+    int kept = 0;
+    Answer *one = NULL;
+
+    if (length > 12 && !memcmp(request, "GET /count ", 11)) {
+        int digits = snprintf(NULL, 0, "%lu", answered);
+        client->head = count_head;
+        client->head_left = (size_t)snprintf(count_head, sizeof count_head,
+            "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%lu", digits, answered);
+        client->body_left = 0;
+        return;
+    }
+    if (length > 10 && !memcmp(request, "GET /hit/", 9)) {
+        kept = 1;
+        one = answer_for(strtoul(request + 9, NULL, 10), 1);
+    } else if (length > 11 && !memcmp(request, "GET /miss/", 10)) {
+        one = answer_for(strtoul(request + 10, NULL, 10), 0);
+    }
+    if (!one) {
+        client->head = missing;
+        client->head_left = sizeof missing - 1;
+        client->body_left = 0;
+        return;
+    }
+    answered++;
+    if (kept && memmem(request, length, "\r\nIf-None-Match:", 16)) {
+        client->head = unchanged;
+        client->head_left = unchanged_length;
+        client->body_left = 0;
+        return;
+    }
+    client->head = one->head;
+    client->head_left = one->head_length;
+    client->body = body_bytes;
+    client->body_left = one->size;
+}
+
+static void drop(Client *client)
+{
+    close(client->fd);
+    free(client);
+}
+
+static void wait_for_room(Client *client, int wanted)
+{
+    struct epoll_event event = {.events = EPOLLIN | (wanted ? EPOLLOUT : 0), .data.ptr = client};
+    if (client->waits_for_room == wanted)
+        return;
+    client->waits_for_room = wanted;
+    epoll_ctl(poll_fd, EPOLL_CTL_MOD, client->fd, &event);
+}
+
+/* Writes what is left of the answer. 1: all written, 0: the socket is full, -1: the client is gone. */
+static int push(Client *client)
+{
+    while (client->head_left || client->body_left) {
+        struct iovec parts[2] = {{(void *)client->head, client->head_left}, {(void *)client->body, client->body_left}};
+        ssize_t sent = writev(client->fd, parts, client->body_left ? 2 : 1);
+        size_t of_head;
+        if (sent < 0) {
+            if (errno == EAGAIN) {
+                wait_for_room(client, 1);
+                return 0;
+            }
+            return -1;
+        }
+        of_head = (size_t)sent < client->head_left ? (size_t)sent : client->head_left;
+        client->head += of_head;
+        client->head_left -= of_head;
+        client->body += (size_t)sent - of_head;
+        client->body_left -= (size_t)sent - of_head;
+    }
+    wait_for_room(client, 0);
+    return 1;
+}
+
+/* Answers every complete request that has been read. 0: fine, -1: the client is gone. */
+static int work(Client *client)
+{
+    for (;;) {
+        char *end;
+        size_t length;
+        int state = push(client);
+        if (state <= 0)
+            return state;
+        end = memmem(client->in, client->have, "\r\n\r\n", 4);
+        if (!end)
+            return client->have == INPUT ? -1 : 0;
+        length = (size_t)(end - client->in) + 4;
+        choose(client, client->in, length);
+        client->have -= length;
+        if (client->have)
+            memmove(client->in, client->in + length, client->have);
+    }
+}
+
+static void welcome(int listener)
+{
+    int fd, on = 1;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        Client *client = calloc(1, sizeof *client);
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
+        if (!client)
+            exit(1);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        client->fd = fd;
+        epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
+    }
+}
+
+static void attend(Client *client, unsigned events)
+{
+    if (events & EPOLLIN && client->have < INPUT) {
+        ssize_t got = read(client->fd, client->in + client->have, INPUT - client->have);
+        if (got == 0 || (got < 0 && errno != EAGAIN)) {
+            drop(client);
+            return;
+        }
+        if (got > 0)
+            client->have += (size_t)got;
+    } else if (events & (EPOLLHUP | EPOLLERR)) {
+        drop(client);
+        return;
+    }
+    if (work(client) < 0)
+        drop(client);
+}
+
+int main(int argc, char **argv)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
+    char date[64];
+    int listener, on = 1, i;
+
+    if (argc < 2) {
+        fprintf(stderr, "usage: floor PORT [VERSION]\n");
+        return 2;
+    }
+    if (argc > 2)
+        version = argv[2];
+    signal(SIGPIPE, SIG_IGN);
+    memset(body_bytes, 'x', sizeof body_bytes);
+    date_now(date, sizeof date);
+    unchanged_length = (size_t)snprintf(unchanged, sizeof unchanged,
+        "HTTP/1.1 304 Not Modified\r\nServer: floor\r\nDate: %s\r\nCache-Control: public, max-age=86400\r\n"
+        "ETag: \"%s\"\r\n\r\n", date, version);
+    listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    address.sin_port = htons((unsigned short)atoi(argv[1]));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1024)) {
+        perror("floor");
+        return 1;
+    }
+    poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    event.data.ptr = NULL;
+    epoll_ctl(poll_fd, EPOLL_CTL_ADD, listener, &event);
+    for (;;) {
+        int ready = epoll_wait(poll_fd, events, EVENTS, -1);
+        for (i = 0; i < ready; i++) {
+            if (events[i].data.ptr)
+                attend(events[i].data.ptr, events[i].events);
+            else
+                welcome(listener);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+"""The servers of the table: how each is configured, started on loopback with one worker, and stopped.
+
+Every peer gets a configuration that its own users would call tuned: one worker, logging off, the cache in memory (a
+tmpfs for nginx), keep-alive to the origin without a limit on requests. What a server cannot do is left out and not
+replaced. Each runs in its own temporary directory and in its own session, so that stopping it stops its whole tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from benchmarks.cases import Case
+
+HERE = Path(__file__).resolve().parent
+SOURCES = HERE.parent / "src"
+START_S = 20.0
+STOP_S = 5.0
+CACHE_MIB = 64
+
+NGINX = """\
+{user}
+worker_processes 1;
+daemon off;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/temp;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    open_file_cache max=1000 inactive=1h;
+    proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:8m max_size={cache}m inactive=1h use_temp_path=off;
+    upstream origin {{
+        server 127.0.0.1:{origin};
+        keepalive 128;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        location / {{
+            proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_cache bench;
+            proxy_buffer_size 16k;
+            proxy_buffers 16 16k;
+            proxy_busy_buffers_size 64k;
+        }}
+    }}
+}}
+"""
+
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn 4096
+cache bench
+    total-max-size {cache}
+    max-object-size 2000000
+    max-age 86400
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option splice-auto
+    http-reuse always
+frontend edge
+    bind 127.0.0.1:{port}
+    default_backend origin
+backend origin
+    http-request cache-use bench
+    http-response cache-store bench
+    server origin 127.0.0.1:{origin}
+"""
+
+# The builtin rules pass every request that has a cookie; the benchmark's objects are public, so they are looked up.
+VARNISH = """\
+vcl 4.1;
+backend default {{ .host = "127.0.0.1"; .port = "{origin}"; }}
+sub vcl_recv {{
+    if (req.method == "GET" || req.method == "HEAD") {{ return (hash); }}
+}}
+"""
+
+
+class ServerError(Exception):
+    """A server did not start, or did not answer what a case expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a recipe is given to write its configuration with."""
+
+    directory: Path
+    port: int
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to run one server."""
+
+    name: str
+    missing: Callable[[], str | None]
+    version: Callable[[], str]
+    command: Callable[[Place], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    proxies: bool = True  # False: it answers by itself, so that misses mean nothing
+
+
+def said(*argv: str) -> str:
+    """What a program prints about itself, on either stream; empty when it cannot be run."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
+
+
+def version_in(text: str) -> str:
+    """The first thing that looks like a version."""
+    found = re.search(r"[0-9]+\.[0-9]+(?:\.[0-9]+)?[-+.\w]*", text)
+    return found.group() if found else "unknown"
+
+
+def _not_on_path(program: str, package: str) -> Callable[[], str | None]:
+    def missing() -> str | None:
+        return None if shutil.which(program) else f"{program} is not installed (apt install {package})"
+
+    return missing
+
+
+def compiler() -> str | None:
+    """The system's C compiler."""
+    return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+def build_floor(directory: Path) -> Path:
+    """Compile floor.c into `directory`; ServerError with the compiler's words when it cannot be."""
+    program = compiler()
+    if program is None:
+        raise ServerError("no C compiler (apt install gcc), and without one there is no origin")
+    built = directory / "floor"
+    try:
+        done = subprocess.run(
+            [program, "-O2", "-o", str(built), str(HERE / "floor.c")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServerError("floor.c: the compiler did not end within 60 s") from error
+    if done.returncode:
+        raise ServerError(f"floor.c: {done.stderr.strip()}")
+    return built
+
+
+def _floor(built: Path) -> Recipe:
+    return Recipe(
+        "floor",
+        lambda: None,
+        lambda: version_in(said(compiler() or "cc", "--version")),
+        lambda place: [str(built), str(place.port)],
+        proxies=False,
+    )
+
+
+def _nginx(place: Place) -> list[str]:
+    # Started by root its worker would change to a user that may not enter the directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    file = place.directory / "nginx.conf"
+    file.write_text(
+        NGINX.format(user=user, directory=place.directory, port=place.port, origin=place.origin, cache=CACHE_MIB)
+    )
+    return ["nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(file)]
+
+
+def _haproxy(place: Place) -> list[str]:
+    file = place.directory / "haproxy.cfg"
+    file.write_text(HAPROXY.format(port=place.port, origin=place.origin, cache=CACHE_MIB))
+    return ["haproxy", "-db", "-f", str(file)]
+
+
+def _varnish(place: Place) -> list[str]:
+    file = place.directory / "edge.vcl"
+    file.write_text(VARNISH.format(origin=place.origin))
+    argv = ["varnishd", "-F", "-n", str(place.directory / "varnish"), "-f", str(file), "-s", f"malloc,{CACHE_MIB}m"]
+    return [*argv, "-a", f"127.0.0.1:{place.port}", "-j", "none", "-p", "thread_pools=1"]
+
+
+def _flyby(place: Place) -> list[str]:
+    argv = [sys.executable, "-m", "flyby", "serve", "--origin", f"http://127.0.0.1:{place.origin}"]
+    argv += ["--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
+    return [*argv, "--log", "off"]
+
+
+def _flyby_path() -> str:
+    inherited = os.environ.get("PYTHONPATH")
+    return f"{SOURCES}{os.pathsep}{inherited}" if inherited else str(SOURCES)
+
+
+def _flyby_missing() -> str | None:
+    if (SOURCES / "flyby" / "__main__.py").exists() or importlib.util.find_spec("flyby"):
+        return None
+    return "flyby is not installed (pip install .)"
+
+
+def _flyby_version() -> str:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "import flyby; print(flyby.__version__)"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={**os.environ, "PYTHONPATH": _flyby_path()},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "unknown"
+    return version_in(done.stdout)
+
+
+def recipes(floor: Path) -> tuple[Recipe, ...]:
+    """All servers, in the order of the table; `floor` is what `build_floor` made."""
+    return (
+        _floor(floor),
+        Recipe("flyby", _flyby_missing, _flyby_version, _flyby, {"PYTHONPATH": _flyby_path()}),
+        Recipe("nginx", _not_on_path("nginx", "nginx"), lambda: version_in(said("nginx", "-v")), _nginx),
+        Recipe("haproxy", _not_on_path("haproxy", "haproxy"), lambda: version_in(said("haproxy", "-v")), _haproxy),
+        Recipe("varnish", _not_on_path("varnishd", "varnish"), lambda: version_in(said("varnishd", "-V")), _varnish),
+    )
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def memory_directory() -> str | None:
+    """A tmpfs where there is one, so that no server's cache is on a disk."""
+    shared = "/dev/shm"
+    return shared if os.path.isdir(shared) and os.access(shared, os.W_OK) else None
+
+
+class Running:
+    """One server while it runs: `with Running(recipe, origin, pin) as server`."""
+
+    def __init__(self, recipe: Recipe, origin: int, pinned: tuple[str, ...] = ()) -> None:
+        self.recipe = recipe
+        self.name = recipe.name
+        self.port = free_port()
+        self._pinned = pinned
+        self._directory = tempfile.TemporaryDirectory(prefix="flyby-bench-", dir=memory_directory())
+        self._place = Place(Path(self._directory.name), self.port, origin)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a final slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The root of its process tree: taskset replaces itself by what it starts."""
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> Running:
+        said_file = self._place.directory / "said"
+        try:
+            with said_file.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [*self._pinned, *self.recipe.command(self._place)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, **self.recipe.environment},
+                    start_new_session=True,
+                )
+            self._wait()
+        except (OSError, ServerError) as error:
+            last = said_file.read_text(errors="replace").strip().splitlines()[-3:] if said_file.exists() else []
+            self.stop()
+            raise ServerError(": ".join([f"{self.name}: {error}", *last])) from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                raise ServerError(f"ended with {self._process.returncode} at its start")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise ServerError(f"does not listen after {START_S:.0f} s")
+
+    def stop(self) -> None:
+        """End its whole tree, politely first; nothing of it stays behind."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_S)
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its session, which nobody else is in
+            process.wait()
+        self._process = None
+        self._directory.cleanup()
+
+    def get(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> tuple[int, int]:
+        """One request on a connection of its own: the status and the body's size."""
+        return _get(self.port, path, headers)[:2]
+
+    def check(self, case: Case) -> None:
+        """Ask for the case's answer twice (to fill the cache, and to read it); ServerError when it is another."""
+        for _ in range(2):
+            try:
+                status, size = self.get(case.path, case.headers)
+            except (OSError, http.client.HTTPException) as error:
+                raise ServerError(f"{self.name}: {case.name}: {error!r}") from error
+            # A cold cache may fetch the whole before it knows that nothing has changed.
+            if (status, size) not in ((case.status, case.size), (200, case.size or size)):
+                raise ServerError(f"{self.name}: {case.name}: answered {status} with {size} bytes")
+
+    def answered(self) -> int:
+        """How many requests the origin has answered (only floor.c counts)."""
+        status, _, body = _get(self.port, "/count", ())
+        if status != 200:
+            raise ServerError(f"{self.name}: /count: {status}")
+        return int(body)
+
+
+def _get(port: int, path: str, headers: tuple[tuple[str, str], ...]) -> tuple[int, int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        response = connection.getresponse()
+        body = response.read()
+        return response.status, len(body), body
+    finally:
+        connection.close()
