@@ -1,0 +1,98 @@
+"""`python -m tests.conformance`: the suite against flyby; exits with 1 below a bar, with 2 when there was no run.
+
+Without options every profile is run with one worker and with two. `--proxy URL --origin-port N` runs it against another
+proxy, which must have its origin at port N here, and holds it to no bar but what `--required` and `--optimal` say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+
+from tests.conformance.suite import Suite, SuiteError, default_directory, installed
+from tests.conformance.verdicts import BARS, Bar, Kind, Report, Test
+from tests.edge import NotServing, served
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description="Runs the HTTP cache test suite.")
+    add = parser.add_argument
+    add("--profile", action="append", choices=tuple(BARS), help="repeat for more  [default: every profile]")
+    add("--workers", action="append", type=int, metavar="N", help="repeat for more  [default: 1, then 2]")
+    add("--required", type=int, metavar="N", help="the bar: how many required tests must pass")
+    add("--optimal", type=int, metavar="N", help="the bar: how many optimal tests must pass")
+    add("--suite-dir", type=Path, metavar="DIR", help="the suite's directory  [default: installed from npm]")
+    add("--only", default="", metavar="ID", help="run one test and tell what is said in it")
+    add("--json", type=Path, metavar="FILE", help="write the suite's results there, by run")
+    add("--proxy", metavar="URL", help="run against this proxy instead of flyby")
+    add("--origin-port", type=int, default=0, metavar="N", help="where that proxy has its origin")
+    return parser.parse_args()
+
+
+def tell(title: str, report: Report, seconds: float) -> None:
+    print(f"== {title}: {seconds:.0f} s")
+    for kind in Kind:
+        print(f"   {kind:10} {report.counts(kind)}")
+    print(f"   Surrogate-Control (no bar): {', '.join(report.counts(kind, extension=True) for kind in Kind)}")
+    for kind in (Kind.REQUIRED, Kind.OPTIMAL, Kind.CHECK):
+        for extension in (False, True):
+            for line in report.failing(kind, extension=extension):
+                print(f"   {kind:8} {line}")
+    sys.stdout.flush()
+
+
+def bar(given: argparse.Namespace, usual: Bar) -> Bar:
+    return Bar(
+        required=usual.required if given.required is None else given.required,
+        optimal=usual.optimal if given.optimal is None else given.optimal,
+    )
+
+
+def run_flyby(suite: Suite, tests: dict[str, Test], profile: str, workers: int, only: str) -> Report:
+    with suite.origin() as port:
+        origin = f"http://127.0.0.1:{port}"
+        with served("--origin", origin, "--profile", profile, "--log", "off", workers=workers) as edge:
+            return Report(tests, suite.run(edge.url, only))
+
+
+def main() -> int:
+    given = options()
+    short: list[str] = []
+    every: dict[str, object] = {}
+    try:
+        suite = installed(default_directory()) if given.suite_dir is None else Suite(given.suite_dir)
+        tests = suite.tests()
+        runs = list(product(given.profile or BARS, given.workers or (1, 2)))
+        for profile, workers in runs if given.proxy is None else [("", 0)]:
+            began = time.monotonic()
+            if given.proxy is None:
+                title = f"profile {profile}, {workers} worker{'s' * (workers > 1)}"
+                report = run_flyby(suite, tests, profile, workers, given.only)
+                asked = bar(given, BARS[profile])
+            else:
+                title = given.proxy
+                with ExitStack() as running:
+                    running.enter_context(suite.origin(given.origin_port))
+                    report = Report(tests, suite.run(given.proxy, given.only))
+                asked = bar(given, Bar(required=0, optimal=0))
+            if given.only:
+                continue
+            tell(title, report, time.monotonic() - began)
+            every[title] = report.results
+            short += [f"{title}: {each}" for each in report.below(asked)]
+    except (SuiteError, NotServing) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if given.json is not None:
+        given.json.write_text(json.dumps(every, indent=1))
+    print("\n".join(["Below the bar:", *short]) if short else "Every run is at its bar or above.")
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
