@@ -50,14 +50,19 @@ cdef class Fields:
         return b", ".join(found)
 
     cpdef add(self, bytes name, bytes value):
+        if name is None or value is None:
+            raise TypeError("a field line is two bytes objects")
         self._names.append(name)
         self._keys.append(name.lower())
         self._values.append(value)
 
     cpdef set(self, bytes name, bytes value):
         """Make this the only line of that name, at the place of the first one or at the end."""
-        cdef bytes key = name.lower()
+        cdef bytes key
         cdef Py_ssize_t index
+        if name is None or value is None:
+            raise TypeError("a field line is two bytes objects")
+        key = name.lower()
         for index in range(len(self._keys)):
             if <bytes>self._keys[index] == key:
                 self._drop(key, index + 1)
