@@ -1,0 +1,21 @@
+"""The way to the origins: names, connections, pools, the choice among several, and their health.
+
+The proxy leases a connection from a `Backend`, sends on it, reads the response's head and lets the content flow into
+a sink. Knows neither the store nor the policy.
+"""
+
+from flyby.upstream.backend import Backend, BackendStatistics, OriginStatistics
+from flyby.upstream.connection import UpstreamConnection
+from flyby.upstream.dial import Origin
+from flyby.upstream.pool import Lease
+from flyby.upstream.sink import Sink
+
+__all__ = [
+    "Backend",
+    "BackendStatistics",
+    "Lease",
+    "Origin",
+    "OriginStatistics",
+    "Sink",
+    "UpstreamConnection",
+]
