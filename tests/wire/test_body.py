@@ -148,3 +148,11 @@ def test_kinds_are_checked() -> None:
         BodyReader(BodyKind.LENGTH, -1, STANDARD_LIMITS)
     with pytest.raises(ValueError, match="kind"):
         BodyReader(7, -1, STANDARD_LIMITS)  # type: ignore[arg-type]
+
+
+def test_a_fault_is_final() -> None:
+    reader = BodyReader(BodyKind.CHUNKED, -1, STANDARD_LIMITS)
+    with pytest.raises(WireError):
+        reader.feed(b"0\r\nX: y\x00")
+    with pytest.raises(ValueError, match="after a fault"):
+        reader.feed(b"\r\n\r\n")

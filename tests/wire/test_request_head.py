@@ -398,3 +398,11 @@ def test_a_head_byte_by_byte_costs_linear_time() -> None:
     small = min(seconds(10_000) for _ in range(3))
     # Ten times the bytes take ten times as long; a buffer that is copied or scanned anew would take a hundred.
     assert min(seconds(100_000) for _ in range(3)) < small * 40
+
+
+def test_a_fault_is_final() -> None:
+    reader = HeadReader(STANDARD_LIMITS, "request")
+    with pytest.raises(WireError):
+        reader.feed(get(b"X: y\x00"))
+    with pytest.raises(ValueError, match="after a fault"):
+        reader.feed(b"\r\n")

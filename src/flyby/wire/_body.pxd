@@ -28,6 +28,7 @@ cdef class BodyReader:
     cdef readonly long long received    # bytes of content seen
     cdef readonly Fields trailers       # None unless a trailer section came
     cdef BodyState _state
+    cdef bint _broken                   # after a fault: its offsets mean nothing any more
     cdef bint _chunked
     cdef int _fault                     # status for malformed framing
     cdef long long _remaining           # of the chunk or of the content

@@ -75,8 +75,11 @@ cdef class BodyReader:
         cdef Py_ssize_t size
         cdef const unsigned char *base
         cdef object whole = data if isinstance(data, memoryview) else memoryview(data)
+        if self._broken:
+            raise ValueError("a reader is of no use after a fault")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
+            self._broken = True
             base = <const unsigned char *>view.buf
             end = view.len
             while position < end and self._state != FINISHED:
@@ -98,6 +101,7 @@ cdef class BodyReader:
                     position = self._trailer(base, position, end)
                 else:
                     position = self._chunk_line(base, position, end)
+            self._broken = False
         finally:
             PyBuffer_Release(&view)
         return slices, position

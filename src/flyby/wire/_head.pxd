@@ -42,6 +42,7 @@ cdef class ResponseHead:
 
 cdef class HeadReader:
     cdef readonly bint complete         # a head can be taken
+    cdef bint _broken                   # after a fault: its offsets mean nothing any more
     cdef bint _requests
     cdef int _fault                     # status for malformed bytes
     cdef int _version_fault             # status for a version that we do not speak

@@ -117,11 +117,17 @@ cdef class HeadReader:
     def feed(self, data):
         """Read bytes of the next head; return how many belonged to it. Call `take_*` when `complete`."""
         cdef Py_buffer view
+        cdef Py_ssize_t taken
         if self.complete:
             return 0
+        if self._broken:
+            raise ValueError("a reader is of no use after a fault")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            return self._feed(<const unsigned char *>view.buf, view.len)
+            self._broken = True
+            taken = self._feed(<const unsigned char *>view.buf, view.len)
+            self._broken = False
+            return taken
         finally:
             PyBuffer_Release(&view)
 
