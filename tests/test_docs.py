@@ -1,0 +1,104 @@
+"""The documents keep pace with the code: every key with its default, every example valid, every link to something."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from flyby.config import Config, model
+from flyby.config.values import parse_size
+from flyby.policy import Outcome, Profile, Reason
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+)
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+
+SECTIONS = {
+    "`[server]`": model.Server,
+    "`[server.limits]`": model.Limits,
+    "`[server.timeouts]`": model.Timeouts,
+    "`[server.purge]`": model.Purge,
+    "`[cache]`": model.Cache,
+    "`[backends.NAME]`": model.Backend,
+    "`[backends.NAME.pool]`": model.Pool,
+    "`[backends.NAME.health]`": model.Health,
+    "`[backends.NAME.eject]`": model.Eject,
+    "`[[routes]]`": model.Route,
+    "`routes.redirect`": model.Redirect,
+    "`routes.cache`": model.RouteCache,
+    "`routes.request_headers`, `routes.response_headers`": model.HeaderRules,
+}
+# Tables that have a heading of their own, and so no line in the table above them.
+OWN_HEADING = {"limits", "timeouts", "purge", "pool", "health", "eject"}
+
+
+def described(heading: str) -> dict[str, str]:
+    """The keys of the table below a heading, and the default that it gives for each."""
+    [section] = re.findall(rf"^##+ {re.escape(heading)}\n(.*?)(?=^## |^### |\Z)", CONFIGURATION, re.M | re.S)
+    rows: list[tuple[str, str]] = re.findall(r"^\| `(\w+)` \|([^|]*)\|", section, re.M)
+    return {key: told.strip() for key, told in rows}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_key_is_described_and_no_other(heading: str) -> None:
+    assert set(described(heading)) == set(SECTIONS[heading].__struct_fields__) - OWN_HEADING
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_defaults_are_those_of_the_code(heading: str) -> None:
+    made = SECTIONS[heading]()
+    for key, told in described(heading).items():
+        default = getattr(made, key)
+        if not told.startswith("`"):  # in words: there is no value to compare
+            assert default in (None, "", []) or isinstance(default, model.Table | bool), key
+            continue
+        value = tomllib.loads(f"value = {told.strip('`')}")["value"]
+        if isinstance(value, str) and isinstance(default, int):
+            value = parse_size(value)
+        assert value == default, key
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_examples_are_valid(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for example in re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S):
+        Config.from_text(example)
+    for example in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        ast.parse(example)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files_that_exist(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_modules_that_are_named_exist() -> None:
+    text = (ROOT / "docs" / "life-of-a-request.md").read_text()
+    named = re.findall(r"`((?:cli|config|server|proxy|wire|policy|store|upstream|demo)/[\w/]*(?:\.py)?)`", text)
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / "src" / "flyby" / name).exists(), name
+
+
+def test_every_outcome_and_reason_is_explained() -> None:
+    text = (ROOT / "docs" / "caching.md").read_text()
+    told = {word for cell in re.findall(r"^\| (`[^|]*`) \|", text, re.M) for word in re.findall(r"`([\w-]+)`", cell)}
+    assert {word.value for word in (*Outcome, *Reason)} <= told
+
+
+def test_every_point_of_a_profile_is_told() -> None:
+    text = (ROOT / "docs" / "caching.md").read_text()
+    [table] = re.findall(r"^\| point \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
+    # Cookies are one guard and two lines.
+    assert len(table.splitlines()) == len(Profile.__dataclass_fields__) + 1
