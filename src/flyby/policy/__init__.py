@@ -1,0 +1,120 @@
+"""HTTP caching as pure functions of (heads, now, rules): RFC 9111 and its kin, one section a file. No I/O, no clock.
+
+| file | what | RFC |
+|---|---|---|
+| outcome | the table of outcomes and reasons, Cache-Status | 9211 |
+| entry | times and flags of a stored response | 9111 4.2 |
+| rules | profiles and route rules | |
+| structured, cache_control | the directives | 9651, 9111 5.2, 9213 |
+| dates, age, freshness | how old, and how long fresh | 9110 5.6.7, 9111 4.2 |
+| key, vary | which stored response | 9111 2, 4.1 |
+| storable | what is stored, and what is known of it | 9111 3 |
+| reuse | what may be served, fresh or stale | 9111 4, 5861 |
+| conditional, ranges | 304, 412, 206, 416 | 9110 13, 14, 9111 3.3, 3.4 |
+| update, invalidation | 304 and HEAD bring up to date, unsafe methods drop | 9111 3.2, 4.3, 4.4 |
+"""
+
+from flyby.policy.age import age_value, corrected_initial_age_ms, date_value
+from flyby.policy.cache_control import (
+    CacheControl,
+    parse_cache_control,
+    parse_targeted,
+    request_control,
+    response_control,
+)
+from flyby.policy.conditional import evaluate, strong_validator, validators_for
+from flyby.policy.dates import format_http_date, parse_http_date
+from flyby.policy.entry import EntryFlag, Request, Response, Times
+from flyby.policy.freshness import HEURISTIC_STATUSES, Lifetime, lifetime
+from flyby.policy.invalidation import SAFE_METHODS, UNSAFE_METHODS, invalidation_targets, is_unsafe, resolve
+from flyby.policy.key import UNKEYED, drop_unkeyed, filter_cookies, forwarded_path, has_dot_segments, primary_key
+from flyby.policy.outcome import Outcome, Reason, cache_status
+from flyby.policy.ranges import (
+    MAX_PARTS,
+    UNSATISFIABLE,
+    ContentRange,
+    Join,
+    combine,
+    completion_fields,
+    if_range_matches,
+    multipart,
+    parse_content_range,
+    parse_range,
+    serve_partial,
+)
+from flyby.policy.reuse import Reuse, allowed_for, current_age_s, only_if_cached, reuse, stale_on_error_allowed
+from flyby.policy.rules import PROFILES, CacheRules, Names, Profile
+from flyby.policy.storable import Plan, has_content, storable, stored_fields
+from flyby.policy.structured import parse_dictionary
+from flyby.policy.update import HeadEffect, freshen, head_effect
+from flyby.policy.vary import language_key, stored_language_key, variant_key, vary_names
+
+__all__ = [
+    "HEURISTIC_STATUSES",
+    "MAX_PARTS",
+    "PROFILES",
+    "SAFE_METHODS",
+    "UNKEYED",
+    "UNSAFE_METHODS",
+    "UNSATISFIABLE",
+    "CacheControl",
+    "CacheRules",
+    "ContentRange",
+    "EntryFlag",
+    "HeadEffect",
+    "Join",
+    "Lifetime",
+    "Names",
+    "Outcome",
+    "Plan",
+    "Profile",
+    "Reason",
+    "Request",
+    "Response",
+    "Reuse",
+    "Times",
+    "age_value",
+    "allowed_for",
+    "cache_status",
+    "combine",
+    "completion_fields",
+    "corrected_initial_age_ms",
+    "current_age_s",
+    "date_value",
+    "drop_unkeyed",
+    "evaluate",
+    "filter_cookies",
+    "format_http_date",
+    "forwarded_path",
+    "freshen",
+    "has_content",
+    "has_dot_segments",
+    "head_effect",
+    "if_range_matches",
+    "invalidation_targets",
+    "is_unsafe",
+    "language_key",
+    "lifetime",
+    "multipart",
+    "only_if_cached",
+    "parse_cache_control",
+    "parse_content_range",
+    "parse_dictionary",
+    "parse_http_date",
+    "parse_range",
+    "parse_targeted",
+    "primary_key",
+    "request_control",
+    "resolve",
+    "response_control",
+    "reuse",
+    "serve_partial",
+    "stale_on_error_allowed",
+    "storable",
+    "stored_fields",
+    "stored_language_key",
+    "strong_validator",
+    "validators_for",
+    "variant_key",
+    "vary_names",
+]
