@@ -19,10 +19,11 @@ from flyby.clock import Clock
 from flyby.errors import ConfigError, Problem, Retry, UpstreamError
 from flyby.upstream.balance import EjectSettings, Member, choose
 from flyby.upstream.connection import UpstreamConnection
-from flyby.upstream.dial import Dialler, Origin, client_context
+from flyby.upstream.dial import Dialler, Origin
 from flyby.upstream.health import Checks, HealthSettings, probe
 from flyby.upstream.pool import DIAL, FULL, Decision, Lease, Pool, PoolSettings
 from flyby.upstream.resolver import Resolver
+from flyby.upstream.tls import client_context
 from flyby.wire import STANDARD_LIMITS, WireLimits
 
 ORIGIN_ATTEMPTS = 3  # origins that are dialled for one request before it fails

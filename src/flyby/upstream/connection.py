@@ -21,6 +21,7 @@ import asyncio
 import enum
 import select
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import cast
 
 from flyby.errors import Retry, UpstreamError, WireError
@@ -29,6 +30,7 @@ from flyby.upstream.deadline import Deadline
 from flyby.upstream.heads import OnInterim, ResponseHeads
 from flyby.upstream.read_buffer import read_buffer
 from flyby.upstream.sink import Sink
+from flyby.upstream.tls import orderly_end
 from flyby.wire import BodyKind, BodyReader, ResponseHead, WireLimits
 
 WRITE_HIGH_WATER = 65_536  # drain() waits above it
@@ -137,7 +139,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether the next request may go out on it."""
-        return self._state is _IDLE and self._keep and not self._eof
+        return self._state is _IDLE and self._keep
 
     @property
     def died_unanswered(self) -> bool:
@@ -321,7 +323,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._shut(abort=True)
 
     def eof_received(self) -> bool:
-        self._eof = True
+        self._keep = False
+        self._eof = orderly_end(cast(asyncio.Transport, self._transport))
         state = self._state
         if state is _BODY:
             self._end_of_stream()
@@ -336,6 +339,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self._lost:
             return
         self._lost = True
+        self._keep = False
         state = self._state
         if state is _BODY:
             # Without the end of the stream before it: a reset, or TLS without close_notify (RFC 9112 9.8: incomplete).
@@ -393,13 +397,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def _feed_body(self, view: memoryview) -> None:
         body = cast(BodyReader, self._body)
-        sink = self._sink
+        sink = cast(Sink, self._sink)
         try:
             slices, consumed = body.feed(view)
         except WireError as error:
             self._fail(faults.malformed_content(error))
-            return
-        if sink is None:
             return
         for piece in slices:
             sink.data(piece)
@@ -412,7 +414,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         sink, self._sink = self._sink, None
         body, self._body = self._body, None
         self._deadline.lift()
-        if surplus or self._early or self._eof or self._lost or self._unsent():
+        if surplus or self._early or self._unsent():
             self._keep = False
         if self._keep:
             self._state = _IDLE
@@ -428,15 +430,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def _end_of_stream(self) -> None:
         """The stream ended, or was lost after bytes that were kept: is the content whole?"""
         body = cast(BodyReader, self._body)
-        if not self._eof:
+        if self._eof:
+            with suppress(WireError):
+                body.eof()
+        if body.done:
+            self._complete(surplus=False)
+        else:
             self._fail(faults.incomplete())
-            return
-        try:
-            body.eof()
-        except WireError:
-            self._fail(faults.incomplete())
-            return
-        self._complete(surplus=False)
 
     # ---- ends --------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flyby.errors import ConfigError, Problem, Retry, UpstreamError
+from flyby.errors import Retry, UpstreamError
 from flyby.upstream.resolver import Address, Resolver
 
 if TYPE_CHECKING:
@@ -67,21 +67,6 @@ class Origin:
         name = f"[{host}]" if ":" in host else host
         authority = name if port == default else f"{name}:{port}"
         return cls(parts.scheme, host, port, authority.encode(), f"{name}:{port}")
-
-
-def client_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
-    """How origins' certificates are judged. `ConfigError` when `ca_file` cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        hint = "ca_file names a PEM file with the certificates to trust"
-        raise ConfigError([Problem(ca_file or "", 0, 0, f"cannot read certificates: {error}", hint)]) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Dialler:
@@ -194,7 +179,7 @@ def dial_failure(error: OSError, origin: Origin) -> UpstreamError:
         detail = f"the certificate of {where} is not good: {error.verify_message}"
         return _failed(502, "tls-certificate", "tls_certificate_error", detail)
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or str(error)
+        reason = str(error)
         token = "tls_alert_received" if "ALERT" in reason else "tls_protocol_error"
         return _failed(502, "tls", token, f"the TLS handshake with {where} failed: {reason}")
     if isinstance(error, ConnectionRefusedError):

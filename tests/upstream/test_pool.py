@@ -1,0 +1,268 @@
+"""The pool decides: every play is a list of what was asked and what was answered, on connections that are not there."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flyby.clock import ManualClock
+from flyby.config import Eject
+from flyby.config import Pool as Settings
+from flyby.upstream.balance import Member
+from flyby.upstream.connection import UpstreamConnection
+from flyby.upstream.dial import Origin
+from flyby.upstream.pool import DIAL, FULL, WAIT, Lease, Pool
+
+
+class FakeConnection:
+    def __init__(self, born: float) -> None:
+        self.born = born
+        self.generation = 0
+        self.reusable = True
+        self.silent = True
+        self.detached = False
+        self.died_unanswered = False
+        self.on_closed: Any = None
+        self.end = ""
+
+    def quiet(self) -> bool:
+        return self.silent
+
+    def close(self) -> None:
+        self.end = self.end or "closed"
+
+    def abort(self) -> None:
+        self.end = "aborted"
+        self.reusable = False
+
+
+class Place:
+    """A waiter."""
+
+    def __init__(self) -> None:
+        self.grant: Any = None
+        self.gone = False
+
+    def done(self) -> bool:
+        return self.gone or self.grant is not None
+
+    def set_result(self, result: Any) -> None:
+        assert not self.done()
+        self.grant = result
+
+
+class Bench:
+    def __init__(self, **settings: Any) -> None:
+        self.clock = ManualClock(monotonic=1000.0)
+        self.member = Member("origin:80", Eject(failures=2))
+        self.pool = Pool(Origin.parse("http://origin"), Settings(**settings), self.member, self.clock)
+
+    def dial(self) -> tuple[Lease, FakeConnection]:
+        """Have DIAL, and open."""
+        assert self.pool.checkout() is DIAL
+        return self.open()
+
+    def open(self) -> tuple[Lease, FakeConnection]:
+        self.member.in_flight += 1
+        connection = FakeConnection(self.clock.monotonic())
+        return self.pool.dialled(cast(UpstreamConnection, connection)), connection
+
+    def again(self, fresh: bool = False) -> Lease:
+        self.member.in_flight += 1
+        lease = self.pool.checkout(fresh)
+        assert isinstance(lease, Lease)
+        return lease
+
+    @property
+    def counts(self) -> str:
+        return repr(self.pool).removeprefix("<Pool origin:80 ").removesuffix(">")
+
+
+def test_the_connection_used_last_is_used_next() -> None:
+    bench = Bench()
+    first, one = bench.dial()
+    second, two = bench.dial()
+    assert not first.reused
+    first.release()
+    second.release()
+    assert bench.counts == "leased=0 dialling=0 idle=2 waiting=0"
+    for last in (two, one):
+        assert cast(FakeConnection, bench.again().connection) is last
+    assert bench.counts == "leased=2 dialling=0 idle=0 waiting=0"
+    assert bench.pool.checkout() is DIAL
+
+
+def test_places_are_limited_and_so_is_the_queue() -> None:
+    bench = Bench(max_connections=2, max_waiters=1)
+    bench.dial()
+    assert bench.pool.checkout() is DIAL
+    assert bench.pool.full
+    assert bench.pool.checkout() is WAIT
+    bench.pool.join(Place())
+    assert bench.pool.checkout() is FULL
+    assert bench.counts == "leased=1 dialling=1 idle=0 waiting=1"
+
+
+def test_what_comes_free_goes_to_the_longest_waiter() -> None:
+    bench = Bench(max_connections=1, max_waiters=9)
+    lease, connection = bench.dial()
+    gave_up, first, second, third, fourth = (Place() for _ in range(5))
+    for place in (gave_up, first, second, third, fourth):
+        assert bench.pool.checkout() is WAIT
+        bench.pool.join(place)
+        bench.member.in_flight += 1
+    gave_up.gone = True
+    lease.release()
+    assert (first.grant.connection, first.grant.reused) == (connection, True)
+    assert (second.grant, bench.counts) == (None, "leased=1 dialling=0 idle=0 waiting=3")
+    # A connection that cannot be used again leaves a place to dial.
+    connection.reusable = False
+    first.grant.release()
+    assert second.grant is DIAL
+    bench.pool.dial_failed()
+    assert third.grant is DIAL
+    opened, _ = bench.open()
+    opened.discard()
+    assert fourth.grant is DIAL
+    bench.pool.dial_failed()
+    assert bench.counts == "leased=0 dialling=0 idle=0 waiting=0"
+
+
+def test_nobody_overtakes_the_queue_and_who_leaves_it_is_forgotten() -> None:
+    bench = Bench(max_connections=1)
+    lease, _ = bench.dial()
+    place = Place()
+    bench.pool.join(place)
+    bench.pool.leave(place)
+    bench.pool.leave(place)
+    lease.release()
+    assert place.grant is None
+    assert bench.counts == "leased=0 dialling=0 idle=1 waiting=0"
+
+
+def test_a_lease_ends_once_and_reaches_no_later_user_of_its_connection() -> None:
+    bench = Bench()
+    lease, connection = bench.dial()
+    assert lease.held
+    lease.release()
+    assert not lease.held
+    later = bench.again()
+    assert later.connection is connection
+    lease.release()
+    lease.discard()
+    assert (connection.end, later.held, bench.counts) == ("", True, "leased=1 dialling=0 idle=0 waiting=0")
+    assert bench.member.in_flight == 1
+    later.discard()
+    later.release()
+    assert (connection.end, bench.member.in_flight) == ("aborted", 0)
+    assert bench.counts == "leased=0 dialling=0 idle=0 waiting=0"
+
+
+def test_a_connection_that_is_not_at_rest_is_never_handed_out() -> None:
+    bench = Bench()
+    for spoil in ("reusable", "silent"):
+        lease, connection = bench.dial()
+        lease.release()
+        setattr(connection, spoil, False)
+        assert bench.pool.checkout() is DIAL
+        bench.pool.dial_failed()
+        assert connection.end == "closed"
+    lease, connection = bench.dial()
+    connection.reusable = False
+    lease.release()
+    assert (connection.end, bench.pool.idle) == ("closed", 0)
+
+
+def test_idle_and_old_connections_are_closed() -> None:
+    bench = Bench(idle_s=60, lifetime_s=100)
+    lease, early = bench.dial()
+    bench.clock.advance(30)
+    other, late = bench.dial()
+    lease.release()
+    bench.clock.advance(10)
+    other.release()
+    assert bench.pool.expire() == 50.0
+    bench.clock.advance(50)
+    assert bench.pool.expire() == 10.0  # the first went at once, the second has ten seconds left
+    assert (early.end, late.end) == ("closed", "")
+    bench.clock.advance(9)
+    bench.again().release()
+    bench.clock.advance(31)
+    # Used a moment ago, but born 100 s ago.
+    assert bench.pool.checkout() is DIAL
+    assert late.end == "closed"
+    bench.pool.dial_failed()
+    assert bench.pool.expire() is None
+
+
+def test_a_used_connection_is_not_handed_out_when_it_expired_unseen() -> None:
+    bench = Bench(idle_s=60)
+    lease, connection = bench.dial()
+    lease.release()
+    bench.clock.advance(60)
+    assert bench.pool.checkout() is DIAL
+    assert connection.end == "closed"
+
+
+def test_a_fresh_connection_takes_the_place_of_an_idle_one() -> None:
+    bench = Bench(max_connections=2)
+    first, one = bench.dial()
+    second, two = bench.dial()
+    first.release()
+    second.release()
+    assert bench.pool.checkout(fresh=True) is DIAL
+    assert (one.end, two.end) == ("closed", "")
+    assert bench.counts == "leased=0 dialling=1 idle=1 waiting=0"
+
+
+def test_a_kept_connection_is_traded_for_its_place() -> None:
+    bench = Bench(max_connections=1)
+    lease, connection = bench.dial()
+    assert bench.pool.trade_for_dial(lease) is DIAL
+    assert (connection.end, lease.held) == ("closed", False)
+    assert (bench.counts, bench.member.in_flight) == ("leased=0 dialling=1 idle=0 waiting=0", 1)
+
+
+def test_an_idle_connection_that_closes_is_forgotten() -> None:
+    bench = Bench()
+    lease, connection = bench.dial()
+    lease.release()
+    connection.on_closed(connection)
+    assert bench.counts == "leased=0 dialling=0 idle=0 waiting=0"
+
+
+def test_a_pipe_takes_no_place() -> None:
+    bench = Bench(max_connections=1)
+    lease, connection = bench.dial()
+    connection.on_closed(connection)  # lost while leased: its lease ends it
+    assert bench.pool.leased == 1
+    connection.detached, connection.reusable = True, False
+    bench.pool._closed(cast(UpstreamConnection, connection))
+    assert (bench.counts, bench.member.in_flight) == ("leased=0 dialling=0 idle=0 waiting=0", 0)
+    lease.release()
+    lease.discard()
+    assert bench.counts == "leased=0 dialling=0 idle=0 waiting=0"
+
+
+def test_after_close_nothing_is_kept() -> None:
+    bench = Bench()
+    idle, at_rest = bench.dial()
+    busy, working = bench.dial()
+    idle.release()
+    bench.pool.close()
+    assert (at_rest.end, working.end) == ("closed", "")
+    busy.release()
+    assert (working.end, bench.pool.idle) == ("closed", 0)
+
+
+def test_outcomes_reach_the_origins_record() -> None:
+    bench = Bench()
+    lease, connection = bench.dial()
+    lease.observe(0.25, failed=False)
+    assert bench.member.latency(1000.0) == 0.25
+    lease.observe(0.1, failed=True)
+    assert bench.member.failures == 1
+    lease.release()
+    kept = bench.again()
+    connection.died_unanswered = True
+    kept.observe(0.1, failed=True)
+    assert bench.member.failures_total == 1
