@@ -13,7 +13,7 @@ from flyby.policy.entry import Request
 from flyby.wire import Fields
 
 ETAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_LIST = re.compile(rb'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*"|[^ \t,][^,]*)')
+_LIST = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"|[^ \t,][^,]*')
 
 
 def entity_tags(value: bytes) -> list[bytes]:

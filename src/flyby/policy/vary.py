@@ -14,7 +14,8 @@ import re
 from flyby.wire import Fields
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_MEMBER = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+# A quoted string that never ends is the rest of the value; to look for its end from each quote would be quadratic.
+_MEMBER = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.?)*+(?:"|\Z))+', re.DOTALL)
 _WEIGHTED = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*(?:;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z"
 )
