@@ -9,6 +9,16 @@ EXTENSIONS = [
     "flyby.wire._target",
     "flyby.wire._head",
     "flyby.wire._body",
+    "flyby.store._hash",
+    "flyby.store._guard",
+    "flyby.store._arena",
+    "flyby.store._inflight",
+    "flyby.store._shard",
+    "flyby.store._eviction",
+    "flyby.store._attachment",
+    "flyby.store._entry",
+    "flyby.store._fill",
+    "flyby.store._check",
     "flyby.store._store",
 ]
 

@@ -1,0 +1,1 @@
+"""The allocator of one shard's arena; nothing of it is for Python."""

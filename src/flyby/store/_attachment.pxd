@@ -1,0 +1,33 @@
+# cython: language_level=3
+"""One process's hold on the mapping."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from flyby.store._hash cimport Digest
+from flyby.store._layout cimport Block, FillSlot, Map
+
+
+cdef class Attachment:
+    cdef Map m
+    cdef object _mapping  # the mmap
+    cdef object __weakref__
+    cdef Py_buffer _buffer  # keeps the mapping mapped for as long as anybody holds this object
+    cdef list _bells  # eventfds, one a worker area
+    cdef dict _watchers  # slot number -> list of callbacks
+    cdef uint32_t* _counts  # how many Fills of each slot this process has open
+    cdef bint _owing  # a slot could not be left because the table was busy
+    cdef readonly bint usable  # False after close(), and in a forked child until it joins
+    cdef readonly uint32_t serial  # of the process's roles: what an earlier one left behind is inert
+
+    cdef Digest digest(self, const char* key, size_t length) noexcept
+    cdef void settle(self) noexcept
+    cdef int watch(self, uint32_t number, object callback) except -1
+    cdef int unwatch(self, uint32_t number, object callback) except -1
+    cdef void moved(self, FillSlot* slot) noexcept
+    cdef void call_watchers(self, uint32_t number) noexcept
+    cdef void enter(self, uint32_t number) noexcept
+    cdef void leave(self, uint32_t number) noexcept
+    cdef int fork(self) except -1
+
+
+cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers)

@@ -1,0 +1,218 @@
+# cython: language_level=3
+"""One process's hold on the mapping: its worker area, its bells, and who waits for which fetch.
+
+`attach` lays a new store out. A process that forks leaves the child an attachment that is not usable until it joins as a worker: two
+processes must never write one worker area. Whatever belonged to the former process (entries, fills) is inert in the child.
+"""
+
+import os
+import secrets
+import weakref
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_WriteUnraisable
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from flyby.errors import StoreError
+from flyby.store._guard cimport guard_format
+from flyby.store._hash cimport Digest, siphash
+from flyby.store._inflight cimport fills_format, fills_leave, fills_ring
+from flyby.store._layout cimport (
+    BUCKET_WORDS, LAYOUT_VERSION, PAGE, PIN_WAYS, UNIT, Block, FillSlot, FillTable, Header, Map, Shard, Worker, slot_at,
+)
+from flyby.store._shard cimport shard_format
+
+MAX_WORKERS = 63  # a word has a bit for each, and one for the process that made the store
+MAX_SHARDS = 64
+
+cdef uint64_t MAGIC = 0x65726F7473796C66  # "flystore"
+
+_attachments = weakref.WeakSet()
+
+
+def _after_fork():
+    for attachment in _attachments:
+        (<Attachment>attachment).fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+cdef class Attachment:
+    def __cinit__(self):
+        self._watchers = {}
+        self._bells = []
+
+    def __dealloc__(self):
+        free(self._counts)
+        if self.m.base != NULL:
+            PyBuffer_Release(&self._buffer)
+
+    cdef Digest digest(self, const char* key, size_t length) noexcept:
+        return siphash(self.m.header.key0, self.m.header.key1, <const unsigned char*>key, length)
+
+    def take_area(self, uint32_t area):
+        """Become the process that writes this worker area."""
+        self.m.worker = area
+        memset(self._counts, 0, self.m.header.fill_slots * sizeof(uint32_t))
+        self._watchers.clear()
+        self._owing = False
+        self.serial += 1
+        self.usable = True
+
+    def close(self):
+        """Use the store no more. Views that are out keep the memory; the last one gives it back."""
+        if self._bells:
+            self.usable = False
+            self.serial += 1
+            self._watchers.clear()
+            for fd in self._bells:
+                os.close(fd)
+            self._bells = []
+
+    def bell(self):
+        return self._bells[self.m.worker]
+
+    cdef int fork(self) except -1:
+        self.usable = False
+        self.serial += 1
+        self._watchers.clear()
+        return 0
+
+    # ---- fills that this process has open ----------------------------------------------------------------------------
+
+    cdef void enter(self, uint32_t number) noexcept:
+        self._counts[number] += 1
+
+    cdef void leave(self, uint32_t number) noexcept:
+        self._counts[number] -= 1
+        if not self._counts[number] and not fills_leave(&self.m, number):
+            self._owing = True
+
+    cdef void settle(self) noexcept:
+        """Leave the slots that could not be left before."""
+        cdef uint32_t number
+        if not self._owing:
+            return
+        self._owing = False
+        for number in range(self.m.header.fill_slots):
+            if not self._counts[number] and slot_at(&self.m, number).holders >> self.m.worker & 1:
+                if not fills_leave(&self.m, number):
+                    self._owing = True
+                    return
+
+    cdef int watch(self, uint32_t number, object callback) except -1:
+        self._watchers.setdefault(number, []).append(callback)
+        return 0
+
+    cdef int unwatch(self, uint32_t number, object callback) except -1:
+        cdef list callbacks = self._watchers.get(number)
+        if callbacks is not None and callback in callbacks:
+            callbacks.remove(callback)
+            if not callbacks:
+                del self._watchers[number]
+        return 0
+
+    cdef void moved(self, FillSlot* slot) noexcept:
+        """A slot of ours has moved: ring the other workers, and call who waits here."""
+        cdef uint32_t number = <uint32_t>((<char*>slot - <char*>slot_at(&self.m, 0)) // sizeof(FillSlot))
+        fills_ring(&self.m, slot, False)
+        self.call_watchers(number)
+
+    cdef void call_watchers(self, uint32_t number) noexcept:
+        callbacks = self._watchers.get(number)
+        if callbacks is None:
+            return
+        for callback in tuple(callbacks):
+            try:
+                callback()
+            except Exception:
+                # One reader's trouble is neither the owner's nor the next reader's.
+                PyErr_WriteUnraisable(callback)
+
+
+cdef uint64_t aligned(uint64_t value, uint64_t to) noexcept:
+    return (value + to - 1) // to * to
+
+
+cdef uint32_t power_below(uint64_t value) noexcept:
+    cdef uint32_t power = 1
+    while <uint64_t>power * 2 <= value:
+        power *= 2
+    return power
+
+
+cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) except -1:
+    """Divide the mapping. A shard is large enough for the largest object and half as much again."""
+    cdef uint64_t each, words, index
+    h.size = size
+    h.workers = workers + 1
+    h.fill_slots = power_below(min(max(size >> 14, 64), 4096))
+    h.fill_buckets = h.fill_slots
+    h.pin_sets = power_below(min(max(size >> 12, 512), 16384)) // PIN_WAYS
+    words = aligned(h.fill_slots // 64, 8) + <uint64_t>h.pin_sets * PIN_WAYS
+    h.at_workers = PAGE
+    h.worker_stride = aligned(256 + words * 8, 64)
+    h.at_fills = aligned(h.at_workers + h.workers * h.worker_stride, PAGE)
+    h.at_shards = aligned(h.at_fills + 128 + h.fill_buckets * 4 + h.fill_slots * <uint64_t>sizeof(FillSlot), PAGE)
+    if h.at_shards + size // 2 > size:
+        raise StoreError(f"a cache of {size} bytes is too small for {workers} workers")
+    each = size - h.at_shards
+    h.shards = MAX_SHARDS
+    while h.shards > 1 and each // h.shards < max(max_object // 2 * 3, <uint64_t>256 * 1024):
+        h.shards //= 2
+    # Places in an arena have 32 bits.
+    while each // h.shards > <uint64_t>1 << 34:
+        h.shards *= 2
+    if h.shards > MAX_SHARDS:
+        raise StoreError(f"a cache of {size} bytes is too large")
+    h.shard_stride = each // h.shards // PAGE * PAGE
+    index = power_below(h.shard_stride // 32 // 64)
+    h.buckets = <uint32_t>index
+    h.ghosts = <uint32_t>index * BUCKET_WORDS // 2
+    h.in_shard_ghosts = PAGE + index * 64
+    h.in_shard_arena = h.in_shard_ghosts + <uint64_t>h.ghosts * 8
+    h.arena_units = <uint32_t>((h.shard_stride - h.in_shard_arena) // UNIT)
+    h.max_object = min(max_object, <uint64_t>h.arena_units * UNIT // 3 * 2)
+    return 0
+
+
+cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers):
+    """Lay out a new store in a mapping of zeros."""
+    cdef Attachment attachment = Attachment.__new__(Attachment)
+    cdef Map* m = &attachment.m
+    cdef Header* h
+    cdef uint32_t number
+    cdef int failed
+    if not 1 <= workers <= MAX_WORKERS:
+        raise StoreError(f"a store has from 1 to {MAX_WORKERS} workers, not {workers}")
+    PyObject_GetBuffer(mapping, &attachment._buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    m.base = <char*>attachment._buffer.buf
+    attachment._mapping = mapping
+    h = m.header = <Header*>m.base
+    h.version = LAYOUT_VERSION
+    h.sizes = sizeof(Header) << 20 ^ sizeof(Shard) << 10 ^ sizeof(Block) ^ sizeof(FillSlot) << 5 ^ sizeof(Worker) << 15
+    h.key0 = int.from_bytes(secrets.token_bytes(8), "little")
+    h.key1 = int.from_bytes(secrets.token_bytes(8), "little")
+    h.nonce = int.from_bytes(secrets.token_bytes(8), "little")
+    plan(h, size, max_object, workers)
+    m.fills = <FillTable*>(m.base + h.at_fills)
+    m.worker = workers
+    failed = guard_format(&m.fills.lock)
+    fills_format(m)
+    for number in range(h.shards):
+        failed = failed or shard_format(m, number)
+    if failed:
+        raise StoreError(f"this system has no robust shared locks: {os.strerror(failed)}")
+    h.magic = MAGIC  # last: what has no magic is no store
+    attachment._counts = <uint32_t*>calloc(h.fill_slots, sizeof(uint32_t))
+    if attachment._counts == NULL:
+        raise MemoryError
+    for number in range(h.workers):
+        attachment._bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        m.bells[number] = attachment._bells[number]
+    attachment.take_area(workers)
+    _attachments.add(attachment)
+    return attachment

@@ -1,0 +1,201 @@
+# cython: language_level=3
+"""Views of blocks that hold them in place: an `Entry` is what a lookup finds, a `Piece` is what has come of a fetch so far.
+
+Both are buffers over the mapping itself. The block is pinned while the object or any memoryview of it lives, so a transport may
+keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed after that.
+
+A body that is stored as lz4 is decompressed once for each Entry that is asked for it, into private memory. When such an object is
+hot its plain form takes its place in the store, as long as the plain forms of a shard stay under an eighth of its arena.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_READ, PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from lz4.block import decompress as lz4_decompress
+
+from flyby.errors import StoreError
+from flyby.store._eviction cimport allocate
+from flyby.store._guard cimport unpin
+from flyby.store._layout cimport (
+    DOOMED, HOT, LZ4, PROMOTED, Block, Shard, body_of, head_of, key_of, load64, shard_holding, unit_of,
+)
+from flyby.store._shard cimport shard_publish, units_for
+
+
+@cython.final
+@cython.no_gc_clear
+@cython.freelist(64)
+cdef class Piece:
+    def __dealloc__(self):
+        if self._attachment is not None and self._serial == self._attachment.serial:
+            unpin(&self._attachment.m, self._unit)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self._start, self._length, 1, flags)
+
+
+cdef Piece piece_of(Attachment attachment, Block* b, char* start, Py_ssize_t length):
+    """Takes over the caller's pin."""
+    cdef Piece piece = Piece.__new__(Piece)
+    piece._attachment = attachment
+    piece._serial = attachment.serial
+    piece._unit = unit_of(&attachment.m, b)
+    piece._start = start
+    piece._length = length
+    return piece
+
+
+@cython.final
+@cython.no_gc_clear
+@cython.freelist(64)
+cdef class Entry:
+    def __init__(self):
+        raise TypeError("entries come from Store.lookup")
+
+    def __dealloc__(self):
+        self.drop()
+
+    def __repr__(self):
+        return f"<Entry {self.status} {self.length} bytes, generation {self.generation}{'' if self._block else ', released'}>"
+
+    cdef void drop(self) noexcept:
+        # In a forked child, or after a close, the pin is no longer ours to take back.
+        if self._block != NULL and self._serial == self._attachment.serial:
+            unpin(&self._attachment.m, unit_of(&self._attachment.m, self._block))
+        self._block = NULL
+
+    cdef Block* block(self) except NULL:
+        if self._block == NULL:
+            raise ValueError("the entry has been released")
+        return self._block
+
+    @property
+    def key(self):
+        cdef Block* b
+        if self._key is None:
+            b = self.block()
+            self._key = PyBytes_FromStringAndSize(key_of(b), b.key_length)
+        return self._key
+
+    @property
+    def head(self):
+        cdef Block* b
+        if self._head is None:
+            b = self.block()
+            self._head = PyBytes_FromStringAndSize(head_of(b), b.head_length)
+        return self._head
+
+    @property
+    def compressed(self):
+        """Whether the body lies in the store as lz4."""
+        return self.block().codec == LZ4
+
+    def body(self, Py_ssize_t offset=0, Py_ssize_t length=-1):
+        """The body, or a part of it, without a copy; what lies beyond its end is cut off."""
+        cdef Block* b = self.block()
+        cdef Py_ssize_t end = self.length
+        if offset < 0:
+            raise ValueError("an offset counts from the start")
+        if 0 <= length < end - offset:
+            end = offset + length
+        if b.codec == LZ4:
+            self.decompress()
+            whole = PyMemoryView_FromObject(self._plain)
+        else:
+            whole = PyMemoryView_FromObject(self)
+        return whole if offset == 0 and end == self.length else whole[offset:end]
+
+    def release(self):
+        """Let the block go, at once or with the last view of it."""
+        if self._views:
+            self._releasing = True
+        else:
+            self.drop()
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef Block* b = self.block()
+        if b.codec == LZ4:
+            raise BufferError("ask body() for a body that is stored as lz4")
+        PyBuffer_FillInfo(buffer, self, body_of(b), self.length, 1, flags)
+        self._views += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self._views -= 1
+        if not self._views and self._releasing:
+            self.drop()
+
+    cdef int decompress(self) except -1:
+        cdef Block* b = self._block
+        if self._plain is None:
+            packed = PyMemoryView_FromMemory(body_of(b), b.stored, PyBUF_READ)
+            self._plain = lz4_decompress(packed, uncompressed_size=self.length)
+            if len(self._plain) != self.length:
+                raise StoreError("a stored body does not decompress to its length")
+            if b.hits >= HOT and self._attachment.usable and self._serial == self._attachment.serial:
+                promote(self._attachment, b, self._plain)
+        return 0
+
+
+cdef Entry entry_of(Attachment attachment, Block* b):
+    """Takes over the caller's pin."""
+    cdef Entry entry = Entry.__new__(Entry)
+    entry._attachment = attachment
+    entry._serial = attachment.serial
+    entry._block = b
+    entry.status = b.status
+    entry.flags = b.flags
+    entry.born_ms = b.born_ms
+    entry.fresh_ms = b.fresh_ms
+    entry.swr_s = b.swr_s
+    entry.sie_s = b.sie_s
+    entry.length = b.length
+    entry.generation = b.generation
+    return entry
+
+
+cdef Block* copied(
+    Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, bint may_evict
+) noexcept:
+    """A new block for the object of b, with that head and room for `stored` bytes; its body is still to be written."""
+    cdef Block* other = allocate(&attachment.m, b.hash, units_for(b.key_length, head_length, stored), may_evict)
+    if other == NULL:
+        return NULL
+    other.hash = b.hash
+    other.generation = load64(&b.generation)  # before the times: a purge that changes them changes it after them
+    other.born_ms = b.born_ms
+    other.fresh_ms = b.fresh_ms
+    other.swr_s = b.swr_s
+    other.sie_s = b.sie_s
+    other.length = b.length
+    other.stored = b.stored
+    other.head_length = head_length
+    other.flags = b.flags
+    other.key_length = b.key_length
+    other.status = b.status
+    other.codec = b.codec
+    memcpy(key_of(other), key_of(b), b.key_length)
+    memcpy(head_of(other), head, head_length)
+    return other
+
+
+cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
+    """Put the plain form in the place of the packed one."""
+    cdef Shard* s = shard_holding(&attachment.m, b)
+    cdef Block* other
+    cdef uint32_t units = units_for(b.key_length, b.head_length, b.length)
+    cdef uint64_t epoch = load64(&attachment.m.header.epoch)
+    if s.promoted_units + units > attachment.m.header.arena_units // 8:
+        return 0
+    other = copied(attachment, b, head_of(b), b.head_length, b.length, True)
+    if other == NULL:
+        return 0
+    other.codec = PROMOTED
+    memcpy(body_of(other), <const char*>plain, b.length)
+    if not shard_publish(&attachment.m, other, other.generation, epoch, NULL):
+        other.state = DOOMED
+    unpin(&attachment.m, unit_of(&attachment.m, other))
+    return 0

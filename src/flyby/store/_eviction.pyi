@@ -1,0 +1,1 @@
+"""Room for a new block; nothing of it is for Python."""

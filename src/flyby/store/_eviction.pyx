@@ -1,0 +1,179 @@
+# cython: language_level=3
+"""Room for a new block, by S3-FIFO (Yang et al., SOSP 2023).
+
+New objects enter the small queue, or the main one when the ghosts remember them. Once the small queue has more than a tenth of
+what is stored, its oldest object goes: to the main queue if it was hit twice, else out, leaving a ghost. Otherwise the main
+queue's oldest goes, or goes round once more for each hit that it had. A hit is a two-bit counter and nothing else.
+
+An object must lie in one piece. When twice its size has been evicted and there is still no hole for it, a window is cleared
+instead: the oldest object and its neighbours in the arena, which are mostly of its age. Blocks that are pinned or held are passed over.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from flyby.store._arena cimport arena_after, arena_before, arena_give, arena_grow, arena_take
+from flyby.store._guard cimport pin, pinned
+from flyby.store._layout cimport (
+    FREE, LIVE, LOOSE, MAIN, SMALL, UNIT, Block, Map, Shard, block_at, shard_holding, shard_of, store32, swap32, unit_of,
+)
+from flyby.store._shard cimport ghost_add, queue_drop, queue_push, shard_lock, shard_reap, shard_remove, shard_unlock
+
+cdef enum:
+    REAPED = 16  # loose blocks looked at for each allocation
+    STEPS = 4096  # of eviction between two releases of the lock, so that nobody waits long for a large object's room
+    TURNS = 64
+    WINDOWS = 64  # places tried for a window
+    WANTED = 2  # hits that lead from the small queue to the main one
+
+
+cdef inline bint evictable(Map* m, Block* b) noexcept nogil:
+    return b.state == LIVE and not b.held and not pinned(m, unit_of(m, b))
+
+
+cdef Block* oldest(Map* m, Shard* s) noexcept nogil:
+    """Whose turn it is."""
+    cdef uint64_t small = s.queues[SMALL].units
+    cdef uint64_t whole = small + s.queues[MAIN].units
+    if s.queues[SMALL].count and (small * 10 > whole or not s.queues[MAIN].count):
+        return block_at(m, s, s.queues[SMALL].tail)
+    if s.queues[MAIN].count:
+        return block_at(m, s, s.queues[MAIN].tail)
+    return NULL
+
+
+cdef bint evict(Map* m, Shard* s, uint32_t* steps, uint64_t* freed) noexcept nogil:
+    """Evict one object; False when `steps` are used up or there is nothing to evict."""
+    cdef Block* b
+    while steps[0]:
+        steps[0] -= 1
+        b = oldest(m, s)
+        if b == NULL:
+            return False
+        if not evictable(m, b):
+            queue_drop(m, s, b)
+            queue_push(m, s, b, MAIN)
+        elif b.queue == SMALL and b.hits >= WANTED:
+            queue_drop(m, s, b)
+            b.hits = 0
+            queue_push(m, s, b, MAIN)
+        elif b.queue == MAIN and b.hits:
+            queue_drop(m, s, b)
+            b.hits -= 1
+            queue_push(m, s, b, MAIN)
+        else:
+            freed[0] += b.units
+            if b.queue == SMALL:
+                ghost_add(m, s, b.hash)
+                s.evicted_small += 1
+            else:
+                s.evicted_main += 1
+            shard_remove(m, s, b)
+            return True
+    return False
+
+
+cdef bint clear_window(Map* m, Shard* s, uint32_t units) noexcept nogil:
+    """Make one hole of that size around the oldest object that has only free and evictable neighbours."""
+    cdef Block* b
+    cdef Block* first
+    cdef Block* other
+    cdef uint64_t width
+    cdef int turn
+    for turn in range(WINDOWS):
+        b = oldest(m, s)
+        if b == NULL:
+            return False
+        if evictable(m, b):
+            first = b
+            width = b.units
+            other = arena_after(b)
+            while width < units and (other.state == FREE or evictable(m, other)):
+                width += other.units
+                other = arena_after(other)
+            other = arena_before(first)
+            while width < units and other != NULL and (other.state == FREE or evictable(m, other)):
+                first = other
+                width += other.units
+                other = arena_before(first)
+            if width >= units:
+                clear_from(m, s, first, units)
+                return True
+        queue_drop(m, s, b)
+        queue_push(m, s, b, MAIN)
+    return False
+
+
+cdef void clear_from(Map* m, Shard* s, Block* first, uint32_t units) noexcept nogil:
+    cdef Block* b = first
+    cdef Block* after
+    cdef Block* end = <Block*>(<char*>first + <uint64_t>units * UNIT)
+    while b < end:
+        # A free block may be joined to the hole before its turn comes; its own size stays legible in what is now the hole.
+        after = arena_after(b)
+        if b.state == LIVE:
+            s.evicted_room += 1
+            shard_remove(m, s, b)
+        b = after
+
+
+cdef Block* obtain(Map* m, Shard* s, uint32_t units, bint may_evict, bint* again) noexcept nogil:
+    cdef Block* b
+    cdef uint32_t steps = STEPS
+    cdef uint64_t freed = 0
+    again[0] = False
+    shard_reap(m, s, REAPED)
+    b = arena_take(m, s, units)
+    if b != NULL or not may_evict:
+        return b
+    while freed < 2 * <uint64_t>units and evict(m, s, &steps, &freed):
+        b = arena_take(m, s, units)
+        if b != NULL:
+            return b
+    if not steps:
+        again[0] = True
+        return NULL
+    if clear_window(m, s, units):
+        return arena_take(m, s, units)
+    return NULL
+
+
+cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noexcept nogil:
+    """A block for an object of that hash, loose, FILLING and pinned by this worker; NULL when there is no room for it."""
+    cdef Shard* s = shard_of(m, hash)
+    cdef Block* b
+    cdef bint again
+    cdef int turn
+    if units > m.header.arena_units // 4 * 3:
+        return NULL
+    for turn in range(TURNS):
+        if not shard_lock(m, s):
+            return NULL
+        swap32(&s.dirty, 1)
+        b = obtain(m, s, units, may_evict, &again)
+        if b != NULL:
+            b.owner = <unsigned char>m.worker
+            if pin(m, unit_of(m, b)):
+                queue_push(m, s, b, LOOSE)
+            else:
+                arena_give(m, s, b)
+                b = NULL
+        store32(&s.dirty, 0)
+        shard_unlock(m, s)
+        if b != NULL or not again:
+            return b
+    return NULL
+
+
+cdef bint grow(Map* m, Block* b, uint32_t units) noexcept nogil:
+    """Make a block that this worker fills larger without moving it."""
+    cdef Shard* s = shard_holding(m, b)
+    cdef bint grown
+    if not shard_lock(m, s):
+        return False
+    swap32(&s.dirty, 1)
+    queue_drop(m, s, b)
+    grown = arena_grow(m, s, b, units)
+    queue_push(m, s, b, LOOSE)
+    store32(&s.dirty, 0)
+    shard_unlock(m, s)
+    return grown

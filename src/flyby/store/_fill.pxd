@@ -1,0 +1,39 @@
+# cython: language_level=3
+"""One process's handle on a fetch under way."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from flyby.store._attachment cimport Attachment
+from flyby.store._layout cimport Block, FillSlot
+
+
+cdef class Fill:
+    cdef Attachment _attachment
+    cdef uint32_t _serial  # of the attachment
+    cdef uint32_t _number  # of the slot
+    cdef uint32_t _use  # the slot's serial
+    cdef FillSlot* _slot
+    cdef bint _released
+    cdef bint _compress
+    cdef bint _known  # what the head told has been read
+    cdef readonly bint owner
+    cdef list _callbacks
+    cdef bytes _key
+    cdef bytes _head
+    cdef int _status
+    cdef uint32_t _flags
+    cdef int64_t _born_ms
+    cdef int64_t _fresh_ms
+    cdef uint32_t _swr_s
+    cdef uint32_t _sie_s
+
+    cdef bint ours(self) noexcept
+    cdef Block* hold(self) noexcept
+    cdef int learn(self) except -1
+    cdef void end(self, uint32_t state, uint32_t reason) noexcept
+    cdef bint make_room(self, uint64_t needed) noexcept
+    cdef Block* packed(self, Block* b) except? NULL
+
+
+cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner)
+cdef object packed_body(char* start, uint64_t length)

@@ -1,0 +1,387 @@
+# cython: language_level=3
+"""One process's handle on a fetch under way: the one place where the client's side and the upstream's meet.
+
+    EMPTY ──open()──▶ HEAD ──write()──▶ STREAMING ──commit()──▶ COMPLETE
+      └──────────────────┴───────────────────┴──────abort()────▶ FAILED
+
+The owner writes; everybody who claimed the same name reads, in this process and in others, while it grows. Only `commit` makes the
+object visible to lookups. When the length is known the body has its place from the start; when it is not, the block doubles, where
+it lies if the neighbour is free, else by moving. Pieces that readers hold pin the block that they were cut from, so a move
+never pulls one away; the next piece comes from the new place.
+
+Callbacks are called for every step: at once in the owner's process, from `Store.dispatch` in others.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
+from cpython.buffer cimport PyBUF_READ
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from lz4.block import compress as lz4_compress
+
+from flyby.store._attachment cimport Attachment
+from flyby.store._entry cimport copied, piece_of
+from flyby.store._eviction cimport allocate, grow
+from flyby.store._guard cimport pin, unpin
+from flyby.store._hash cimport Digest
+from flyby.store._layout cimport (
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LZ4, PLAIN, REASON_LOST, REASON_UNSTORABLE,
+    UNIT, Block, FillSlot, add64, block_of, body_of, fence, head_of, key_of, load32, load64, room_of, slot_at, store32,
+    store64, unit_of, worker_at,
+)
+from flyby.store._shard cimport shard_publish, units_for
+
+cdef enum:
+    FIRST_ROOM = 16384  # for a body of unknown length
+    PACK_FROM = 1024  # shorter bodies are not worth it,
+    PACK_TO = 1 << 20  # longer ones would keep the event loop from its work
+    SAMPLE = 16384  # of a longer body is tried first
+    LONGEST_KEY = 0xFFFF
+
+
+cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner):
+    cdef Fill fill = Fill.__new__(Fill)
+    fill._attachment = attachment
+    fill._serial = attachment.serial
+    fill._number = number
+    fill._slot = slot_at(&attachment.m, number)
+    fill._use = fill._slot.serial
+    fill.owner = owner
+    fill._callbacks = []
+    attachment.enter(number)
+    return fill
+
+
+cdef object packed_body(char* start, uint64_t length):
+    """The body as lz4, when that saves an eighth at least, else None."""
+    if length < PACK_FROM or length > PACK_TO:
+        return None
+    if length > 2 * SAMPLE:
+        sample = lz4_compress(PyMemoryView_FromMemory(start, SAMPLE, PyBUF_READ), store_size=False)
+        if len(sample) > SAMPLE // 8 * 7:
+            return None
+    packed = lz4_compress(PyMemoryView_FromMemory(start, length, PyBUF_READ), store_size=False)
+    return packed if <uint64_t>len(packed) <= length - length // 8 else None
+
+
+@cython.final
+cdef class Fill:
+    def __init__(self):
+        raise TypeError("fills come from Store.claim")
+
+    def __del__(self):
+        self.release()
+
+    def __repr__(self):
+        names = ("EMPTY", "HEAD", "STREAMING", "COMPLETE", "FAILED")
+        role = "released" if self._released else "owner" if self.owner else "reader"
+        return f"<Fill {names[self.state]} {role}, {self.available} of {self.length} bytes>"
+
+    cdef bint ours(self) noexcept:
+        """Whether the slot is still the one that was claimed: not after a fork, a close or a sweep of this worker."""
+        return not self._released and self._serial == self._attachment.serial and self._slot.serial == self._use
+
+    # ---- what readers see --------------------------------------------------------------------------------------------
+
+    @property
+    def state(self):
+        return load32(&self._slot.state) if self.ours() else <uint32_t>FILL_FAILED
+
+    @property
+    def reason(self):
+        """Why it FAILED: 0 when the owner was lost, 1 when the store had no room, else what the owner told `abort`."""
+        return self._slot.reason if self.ours() else <uint32_t>REASON_LOST
+
+    @property
+    def available(self):
+        """How many bytes of the body can be read now."""
+        return load64(&self._slot.available) if self.ours() else 0
+
+    @property
+    def length(self):
+        """Of the body; -1 while it is not known."""
+        return self._slot.length if self.ours() else -1
+
+    @property
+    def key(self):
+        self.learn()
+        return self._key
+
+    @property
+    def head(self):
+        self.learn()
+        return self._head
+
+    @property
+    def status(self):
+        self.learn()
+        return self._status
+
+    @property
+    def flags(self):
+        self.learn()
+        return self._flags
+
+    @property
+    def born_ms(self):
+        self.learn()
+        return self._born_ms
+
+    @property
+    def fresh_ms(self):
+        self.learn()
+        return self._fresh_ms
+
+    @property
+    def swr_s(self):
+        self.learn()
+        return self._swr_s
+
+    @property
+    def sie_s(self):
+        self.learn()
+        return self._sie_s
+
+    cdef Block* hold(self) noexcept:
+        """The block that is being filled, pinned; NULL when there is none, or no room for a pin."""
+        cdef uint64_t unit
+        while True:
+            unit = load64(&self._slot.object)
+            if not unit or not pin(&self._attachment.m, unit):
+                return NULL
+            if load64(&self._slot.object) == unit:
+                return block_of(&self._attachment.m, unit)
+            unpin(&self._attachment.m, unit)
+
+    cdef int learn(self) except -1:
+        cdef Block* b
+        if self._known:
+            return 0
+        b = self.hold() if self.ours() and load32(&self._slot.state) != FILL_EMPTY else NULL
+        if b == NULL:
+            raise ValueError("the fill has no head yet")
+        self._key = PyBytes_FromStringAndSize(key_of(b), b.key_length)
+        self._head = PyBytes_FromStringAndSize(head_of(b), b.head_length)
+        self._status = b.status
+        self._flags = b.flags
+        self._born_ms = b.born_ms
+        self._fresh_ms = b.fresh_ms
+        self._swr_s = b.swr_s
+        self._sie_s = b.sie_s
+        self._known = True
+        unpin(&self._attachment.m, unit_of(&self._attachment.m, b))
+        return 0
+
+    def read(self, Py_ssize_t offset, Py_ssize_t limit):
+        """At most `limit` bytes of what has come, from `offset` on; the block stays while the view lives."""
+        cdef Py_ssize_t available, length
+        cdef uint64_t unit
+        cdef Block* b
+        if offset < 0 or limit < 0:
+            raise ValueError("offset and limit count forward")
+        available = load64(&self._slot.available) if self.ours() else 0
+        length = min(limit, available - offset)
+        if length <= 0:
+            return memoryview(b"")
+        b = self.hold()
+        if b != NULL:
+            return PyMemoryView_FromObject(piece_of(self._attachment, b, body_of(b) + offset, length))
+        # No room for a pin: a copy, taken again if the block moved meanwhile.
+        while True:
+            unit = load64(&self._slot.object)
+            if not unit:
+                return memoryview(b"")
+            copy = PyBytes_FromStringAndSize(body_of(block_of(&self._attachment.m, unit)) + offset, length)
+            fence()
+            if load64(&self._slot.object) == unit:
+                return memoryview(copy)
+
+    def subscribe(self, callback):
+        """Call `callback` whenever the fill has moved."""
+        if self.ours():
+            self._attachment.watch(self._number, callback)
+            self._callbacks.append(callback)
+
+    def unsubscribe(self, callback):
+        if callback in self._callbacks:
+            self._callbacks.remove(callback)
+            if self._serial == self._attachment.serial:
+                self._attachment.unwatch(self._number, callback)
+
+    def follow(self):
+        """Another handle on the same fetch, for a reader in this process."""
+        if not self.ours():
+            raise ValueError("the fill has been released")
+        return fill_of(self._attachment, self._number, False)
+
+    def release(self):
+        """This handle is done. An owner's that has not committed is an abort."""
+        if self._released or self._attachment is None:
+            return
+        for callback in tuple(self._callbacks):
+            self.unsubscribe(callback)
+        if self.ours():
+            if self.owner and load32(&self._slot.state) < FILL_COMPLETE:
+                self.end(FILL_FAILED, REASON_LOST)
+            self._attachment.leave(self._number)
+        self._released = True
+
+    # ---- what the owner does -----------------------------------------------------------------------------------------
+
+    cdef void end(self, uint32_t state, uint32_t reason) noexcept:
+        if state == FILL_COMPLETE:
+            worker_at(&self._attachment.m, self._attachment.m.worker).committed += 1
+        else:
+            self._slot.reason = reason
+            worker_at(&self._attachment.m, self._attachment.m.worker).failed += 1
+        store32(&self._slot.state, state)
+        self._attachment.moved(self._slot)
+
+    def open(
+        self, bytes key, bytes head, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
+        uint32_t sie_s, int64_t length=-1, *, bint compress=True
+    ):
+        """Tell the head, and under which key the object is to be stored. False, and FAILED, when it does not fit."""
+        cdef Block* b = NULL
+        cdef Digest digest
+        cdef uint64_t room
+        if not self.owner:
+            raise ValueError("only the owner opens a fill")
+        if not self.ours() or load32(&self._slot.state) != FILL_EMPTY:
+            return False
+        room = <uint64_t>length if length >= 0 else min(<uint64_t>FIRST_ROOM, self._attachment.m.header.max_object)
+        digest = self._attachment.digest(key, len(key))
+        if len(key) <= LONGEST_KEY and room + len(head) <= self._attachment.m.header.max_object + 65536:
+            if room <= self._attachment.m.header.max_object:
+                b = allocate(&self._attachment.m, digest.low, units_for(len(key), len(head), room), True)
+        if b == NULL:
+            worker_at(&self._attachment.m, self._attachment.m.worker).refused += 1
+            self.end(FILL_FAILED, REASON_UNSTORABLE)
+            return False
+        b.hash = digest.low
+        b.generation = add64(&self._attachment.m.header.generation, 1) + 1
+        b.born_ms = born_ms
+        b.fresh_ms = fresh_ms
+        b.swr_s = swr_s
+        b.sie_s = sie_s
+        b.length = 0
+        b.stored = 0
+        b.head_length = len(head)
+        b.flags = flags
+        b.key_length = len(key)
+        b.status = status
+        b.codec = PLAIN
+        memcpy(key_of(b), <const char*>key, len(key))
+        memcpy(head_of(b), <const char*>head, len(head))
+        self._compress = compress
+        self._slot.length = length
+        b.fill = self._number
+        b.held = 1
+        store64(&self._slot.object, unit_of(&self._attachment.m, b))
+        unpin(&self._attachment.m, unit_of(&self._attachment.m, b))
+        store32(&self._slot.state, FILL_HEAD)
+        self._attachment.moved(self._slot)
+        return True
+
+    def write(self, data):
+        """Append to the body. False when that did not fit (nothing of it was taken): the owner has to abort."""
+        cdef const unsigned char[::1] view
+        cdef uint64_t length, available
+        cdef Block* b
+        if not self.owner:
+            raise ValueError("only the owner writes to a fill")
+        if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+            return False
+        length = len(data)
+        if not length:
+            return True
+        view = data
+        available = self._slot.available
+        if self._slot.length >= 0:
+            if available + length > <uint64_t>self._slot.length:
+                return False
+        elif not self.make_room(available + length):
+            return False
+        b = block_of(&self._attachment.m, self._slot.object)
+        memcpy(body_of(b) + available, &view[0], length)
+        store64(&self._slot.available, available + length)
+        if load32(&self._slot.state) == FILL_HEAD:
+            store32(&self._slot.state, FILL_STREAMING)
+        self._attachment.moved(self._slot)
+        return True
+
+    cdef bint make_room(self, uint64_t needed) noexcept:
+        cdef Block* b = block_of(&self._attachment.m, self._slot.object)
+        cdef Block* other
+        cdef uint64_t old, wanted
+        if needed <= room_of(b):
+            return True
+        if needed > self._attachment.m.header.max_object:
+            return False
+        wanted = max(needed, min(2 * room_of(b), self._attachment.m.header.max_object))
+        old = unit_of(&self._attachment.m, b)
+        if grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted)):
+            return True
+        other = copied(self._attachment, b, head_of(b), b.head_length, wanted, True)
+        if other == NULL:
+            return False
+        memcpy(body_of(other), body_of(b), self._slot.available)
+        other.fill = self._number
+        other.held = 1
+        store64(&self._slot.object, unit_of(&self._attachment.m, other))
+        unpin(&self._attachment.m, unit_of(&self._attachment.m, other))
+        # The reaper frees the old block once no piece of it is out.
+        b.held = 0
+        b.state = DOOMED
+        return True
+
+    cdef Block* packed(self, Block* b) except? NULL:
+        """A block with the same object as lz4, when that pays."""
+        cdef Block* other
+        body = packed_body(body_of(b), b.length) if self._compress else None
+        if body is None:
+            return NULL
+        other = copied(self._attachment, b, head_of(b), b.head_length, len(body), True)
+        if other != NULL:
+            other.codec = LZ4
+            other.stored = len(body)
+            memcpy(body_of(other), <const char*><bytes>body, len(body))
+        return other
+
+    def commit(self):
+        """The body is whole: readers come to its end, and lookups find it. False when it is not stored after all."""
+        cdef Block* b
+        cdef Block* other
+        cdef bint stored
+        if not self.owner:
+            raise ValueError("only the owner commits a fill")
+        if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+            return False
+        if self._slot.length >= 0 and self._slot.available != <uint64_t>self._slot.length:
+            self.end(FILL_FAILED, REASON_LOST)
+            return False
+        b = block_of(&self._attachment.m, self._slot.object)
+        b.length = self._slot.available
+        self._slot.length = b.length
+        other = self.packed(b)
+        if other != NULL:
+            stored = shard_publish(&self._attachment.m, other, 0, self._slot.epoch, self._slot)
+            if not stored:
+                other.state = DOOMED
+            unpin(&self._attachment.m, unit_of(&self._attachment.m, other))
+        else:
+            stored = shard_publish(&self._attachment.m, b, 0, self._slot.epoch, self._slot)
+        if stored:
+            worker_at(&self._attachment.m, self._attachment.m.worker).inserts += 1
+            worker_at(&self._attachment.m, self._attachment.m.worker).insert_bytes += self._slot.available
+        self.end(FILL_COMPLETE, 0)
+        return stored
+
+    def abort(self, uint32_t reason=REASON_LOST):
+        """The fetch has failed, or is not for sharing; readers see FAILED and the reason. The first ending stands."""
+        if not self.owner:
+            raise ValueError("only the owner aborts a fill")
+        if self.ours() and load32(&self._slot.state) < FILL_COMPLETE:
+            self.end(FILL_FAILED, reason)

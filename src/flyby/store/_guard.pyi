@@ -1,0 +1,1 @@
+"""Robust locks and pins; nothing of it is for Python."""

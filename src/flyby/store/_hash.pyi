@@ -1,0 +1,3 @@
+"""The keyed hash of the store."""
+
+def siphash_128(key: bytes, data: bytes) -> bytes: ...

@@ -1,0 +1,1 @@
+"""The table of fetches under way; nothing of it is for Python."""

@@ -1,0 +1,221 @@
+# cython: language_level=3
+"""The table of fetches under way: who fetches what, how far it has come, and who is to hear of it.
+
+A slot is claimed under a name. Its state only moves onward (EMPTY, HEAD, STREAMING, then COMPLETE or FAILED) and only its owner moves
+it, or the sweeper once the owner is dead; a slot that has ended answers to its name no more. It is free again when its last
+holder has left. Until then the block that it fills is `held`, so that slow readers come to its end.
+
+Bells: whoever moves a slot sets its bit in the words of every other holder, and writes to a holder's eventfd unless that is known to
+have been rung already. The holder reads the eventfd, takes `rung` back, and only then the bits: nothing is missed. A ringer that
+dies between its two steps leaves a bell that nobody else would ring, so a sweep rings everybody's.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from flyby.store._guard cimport guard_give, guard_take
+from flyby.store._hash cimport Digest
+from flyby.store._layout cimport (
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST,
+    Block, FillSlot, Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, slot_at,
+    store32, store64, swap32, worker_at,
+)
+
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd_write(int, uint64_t)
+
+
+cdef void fills_format(Map* m) noexcept nogil:
+    cdef uint32_t number
+    for number in range(m.header.fill_slots):
+        slot_at(m, number).state = FILL_UNUSED
+    recover(m)
+
+
+cdef bint fills_lock(Map* m) noexcept nogil:
+    if not guard_take(m, &m.fills.lock):
+        return False
+    if load32(&m.fills.dirty):
+        recover(m)
+        m.fills.recoveries += 1
+        store32(&m.fills.dirty, 0)
+    return True
+
+
+cdef void fills_unlock(Map* m) noexcept nogil:
+    guard_give(&m.fills.lock)
+
+
+cdef void recover(Map* m) noexcept nogil:
+    """Derive the chains and the free slots from what each slot tells."""
+    cdef uint32_t number
+    cdef FillSlot* slot
+    memset(fill_buckets(m), 0, m.header.fill_buckets * sizeof(uint32_t))
+    m.fills.free_head = 0
+    m.fills.used = 0
+    for number in range(m.header.fill_slots - 1, -1, -1):
+        slot = slot_at(m, number)
+        if slot.state != FILL_UNUSED and slot.holders:
+            link(m, slot, number)
+            m.fills.used += 1
+        else:
+            vacate(m, slot)
+            slot.next_free = m.fills.free_head
+            m.fills.free_head = number + 1
+
+
+cdef void link(Map* m, FillSlot* slot, uint32_t number) noexcept nogil:
+    cdef uint32_t* bucket = &fill_buckets(m)[slot.hash0 & (m.header.fill_buckets - 1)]
+    slot.next = bucket[0]
+    bucket[0] = number + 1
+
+
+cdef void vacate(Map* m, FillSlot* slot) noexcept nogil:
+    """Let go of the block; may be done twice."""
+    cdef Block* b
+    if slot.object:
+        b = block_of(m, slot.object)
+        b.held = 0
+        if b.state == FILLING:
+            b.state = DOOMED
+        store64(&slot.object, 0)
+    slot.holders = 0
+    store32(&slot.state, FILL_UNUSED)
+
+
+cdef void free_slot(Map* m, FillSlot* slot, uint32_t number) noexcept nogil:
+    cdef uint32_t* link_in = &fill_buckets(m)[slot.hash0 & (m.header.fill_buckets - 1)]
+    swap32(&m.fills.dirty, 1)
+    vacate(m, slot)
+    while link_in[0] and link_in[0] != number + 1:
+        link_in = &slot_at(m, link_in[0] - 1).next
+    if link_in[0]:
+        link_in[0] = slot.next
+    slot.next_free = m.fills.free_head
+    m.fills.free_head = number + 1
+    m.fills.used -= 1
+    store32(&m.fills.dirty, 0)
+
+
+cdef int64_t find(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
+    cdef uint32_t entry = fill_buckets(m)[digest.low & (m.header.fill_buckets - 1)]
+    cdef uint32_t compared = length if length < FILL_KEY else <uint32_t>FILL_KEY
+    cdef FillSlot* slot
+    while entry:
+        slot = slot_at(m, entry - 1)
+        if (
+            slot.hash0 == digest.low and slot.hash1 == digest.high and slot.key_length == length
+            and load32(&slot.state) < FILL_COMPLETE and not slot.tainted and slot.epoch == load64(&m.header.epoch)
+            and memcmp(slot.key, key, compared) == 0
+        ):
+            return entry - 1
+        entry = slot.next
+    return -1
+
+
+cdef int64_t fills_claim(Map* m, const char* key, uint32_t length, Digest digest, bint* owner) noexcept nogil:
+    """The slot of the fetch of that name, begun now when there was none; -1 when the table is full or busy."""
+    cdef int64_t number
+    cdef FillSlot* slot
+    cdef uint64_t mine = <uint64_t>1 << m.worker
+    if not fills_lock(m):
+        return -1
+    number = find(m, key, length, digest)
+    owner[0] = number < 0
+    if number >= 0:
+        or64(&slot_at(m, <uint32_t>number).holders, mine)
+    elif m.fills.free_head:
+        number = m.fills.free_head - 1
+        slot = slot_at(m, <uint32_t>number)
+        swap32(&m.fills.dirty, 1)
+        m.fills.free_head = slot.next_free
+        slot.reason = REASON_LOST
+        slot.owner = m.worker
+        slot.serial += 1
+        slot.hash0 = digest.low
+        slot.hash1 = digest.high
+        slot.object = 0
+        slot.available = 0
+        slot.length = -1
+        slot.epoch = load64(&m.header.epoch)
+        slot.tainted = 0
+        slot.key_length = length
+        memcpy(slot.key, key, length if length < FILL_KEY else <uint32_t>FILL_KEY)
+        store64(&slot.holders, mine)
+        store32(&slot.state, FILL_EMPTY)
+        link(m, slot, <uint32_t>number)
+        m.fills.used += 1
+        store32(&m.fills.dirty, 0)
+    fills_unlock(m)
+    return number
+
+
+cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil:
+    """This worker holds the slot no more. False when the table was busy: to be tried again."""
+    cdef FillSlot* slot = slot_at(m, number)
+    if not fills_lock(m):
+        return False
+    and64(&slot.holders, ~(<uint64_t>1 << m.worker))
+    if not slot.holders and slot.state != FILL_UNUSED:
+        free_slot(m, slot, number)
+    fills_unlock(m)
+    return True
+
+
+cdef bint fills_taint(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
+    """Whatever is under way under that name was asked for before a purge: its readers may have it, the store may not."""
+    cdef int64_t number
+    if not fills_lock(m):
+        return False
+    number = find(m, key, length, digest)
+    if number >= 0:
+        store32(&slot_at(m, <uint32_t>number).tainted, 1)
+    fills_unlock(m)
+    return True
+
+
+cdef bint fills_sweep(Map* m, uint32_t worker) noexcept nogil:
+    """End what a dead worker was fetching, and leave what it was reading."""
+    cdef uint64_t its = <uint64_t>1 << worker
+    cdef uint32_t number
+    cdef FillSlot* slot
+    if not fills_lock(m):
+        return False
+    for number in range(m.header.fill_slots):
+        slot = slot_at(m, number)
+        if slot.state == FILL_UNUSED:
+            continue
+        and64(&slot.holders, ~its)
+        if slot.owner == worker and slot.state < FILL_COMPLETE:
+            # When all that was announced has come, the death came too late to do harm.
+            if slot.length >= 0 and slot.available == <uint64_t>slot.length and slot.object:
+                store32(&slot.state, FILL_COMPLETE)
+            else:
+                slot.reason = REASON_LOST
+                store32(&slot.state, FILL_FAILED)
+            fills_ring(m, slot, True)
+        if not slot.holders:
+            free_slot(m, slot, number)
+    fills_unlock(m)
+    for number in range(m.header.workers):
+        store32(&worker_at(m, number).rung, 1)
+        eventfd_write(m.bells[number], 1)
+    return True
+
+
+cdef void fills_ring(Map* m, FillSlot* slot, bint ourselves) noexcept nogil:
+    """Tell the other holders (and ourselves, when this is another process's business) that the slot has moved."""
+    cdef uint64_t holders
+    cdef uint32_t worker
+    cdef uint64_t number = (<char*>slot - <char*>slot_at(m, 0)) // sizeof(FillSlot)
+    fence()
+    holders = load64(&slot.holders)
+    if not ourselves:
+        holders &= ~(<uint64_t>1 << m.worker)
+    while holders:
+        worker = <uint32_t>lowest64(holders)
+        holders &= holders - 1
+        or64(&pending_at(m, worker)[number // 64], <uint64_t>1 << (number % 64))
+        if swap32(&worker_at(m, worker).rung, 1) == 0:
+            eventfd_write(m.bells[worker], 1)

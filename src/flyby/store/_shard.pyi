@@ -1,0 +1,1 @@
+"""One shard; nothing of it is for Python."""

@@ -1,0 +1,406 @@
+# cython: language_level=3
+"""The store as the rest of flyby sees it: keys to objects, shared by all workers, whatever happens to one of them.
+
+    store = Store.create(size, workers=4)     in the supervisor
+    store.join(2)                             in worker 2, after the fork
+    store.sweep(2)                            in the supervisor, when worker 2 is dead
+
+The process that creates a store may use it without joining (it has a worker area of its own), so an embedding needs none of this.
+Times of objects are the caller's and are kept as they are; the store reads a clock for `expire` alone. An object that cannot be had
+at once (its lock is held by a process that was stopped) is an object that is not there.
+"""
+
+import os
+import time
+
+cimport cython
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from flyby.store.segment import open_segment
+from flyby.store.statistics import StoreStatistics
+
+from flyby.store._attachment cimport Attachment, attach
+from flyby.store._check cimport check_fills, check_shard
+from flyby.store._entry cimport Entry, copied, entry_of
+from flyby.store._eviction cimport allocate
+from flyby.store._fill cimport Fill, fill_of, packed_body
+from flyby.store._guard cimport unpin
+from flyby.store._hash cimport Digest
+from flyby.store._inflight cimport fills_claim, fills_leave, fills_sweep, fills_taint
+from flyby.store._layout cimport (
+    DOOMED, HOT, LOOSE, LZ4, MAIN, PIN_WAYS, PLAIN, SMALL, UNIT, Block, FillSlot, Header, Map, Shard, Worker, add64, block_at,
+    body_of, fence, head_of, key_of, load64, lowest64, pending_at, pins_at, shard_at, shard_of, slot_at, store32, store64,
+    stored_of, swap32, swap64, unit_of, worker_at,
+)
+from flyby.store._shard cimport (
+    shard_empty, shard_lock, shard_lookup, shard_publish, shard_reap, shard_remove, shard_unlock, shard_word, shard_sweep, units_for,
+)
+
+cdef enum:
+    LONGEST_KEY = 0xFFFF
+    PATIENCE = 40  # attempts of 50 ms for what must be done: purges and sweeps
+    SHARE = 8  # an object may take one part in so many of the store
+
+
+@cython.final
+cdef class Store:
+    cdef Attachment _attachment
+    cdef readonly uint64_t size
+    cdef readonly uint64_t max_object
+    cdef readonly uint32_t workers
+
+    def __init__(self):
+        raise TypeError("a store is made by Store.create")
+
+    @classmethod
+    def create(cls, size, *, path=None, max_object=None, workers=1):
+        """A new, empty store of `size` bytes in all, for that many workers. Raises `StoreError`."""
+        cdef Store store = Store.__new__(Store)
+        cdef uint64_t whole
+        mapping = open_segment(size // 4096 * 4096, path)
+        whole = len(mapping)
+        store._attachment = attach(mapping, whole, whole // SHARE if max_object is None else max_object, workers)
+        store.size = whole
+        store.max_object = store._attachment.m.header.max_object
+        store.workers = workers
+        return store
+
+    def __repr__(self):
+        if not self._attachment.usable:
+            return f"<Store of {self.size >> 20} MiB, not in use>"
+        found = self.statistics()
+        return f"<Store of {self.size >> 20} MiB, {found.objects} objects, {found.fills_open} fills>"
+
+    # ---- processes ---------------------------------------------------------------------------------------------------
+
+    def join(self, uint32_t worker):
+        """Become this worker, after a fork."""
+        if worker >= self.workers:
+            raise ValueError(f"there are {self.workers} workers")
+        self._attachment.take_area(worker)
+        self.sweep(worker)  # what an earlier life of this worker left, if nobody has seen to it
+
+    def sweep(self, uint32_t worker):
+        """Worker `worker` is dead: end its fetches, drop what it was writing, take back its pins."""
+        cdef Map* m = &self._attachment.m
+        cdef uint32_t number
+        cdef int turn
+        if worker >= self.workers:
+            raise ValueError(f"there are {self.workers} workers")
+        memset(pins_at(m, worker), 0, <size_t>m.header.pin_sets * PIN_WAYS * sizeof(uint64_t))
+        store32(&worker_at(m, worker).rung, 0)
+        for turn in range(PATIENCE):
+            if fills_sweep(m, worker):
+                break
+        for number in range(m.header.shards):
+            for turn in range(PATIENCE):
+                if shard_sweep(m, shard_at(m, number), worker):
+                    break
+
+    def fileno(self):
+        """Readable when a fetch that this process follows has moved in another one: then call `dispatch`."""
+        return self._attachment.bell()
+
+    def dispatch(self):
+        """Call the subscribers of every fetch that has moved."""
+        cdef Map* m = &self._attachment.m
+        cdef uint64_t* words = pending_at(m, m.worker)
+        cdef uint64_t bits
+        cdef uint32_t number
+        if not self._attachment.usable:
+            return
+        try:
+            os.eventfd_read(self._attachment.bell())
+        except BlockingIOError:
+            pass
+        swap32(&worker_at(m, m.worker).rung, 0)
+        self._attachment.settle()
+        for number in range(m.header.fill_slots // 64):
+            if words[number]:
+                bits = swap64(&words[number], 0)
+                while bits:
+                    self._attachment.call_watchers(number * 64 + lowest64(bits))
+                    bits &= bits - 1
+
+    def close(self):
+        """Use the store no more; views that are out stay good."""
+        self._attachment.close()
+
+    # ---- objects -----------------------------------------------------------------------------------------------------
+
+    def lookup(self, bytes key):
+        """The object of that key, held until it is released; None when there is none."""
+        cdef Map* m = &self._attachment.m
+        cdef Worker* counts
+        cdef Block* b
+        if not self._attachment.usable or len(key) > LONGEST_KEY:
+            return None
+        counts = worker_at(m, m.worker)
+        b = shard_lookup(m, self._attachment.digest(key, len(key)), key, len(key))
+        if b == NULL:
+            counts.misses += 1
+            return None
+        if b.hits < HOT:
+            b.hits += 1
+        counts.hits += 1
+        counts.hit_bytes += b.length
+        return entry_of(self._attachment, b)
+
+    def put(
+        self, bytes key, bytes head, body, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
+        uint32_t sie_s, *, bint compress=True
+    ):
+        """Store a whole object. False when there is no room for it."""
+        cdef Map* m = &self._attachment.m
+        cdef const unsigned char[::1] view
+        cdef uint64_t length = len(body), epoch
+        cdef uint64_t stored
+        cdef Digest digest
+        cdef Block* b = NULL
+        cdef bint done = False
+        if not self._attachment.usable:
+            return False
+        epoch = load64(&m.header.epoch)
+        digest = self._attachment.digest(key, len(key))
+        if length:
+            view = body
+        packed = packed_body(<char*>&view[0], length) if compress and 1024 <= length <= self.max_object else None
+        stored = length if packed is None else len(packed)
+        if len(key) <= LONGEST_KEY and length <= self.max_object:
+            b = allocate(m, digest.low, units_for(len(key), len(head), stored), True)
+        if b == NULL:
+            worker_at(m, m.worker).refused += 1
+            return False
+        b.hash = digest.low
+        b.generation = add64(&m.header.generation, 1) + 1
+        b.born_ms = born_ms
+        b.fresh_ms = fresh_ms
+        b.swr_s = swr_s
+        b.sie_s = sie_s
+        b.length = length
+        b.stored = 0
+        b.head_length = len(head)
+        b.flags = flags
+        b.key_length = len(key)
+        b.status = status
+        b.codec = PLAIN
+        memcpy(key_of(b), <const char*>key, len(key))
+        memcpy(head_of(b), <const char*>head, len(head))
+        if packed is not None:
+            b.codec = LZ4
+            b.stored = stored
+            memcpy(body_of(b), <const char*><bytes>packed, stored)
+        elif length:
+            memcpy(body_of(b), &view[0], length)
+        done = shard_publish(m, b, 0, epoch, NULL)
+        self._finish(b, done, length)
+        return done
+
+    cdef void _finish(self, Block* b, bint done, uint64_t length) noexcept:
+        cdef Map* m = &self._attachment.m
+        if done:
+            worker_at(m, m.worker).inserts += 1
+            worker_at(m, m.worker).insert_bytes += length
+        else:
+            b.state = DOOMED
+            worker_at(m, m.worker).refused += 1
+        unpin(m, unit_of(m, b))
+
+    def refresh(
+        self, Entry entry, bytes head, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s, uint32_t sie_s
+    ):
+        """Give the object a new head and new times; its body stays. False when it is not what is stored any more."""
+        cdef Map* m = &self._attachment.m
+        cdef Block* b
+        cdef Block* old = entry.block()
+        cdef uint64_t epoch
+        cdef bint done
+        if not self._attachment.usable:
+            return False
+        epoch = load64(&m.header.epoch)
+        b = copied(self._attachment, old, head, len(head), stored_of(old), True)
+        if b == NULL:
+            worker_at(m, m.worker).refused += 1
+            return False
+        b.generation = add64(&m.header.generation, 1) + 1
+        b.flags = flags
+        b.born_ms = born_ms
+        b.fresh_ms = fresh_ms
+        b.swr_s = swr_s
+        b.sie_s = sie_s
+        memcpy(body_of(b), body_of(old), stored_of(old))
+        done = shard_publish(m, b, entry.generation, epoch, NULL)
+        self._finish(b, done, 0)
+        return done
+
+    def delete(self, bytes key, generation=None):
+        """Remove the object of that key (of that generation only, if one is given). True when there was one.
+
+        Without a generation this is a purge: a fetch of that name that is under way is not going to be stored either.
+        """
+        cdef Map* m = &self._attachment.m
+        cdef Digest digest
+        cdef Shard* s
+        cdef uint64_t* at
+        cdef Block* b
+        cdef bint found = False
+        cdef int turn
+        if not self._attachment.usable or len(key) > LONGEST_KEY:
+            return False
+        digest = self._attachment.digest(key, len(key))
+        if generation is None:
+            self._taint(key, digest)
+        s = shard_of(m, digest.low)
+        for turn in range(PATIENCE):
+            if shard_lock(m, s):
+                at = shard_word(m, s, digest.low, key, len(key))
+                if at != NULL:
+                    b = block_at(m, s, <uint32_t>at[0])
+                    if generation is None or b.generation == generation:
+                        found = True
+                        swap32(&s.dirty, 1)
+                        shard_remove(m, s, b)
+                        store32(&s.dirty, 0)
+                shard_unlock(m, s)
+                break
+        return found
+
+    def expire(self, bytes key, now_ms=None):
+        """Make the object of that key stale from now on, which is `now_ms` if given. True when there was one."""
+        cdef Map* m = &self._attachment.m
+        cdef Digest digest
+        cdef Shard* s
+        cdef uint64_t* at
+        cdef Block* b
+        cdef bint found = False
+        cdef int64_t now
+        cdef int turn
+        if not self._attachment.usable or len(key) > LONGEST_KEY:
+            return False
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        digest = self._attachment.digest(key, len(key))
+        self._taint(key, digest)
+        s = shard_of(m, digest.low)
+        for turn in range(PATIENCE):
+            if shard_lock(m, s):
+                at = shard_word(m, s, digest.low, key, len(key))
+                if at != NULL:
+                    b = block_at(m, s, <uint32_t>at[0])
+                    found = True
+                    if b.fresh_ms > now:
+                        b.fresh_ms = now
+                    # A refresh that began before this must not make it fresh again.
+                    store64(&b.generation, add64(&m.header.generation, 1) + 1)
+                shard_unlock(m, s)
+                break
+        return found
+
+    cdef void _taint(self, bytes key, Digest digest) noexcept:
+        cdef int turn
+        for turn in range(PATIENCE):
+            if fills_taint(&self._attachment.m, key, len(key), digest):
+                return
+
+    def clear(self):
+        """Remove everything, and let nothing be stored that was asked for before; returns how many objects that were."""
+        cdef Map* m = &self._attachment.m
+        cdef Shard* s
+        cdef uint32_t number
+        cdef uint64_t count = 0, objects
+        cdef int turn
+        if not self._attachment.usable:
+            return 0
+        add64(&m.header.epoch, 1)
+        for number in range(m.header.shards):
+            s = shard_at(m, number)
+            for turn in range(PATIENCE):
+                if shard_lock(m, s):
+                    objects = s.queues[SMALL].count + s.queues[MAIN].count
+                    if shard_empty(m, s):
+                        count += objects
+                        shard_unlock(m, s)
+                        break
+                    shard_unlock(m, s)
+        return count
+
+    # ---- fetches under way -------------------------------------------------------------------------------------------
+
+    def claim(self, bytes key):
+        """Join the fetch of that name, or begin one as its owner; None when no more can be begun.
+
+        Between a lookup that found nothing and a claim that became the owner, another owner may have finished: who must not fetch
+        twice looks again.
+        """
+        cdef Map* m = &self._attachment.m
+        cdef int64_t number
+        cdef bint owner = False
+        cdef Worker* counts
+        if not self._attachment.usable or len(key) > LONGEST_KEY:
+            return None
+        self._attachment.settle()
+        number = fills_claim(m, key, len(key), self._attachment.digest(key, len(key)), &owner)
+        if number < 0:
+            return None
+        counts = worker_at(m, m.worker)
+        if owner:
+            counts.fills += 1
+        else:
+            counts.collapsed += 1
+        return fill_of(self._attachment, <uint32_t>number, owner)
+
+    # ---- what it tells about itself ----------------------------------------------------------------------------------
+
+    def statistics(self):
+        """Counts and sizes, summed over workers and shards, without a lock."""
+        cdef Map* m = &self._attachment.m
+        cdef Header* h = m.header
+        cdef Worker* w
+        cdef Shard* s
+        cdef uint32_t number
+        cdef dict total = dict.fromkeys(StoreStatistics.__dataclass_fields__, 0)
+        for number in range(h.workers):
+            w = worker_at(m, number)
+            total["hits"] += w.hits
+            total["misses"] += w.misses
+            total["hit_bytes"] += w.hit_bytes
+            total["inserts"] += w.inserts
+            total["insert_bytes"] += w.insert_bytes
+            total["refused"] += w.refused
+            total["fills"] += w.fills
+            total["collapsed"] += w.collapsed
+            total["committed"] += w.committed
+            total["failed"] += w.failed
+            total["busy"] += w.busy
+            total["pin_overflows"] += w.pin_overflows
+        for number in range(h.shards):
+            s = shard_at(m, number)
+            total["objects"] += s.queues[SMALL].count + s.queues[MAIN].count
+            total["free"] += s.free_units * UNIT
+            total["plain_bytes"] += s.plain_bytes
+            total["stored_bytes"] += s.stored_bytes
+            total["compressed"] += s.compressed
+            total["loose"] += s.queues[LOOSE].count
+            total["evicted_small"] += s.evicted_small
+            total["evicted_main"] += s.evicted_main
+            total["evicted_room"] += s.evicted_room
+            total["ghost_hits"] += s.ghost_hits
+            total["promotions"] += s.promotions
+            total["resets"] += s.resets
+        total["size"] = h.size
+        total["capacity"] = <uint64_t>h.arena_units * UNIT * h.shards
+        total["shards"] = h.shards
+        total["max_object"] = h.max_object
+        total["fills_open"] = m.fills.used
+        total["recoveries"] = m.fills.recoveries
+        return StoreStatistics(**total)
+
+    def check(self):
+        """Go through everything and list what is not as it should be: nothing, in a sound store."""
+        cdef Map* m = &self._attachment.m
+        cdef uint32_t number
+        cdef list problems = []
+        for number in range(m.header.shards):
+            check_shard(m, shard_at(m, number), problems)
+        check_fills(m, problems)
+        return problems

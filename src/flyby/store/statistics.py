@@ -1,0 +1,50 @@
+"""What the store can tell about itself; counted in shared memory, read without disturbing anybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """Totals over all workers since the store was made, and what it holds now."""
+
+    size: int  # bytes of the whole mapping
+    capacity: int  # bytes of it that hold objects
+    free: int  # bytes that hold nothing
+    shards: int
+    max_object: int
+    objects: int
+    plain_bytes: int  # of the stored bodies, as readers see them
+    stored_bytes: int  # of the stored bodies, as they lie in memory
+    compressed: int  # objects held as lz4
+    loose: int  # blocks being filled, or waiting for their last reader
+    hits: int
+    misses: int
+    hit_bytes: int
+    inserts: int
+    insert_bytes: int
+    refused: int  # objects that found no room
+    evicted_small: int
+    evicted_main: int
+    evicted_room: int  # for a large object's sake, or because of a full bucket
+    ghost_hits: int
+    promotions: int
+    fills: int
+    fills_open: int
+    collapsed: int
+    committed: int
+    failed: int
+    resets: int  # shards that were emptied because a process died while it changed them
+    recoveries: int  # of the fill table, for the same reason
+    busy: int  # locks that were not had in time
+    pin_overflows: int
+
+    @property
+    def hit_ratio(self) -> float:
+        looked = self.hits + self.misses
+        return self.hits / looked if looked else 0.0
+
+    @property
+    def evictions(self) -> int:
+        return self.evicted_small + self.evicted_main + self.evicted_room

@@ -1,0 +1,1 @@
+"""The store, piece by piece and whole."""
