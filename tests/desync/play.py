@@ -86,8 +86,10 @@ class Played:
             return self.status == 413
         if self.payload.side == "response":
             return self.status < 500 and len(self.final) == 1 and self.final[0].complete
+        # All of a control's requests are valid, so all of them must be answered.
         most = self.payload.max_upstream_requests
-        return self.status < 400 and 1 <= len(self.requests) <= most and len(self.final) <= most
+        least = most if self.payload.control else 1
+        return self.status < 400 and least <= len(self.requests) <= most and least <= len(self.final) <= most
 
     @property
     def smuggled(self) -> bool:

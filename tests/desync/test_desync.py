@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.desync.client import exchange
 from tests.desync.payloads import load
 from tests.desync.play import Lane, Played, lanes, play, play_all
 from tests.desync.upstream import Malformed, Upstream, parse
@@ -46,6 +47,19 @@ def test_whole(payload, whole: dict[str, Played]) -> None:
 def test_byte_by_byte(payload, bytewise: dict[str, Played]) -> None:
     played = bytewise[payload.name]
     assert played.verdict == "pass", f"{played}\n{payload.expect} ({payload.rfc}): {payload.why}"
+
+
+def test_pipelined_requests_stay_in_order_however_their_bytes_arrive(flybys: list[Lane]) -> None:
+    # The second request arrives while the first is with the upstream, and its last bytes as the answer leaves.
+    request = b"GET /%d HTTP/1.1\r\nHost: edge.test\r\n\r\n"
+    lane = flybys[0]
+    for _ in range(60):
+        lane.upstream.begin()
+        data = b"".join(request % number for number in range(6))
+        responses, closed = exchange(lane.proxy, data, bytewise=True, answers=lambda: 6)
+        assert [response.body for response in responses] == [b"seen:/%d" % number for number in range(6)]
+        assert not closed
+    assert not lane.upstream.malformed
 
 
 class Relay:
