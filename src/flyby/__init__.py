@@ -1,0 +1,33 @@
+"""flyby: a caching, programmable HTTP edge for an application that runs somewhere else.
+
+Public and under semantic versioning are the names below; everything else may change.
+"""
+
+from flyby.config import Backend, Cache, Config, Route, Server
+from flyby.errors import ConfigError, FlybyError, StoreError, UpstreamError, WireError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "Cache",
+    "Config",
+    "ConfigError",
+    "Edge",
+    "FlybyError",
+    "Route",
+    "Server",
+    "StoreError",
+    "UpstreamError",
+    "WireError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Edge draws in the whole proxy; whoever only checks a configuration does not wait for that.
+    if name == "Edge":
+        from flyby.server.edge import Edge
+
+        return Edge
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,575 @@
+"""A client's HTTP/1 connection: bytes to requests, one exchange at a time, responses in order (RFC 9112 9).
+
+    IDLE ──first byte──▶ HEAD ──head complete──▶ EXCHANGE ──response sent, content consumed──▶ IDLE
+      └── deadline: close   └── deadline: 408       └── pipelined bytes wait in `_pending`, reading pauses
+
+Rules. (1) Framing is decided by `wire`; after a fault nothing that follows is parsed: the error is written, our side is shut
+down, and what the client still sends is dropped for a moment so that it can read the answer (RFC 9112 9.6). (2) Memory is
+bounded: reading pauses at 64 KiB of content or of pipelined requests, producers stop while `paused`, and stored content is
+handed to the transport piece by piece. (3) When nothing is queued, head and content leave in one writev(2).
+
+Time limits are deadlines that `Connections.sweep` compares twice a second: no timer handle a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from flyby.errors import WireError
+from flyby.proxy import pages
+from flyby.proxy.downstream import Client
+from flyby.wire import (
+    CHUNK_END,
+    REASONS,
+    BodyKind,
+    BodyReader,
+    Fields,
+    HeadReader,
+    RequestHead,
+    chunk_head,
+    last_chunk,
+    serialise_response,
+)
+
+if TYPE_CHECKING:
+    from flyby.proxy.connections import Connections
+    from flyby.proxy.exchange import Exchange
+    from flyby.proxy.upgrade import Pipe
+
+QUEUE_LIMIT = 65_536  # bytes of content, or of pipelined requests, that may wait before reading pauses
+PIECE = 65_536  # bytes of stored content that are copied for the transport at a time
+LINGER_BYTES = 262_144  # what a refused client may still send before the connection is reset
+LINGER_SECONDS = 1.0
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client connection; also the `Downstream` of the exchange that is under way on it."""
+
+    __slots__ = (
+        "_body",
+        "_closing",
+        "_connections",
+        "_content",
+        "_content_error",
+        "_content_size",
+        "_content_waiter",
+        "_deadline",
+        "_exchange",
+        "_expecting",
+        "_fd",
+        "_framing",
+        "_held",
+        "_keep_alive",
+        "_linger",
+        "_on_writable",
+        "_out",
+        "_pending",
+        "_pipe",
+        "_reader",
+        "_reading",
+        "_receiving",
+        "_request",
+        "_stage",
+        "_trailers",
+        "_transport",
+        "begun",
+        "bytes_sent",
+        "client",
+        "paused",
+    )
+
+    def __init__(self, connections: Connections, scheme: bytes) -> None:
+        # For the connection's life.
+        self._connections = connections
+        self._reader = HeadReader(connections.limits, "request")
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._fd = -1
+        self.client = Client("", 0, scheme, 0)
+        self._pending = bytearray()
+        self._reading = True
+        self._receiving = False
+        self._closing = False
+        self._linger = -1
+        self._deadline = 0.0
+        self._stage = "idle"
+        self._out: deque[memoryview | bytes] = deque()
+        self.paused = False
+        self._pipe: Pipe | None = None
+        # For the exchange under way.
+        self._exchange: Exchange | None = None
+        self._request: RequestHead | None = None
+        self._body: BodyReader | None = None
+        self._content: deque[bytes] = deque()
+        self._content_size = 0
+        self._content_waiter: asyncio.Future[None] | None = None
+        self._content_error: WireError | None = None
+        self._trailers: Fields | None = None
+        self._on_writable: Callable[[], None] | None = None
+        self._framing = BodyKind.NONE
+        self._keep_alive = True
+        self._expecting = False
+        self._held = b""
+        self.begun = False
+        self.bytes_sent = 0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.client.address}:{self.client.port} {self._stage}>"
+
+    # ---- asyncio's side ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername") or ("", 0)
+        local = transport.get_extra_info("sockname") or ("", 0)
+        if isinstance(peer, tuple):
+            self.client = Client(peer[0], peer[1], self.client.scheme, local[1])
+        sock: Any = transport.get_extra_info("socket")
+        if sock is not None and transport.get_extra_info("sslcontext") is None:
+            self._fd = sock.fileno()
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._transport.set_write_buffer_limits(high=QUEUE_LIMIT, low=QUEUE_LIMIT // 4)
+        self._connections.add(self)
+        self._set_deadline("idle", self._connections.timeouts.idle_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._closing = True
+        self._stage = "closed"
+        self._out.clear()
+        self._fail_content(WireError(400, "client-closed", "the client closed the connection"))
+        if self._pipe is not None:
+            self._pipe.client_lost()
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            exchange.client_lost()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._connections.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._receive(self._connections.read_buffer[:nbytes])
+
+    def eof_received(self) -> bool:
+        if self._pipe is not None:
+            self._pipe.client_eof()
+            return True
+        if self._body is not None and not self._body.done:
+            self._fail_content(WireError(400, "content-incomplete", "the request's content ended early"))
+        # A client that has sent its whole request may shut its side down and still wait for the answer.
+        if self._exchange is None or self._body is not None:
+            return False
+        self._keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self._set_deadline("write", self._connections.timeouts.write_s)
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._stage == "write":
+            self._set_deadline("exchange", 0)
+        if self._pipe is not None:
+            self._pipe.client_writable()
+        elif self._out:
+            self._pump()
+        elif self._on_writable is not None:
+            self._on_writable()
+
+    # ---- bytes in ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, view: memoryview) -> None:
+        if self._pipe is not None:
+            self._pipe.from_client(view)
+            return
+        if self._linger >= 0:
+            self._linger -= len(view)
+            if self._linger < 0:
+                self._transport.abort()
+            return
+        if self._closing:
+            return
+        self._receiving = True
+        try:
+            while len(view) and not self._closing:
+                if self._body is not None:
+                    view = self._receive_content(view)
+                elif self._exchange is not None:
+                    self._pending += view
+                    if len(self._pending) >= QUEUE_LIMIT:
+                        self._pause_reading()
+                    return
+                else:
+                    view = view[self._reader.feed(view) :]
+                    if self._reader.complete:
+                        self._start(self._reader.take_request(self.client.scheme))
+                    elif self._stage == "idle" and not self._reader.empty:
+                        self._set_deadline("head", self._connections.timeouts.head_s)
+        except WireError as error:
+            self._refuse(error)
+        finally:
+            self._receiving = False
+
+    def _receive_content(self, view: memoryview) -> memoryview:
+        body = cast(BodyReader, self._body)
+        try:
+            slices, used = body.feed(view)
+        except WireError as error:
+            self._keep_alive = False
+            self._closing = not self.begun
+            self._fail_content(error)
+            if self._exchange is None:
+                raise
+            return view[:0]
+        for part in slices:
+            self._content.append(bytes(part))
+            self._content_size += len(part)
+        if 0 < self._connections.limits.body < body.received:
+            self._keep_alive = False
+            self._fail_content(WireError(413, "content-too-large", "the request's content is larger than the limit"))
+            return view[:0]
+        if body.done:
+            self._trailers = body.trailers
+            self._body = None
+            if self._stage == "body":
+                self._set_deadline("exchange", 0)
+        elif self._content_size >= QUEUE_LIMIT:
+            self._pause_reading()
+        else:
+            self._set_deadline("body", self._connections.timeouts.body_s)
+        self._wake_content()
+        return view[used:]
+
+    def _start(self, request: RequestHead) -> None:
+        self._request = request
+        self._keep_alive = request.keep_alive and not self._connections.draining
+        self._expecting = request.expect_continue and request.body is not BodyKind.NONE
+        self.begun = False
+        self.bytes_sent = 0
+        self._trailers = None
+        self._content_error = None
+        self._set_deadline("exchange", 0)
+        if request.body is not BodyKind.NONE:
+            if 0 < self._connections.limits.body < request.length:
+                raise WireError(413, "content-too-large", "the request's content is larger than the limit")
+            self._body = BodyReader(request.body, request.length, self._connections.limits)
+            if self._body.done:
+                self._body = None
+            else:
+                self._set_deadline("body", self._connections.timeouts.body_s)
+        self._exchange = exchange = self._connections.exchange(self, request)
+        exchange.start()
+
+    def _refuse(self, error: WireError) -> None:
+        """Answer a fault in the request, then close: where the next request would begin is not known any more."""
+        self._keep_alive = False
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+        if self.begun:
+            self._transport.abort()
+            return
+        self._connections.refused(self, error)
+        status, fields, content = pages.client_error(error, None)
+        fields.set(b"Connection", b"close")
+        head = serialise_response(status, REASONS.get(status, b"Error"), fields)
+        self._write([head, content])
+        self._linger_close()
+
+    def _linger_close(self) -> None:
+        self._closing = True
+        self._body = None
+        if self._linger >= 0 or self._transport.is_closing():
+            return
+        self._linger = LINGER_BYTES
+        self._resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._set_deadline("linger", LINGER_SECONDS)
+        else:
+            self._transport.close()
+
+    # ---- the request's content ---------------------------------------------------------------------------------------
+
+    @property
+    def request_complete(self) -> bool:
+        return self._body is None
+
+    async def read_content(self) -> bytes:
+        while not self._content:
+            if self._content_error is not None:
+                raise self._content_error
+            if self._body is None:
+                return b""
+            self._content_waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._content_waiter
+            finally:
+                self._content_waiter = None
+        part = self._content.popleft()
+        self._content_size -= len(part)
+        if self._content_size < QUEUE_LIMIT // 4 and not self._reading and not self._pending:
+            if self._body is not None:
+                self._set_deadline("body", self._connections.timeouts.body_s)
+            self._resume_reading()
+        return part
+
+    def request_trailers(self) -> Fields | None:
+        return self._trailers
+
+    def expect_satisfied(self) -> None:
+        if self._expecting and not self.begun and self._body is not None and not self._body.received:
+            self._write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+        self._expecting = False
+
+    def _wake_content(self) -> None:
+        if self._content_waiter is not None and not self._content_waiter.done():
+            self._content_waiter.set_result(None)
+
+    def _fail_content(self, error: WireError) -> None:
+        if self._body is not None and self._content_error is None:
+            self._content_error = error
+        self._wake_content()
+
+    # ---- the response ------------------------------------------------------------------------------------------------
+
+    def on_writable(self, callback: Callable[[], None] | None) -> None:
+        self._on_writable = callback
+
+    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        if not self.begun and self._request is not None and self._request.version >= 11:
+            self._write([serialise_response(status, reason, fields)])
+
+    def _connection_field(self) -> bytes:
+        if not self.request_complete or self._expecting or self._connections.draining:
+            self._keep_alive = False
+        if not self._keep_alive:
+            return b"Connection: close\r\n"
+        request = cast(RequestHead, self._request)
+        return b"Connection: keep-alive\r\n" if request.version < 11 else b""
+
+    def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
+        request = cast(RequestHead, self._request)
+        self.begun = True
+        framing = b""
+        bodiless = request.method == b"HEAD" or status < 200 or status in (204, 304)
+        if length >= 0:
+            if status != 204 and status != 304:
+                framing = b"Content-Length: %d\r\n" % length
+            self._framing = BodyKind.LENGTH
+        elif bodiless:
+            self._framing = BodyKind.NONE
+        elif request.version >= 11:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            self._framing = BodyKind.CHUNKED
+        else:
+            self._keep_alive = False
+            self._framing = BodyKind.CLOSE
+        head = serialise_response(status, reason, fields)
+        if bodiless:
+            self._framing = BodyKind.NONE
+        # The head waits for the content's first part, to leave with it in one segment; at most until this tick ends.
+        self._held = b"".join((head[:-2], framing, self._connection_field(), b"\r\n"))
+        asyncio.get_running_loop().call_soon(self._release_head)
+
+    def _release_head(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._write([])
+
+    def data(self, view: memoryview | bytes) -> None:
+        if self._closing or self._framing is BodyKind.NONE or not len(view):
+            return
+        if self._framing is BodyKind.CHUNKED:
+            self._write([chunk_head(len(view)), view, CHUNK_END])
+        else:
+            self._write([view])
+
+    def end(self, trailers: Fields | None = None) -> None:
+        if self._closing:
+            self._held = b""
+        elif self._framing is not BodyKind.CHUNKED:
+            self._release_head()
+        else:
+            wanted = trailers is not None and self._request is not None and self._wants_trailers(self._request)
+            self._write([last_chunk(trailers if wanted else None)])
+        self._finish()
+
+    @staticmethod
+    def _wants_trailers(request: RequestHead) -> bool:
+        value = request.fields.combined(b"te")
+        return value is not None and b"trailers" in [part.strip(b" \t").lower() for part in value.split(b",")]
+
+    def send_stored(self, head: bytes, length: int, views: Sequence[memoryview | bytes], status: int) -> None:
+        self.begun = True
+        framing = b"" if status in (204, 304) or length < 0 else b"Content-Length: %d\r\n" % length
+        if cast(RequestHead, self._request).method != b"HEAD" and status not in (204, 304):
+            self._out.extend(views)
+        self._out.appendleft(b"".join((head, framing, self._connection_field(), b"\r\n")))
+        self._pump()
+
+    def abort(self) -> None:
+        self._keep_alive = False
+        self._closing = True
+        self._exchange = None
+        self._held = b""
+        # The octets that were sent must arrive, and the missing rest be seen: no last chunk, no full Content-Length.
+        if self._framing is BodyKind.CLOSE or not self.begun:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _pump(self) -> None:
+        """Send what lies ready in `_out` for as long as the client takes it."""
+        out = self._out
+        while out and not self.paused and not self._transport.is_closing():
+            sent = self._write_direct(list(out)[:16])
+            self.bytes_sent += sent
+            while out and sent >= len(out[0]):
+                sent -= len(out.popleft())
+            if not out:
+                break
+            if sent:
+                out[0] = memoryview(out[0])[sent:]
+            piece = memoryview(out[0])[:PIECE]
+            self._transport.write(bytes(piece))
+            self.bytes_sent += len(piece)
+            if len(piece) == len(out[0]):
+                out.popleft()
+            else:
+                out[0] = memoryview(out[0])[PIECE:]
+        if not out and self._exchange is not None:
+            self._finish()
+
+    def _write(self, chunks: list[memoryview | bytes]) -> None:
+        """Send `chunks` now; what the socket does not take is copied to the transport."""
+        if self._held:
+            chunks.insert(0, self._held)
+            self._held = b""
+        total = sum(map(len, chunks))
+        self.bytes_sent += total
+        sent = self._write_direct(chunks)
+        if sent < total:
+            self._transport.write(b"".join(chunks)[sent:])
+
+    def _write_direct(self, chunks: list[memoryview | bytes]) -> int:
+        if self._fd < 0 or self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return 0
+        try:
+            return os.writev(self._fd, chunks)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            self._transport.abort()
+            return 0
+
+    def _finish(self) -> None:
+        """The response is wholly handed over: go on with the next request, or close."""
+        exchange, self._exchange = self._exchange, None
+        self._on_writable = None
+        if exchange is None:
+            return
+        exchange.finished()
+        self._content.clear()
+        self._content_size = 0
+        if not self._keep_alive or self._closing:
+            if self._body is not None:
+                self._linger_close()
+            else:
+                self._closing = True
+                self._transport.close()
+            return
+        self._request = None
+        self._set_deadline("idle", self._connections.timeouts.idle_s)
+        if self._pending and not self._receiving:
+            asyncio.get_running_loop().call_soon(self._resume_pending)
+        elif not self._reading:
+            self._resume_reading()
+
+    def _resume_pending(self) -> None:
+        if self._exchange is None and not self._closing:
+            pending = memoryview(bytes(self._pending))
+            self._pending.clear()
+            self._receive(pending)
+            if len(self._pending) < QUEUE_LIMIT:
+                self._resume_reading()
+
+    # ---- upgrade, time limits, closing -------------------------------------------------------------------------------
+
+    def switch(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Tell the client that the protocol is switched."""
+        self.begun = True
+        self._write([serialise_response(status, reason, fields)])
+
+    def take_over(self, pipe: Pipe) -> bytes:
+        """Hand the connection to `pipe` after a 101 was sent; returns what the client sent ahead."""
+        self._pipe = pipe
+        self._stage = "pipe"
+        self._deadline = 0.0
+        ahead = bytes(self._pending)
+        self._pending.clear()
+        self._resume_reading()
+        return ahead
+
+    def pipe_write(self, data: memoryview | bytes) -> None:
+        self._write([data])
+
+    def pipe_close(self) -> None:
+        self._transport.close()
+
+    def pipe_eof(self) -> None:
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def pipe_pause(self, pause: bool) -> None:
+        if pause:
+            self._pause_reading()
+        else:
+            self._resume_reading()
+
+    def _pause_reading(self) -> None:
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+            if self._stage == "body":
+                self._set_deadline("exchange", 0)
+
+    def _resume_reading(self) -> None:
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _set_deadline(self, stage: str, seconds: float) -> None:
+        self._stage = stage
+        self._deadline = self._connections.now + seconds if seconds else 0.0
+
+    def check_deadline(self, now: float) -> None:
+        """Act on the deadline if it has passed."""
+        if not self._deadline or now < self._deadline:
+            return
+        self._deadline = 0.0
+        if self._stage == "head":
+            self._refuse(WireError(408, "head-timeout", "the request's head took too long"))
+        elif self._stage == "body":
+            self._keep_alive = False
+            self._fail_content(WireError(408, "content-timeout", "the request's content stalled"))
+        elif self._stage == "idle":
+            self._closing = True
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def drain(self) -> None:
+        """Close now if idle, else after the response under way."""
+        self._keep_alive = False
+        if self._exchange is None and self._pipe is None and self._reader.empty and not self._closing:
+            self._closing = True
+            self._transport.close()
+
+    def close(self) -> None:
+        self._transport.abort()

@@ -1,0 +1,113 @@
+"""All client connections of one worker: what they share, the sweep of their deadlines, and the drain.
+
+A connection's time limits are plain floats; twice a second one pass compares them with the clock, which costs less than a
+timer handle a request and is exact enough for limits of seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from flyby.clock import Clock
+from flyby.config import Limits, Timeouts
+from flyby.errors import WireError
+from flyby.proxy.connection import Connection
+from flyby.proxy.exchange import Exchange
+from flyby.wire import RequestHead
+
+READ_BUFFER = 65_536  # bytes of one read(2)
+SWEEP_SECONDS = 0.5
+
+
+class ExchangeFactory(Protocol):
+    def __call__(self, connection: Connection, request: RequestHead) -> Exchange: ...
+
+
+class Connections:
+    """The registry of one worker's client connections."""
+
+    __slots__ = (
+        "_clock",
+        "_connections",
+        "_empty",
+        "_handle",
+        "draining",
+        "exchange",
+        "limits",
+        "now",
+        "read_buffer",
+        "refused",
+        "timeouts",
+        "total",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        timeouts: Timeouts,
+        clock: Clock,
+        exchange: ExchangeFactory,
+        refused: Callable[[Connection, WireError], None],
+    ) -> None:
+        self.limits = limits
+        self.timeouts = timeouts
+        self.exchange = exchange
+        self.refused = refused
+        self.read_buffer = memoryview(bytearray(READ_BUFFER))
+        self.now = clock.monotonic()
+        self.draining = False
+        self.total = 0
+        self._clock = clock
+        self._connections: set[Connection] = set()
+        self._handle: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Event = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __repr__(self) -> str:
+        return f"<Connections open={len(self._connections)} total={self.total} draining={self.draining}>"
+
+    def add(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self.total += 1
+        self._empty.clear()
+
+    def discard(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def start(self) -> None:
+        """Begin to sweep; call in the running loop."""
+        self._handle = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self.sweep()
+        self.start()
+
+    def sweep(self) -> None:
+        """Act on every deadline that has passed."""
+        self.now = now = self._clock.monotonic()
+        for connection in list(self._connections):
+            connection.check_deadline(now)
+
+    async def drain(self, seconds: float) -> int:
+        """Let what is in flight finish for at most `seconds`; returns how many connections had to be broken off."""
+        self.draining = True
+        for connection in list(self._connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            pass
+        left = list(self._connections)
+        for connection in left:
+            connection.close()
+        if self._handle is not None:
+            self._handle.cancel()
+        return len(left)

@@ -1,0 +1,73 @@
+"""The client's side as an exchange sees it, whichever version of HTTP brought the request.
+
+`proxy/connection.py` is the HTTP/1 form. An exchange reads the request's content from it, and answers in one of two ways:
+`send_stored` for what lies ready (one gathered write, sent on as the client takes it), or `begin`, `data`…, `end` for what
+is still arriving. `abort` breaks a begun response off, so that the client sees that it is incomplete (RFC 9112 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flyby.wire import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end, as the socket says."""
+
+    address: str
+    port: int
+    scheme: bytes
+    server_port: int
+
+
+class Downstream(Protocol):
+    """What brought one request and takes its response."""
+
+    client: Client
+    bytes_sent: int
+
+    @property
+    def begun(self) -> bool:
+        """Whether a final response has been begun: nothing else can be sent in its place."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client is behind; whoever produces waits for `on_writable`."""
+
+    @property
+    def request_complete(self) -> bool:
+        """Whether the request's content has wholly arrived."""
+
+    def on_writable(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` each time the client has caught up."""
+
+    async def read_content(self) -> bytes:
+        """The next part of the request's content, b"" at its end. Raises `WireError` when it is malformed or late."""
+
+    def request_trailers(self) -> Fields | None:
+        """The request's trailer fields, after its content."""
+
+    def expect_satisfied(self) -> None:
+        """Send 100 (Continue) if the client waits for it (RFC 9110 10.1.1)."""
+
+    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Relay a 1xx response; not sent to HTTP/1.0 clients (RFC 9110 15.2)."""
+
+    def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
+        """Begin a response; `length` is its content's length in bytes, -1 where only its end will tell."""
+
+    def data(self, view: memoryview | bytes) -> None:
+        """A part of the content; `view` is only read during the call."""
+
+    def end(self, trailers: Fields | None = None) -> None:
+        """The response is complete."""
+
+    def send_stored(self, head: bytes, length: int, views: Sequence[memoryview | bytes], status: int) -> None:
+        """A whole response: `head` holds status line and field lines, without the framing fields and the final CRLF."""
+
+    def abort(self) -> None:
+        """Break the response off."""

@@ -1,0 +1,148 @@
+"""Fields on their way through: what the origin is told of the client, and what the client is not told of the origin.
+
+A request reaches the dyno as Heroku's router would have sent it: X-Forwarded-For (appended to), -Proto, -Port, -Host,
+X-Request-Id (the client's is kept only where it fits Heroku's rule), X-Request-Start, Via; and CDN-Loop (RFC 8586), by which a
+request that comes round again is seen. Field names with an underscore are dropped: to CGI, WSGI and Rack they are aliases of
+the names with a hyphen, behind the back of every check.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from flyby.config import HeaderRules
+from flyby.errors import UpstreamError
+from flyby.proxy.downstream import Client
+from flyby.wire import BodyKind, Fields, RequestHead, strip_hop_by_hop
+
+CDN_ID = b"flyby"
+VIA = b"1.1 flyby"
+
+# Heroku keeps a client's X-Request-Id of 20 to 200 of these characters.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9+/=-]{20,200}\Z")
+
+# What flyby itself says to the origin; a client's word for any of these is not passed on.
+_OURS = (
+    b"x-forwarded-proto",
+    b"x-forwarded-port",
+    b"x-forwarded-host",
+    b"x-request-start",
+    b"expect",
+    b"content-length",
+    b"flyby-purge",
+    b"flyby-purge-secret",
+)
+
+
+def request_id(request: RequestHead) -> bytes:
+    """The id by which this request is known in logs here and in the dyno's."""
+    given = request.fields.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.match(given):
+        return given
+    return secrets.token_hex(16).encode()
+
+
+def refuse_loop(request: RequestHead) -> None:
+    """Raise `UpstreamError` 508 when the request has been through flyby before (RFC 8586 2)."""
+    value = request.fields.combined(b"cdn-loop")
+    if value is None:
+        return
+    for member in value.split(b","):
+        if member.split(b";")[0].strip(b" \t").lower() == CDN_ID:
+            raise UpstreamError(508, "loop", "proxy_loop_detected", "this request has already passed through flyby")
+
+
+def upstream_fields(
+    request: RequestHead, given: Fields, client: Client, identity: bytes, host: bytes, now_ms: int
+) -> Fields:
+    """The fields of the upstream request (RFC 9110 7.6): those `given`, less what is this hop's affair, plus what we say."""
+    fields = strip_hop_by_hop(given)
+    for name in _OURS:
+        fields.remove(name)
+    for name in {name.lower() for name, _ in fields if b"_" in name}:
+        fields.remove(name)
+    fields.set(b"Host", host)
+    address = client.address.encode("ascii", "replace")
+    seen = fields.combined(b"x-forwarded-for")
+    fields.set(b"X-Forwarded-For", seen + b", " + address if seen else address)
+    fields.set(b"X-Forwarded-Proto", request.scheme)
+    fields.set(b"X-Forwarded-Port", _port(request, client))
+    fields.set(b"X-Forwarded-Host", request.host)
+    fields.set(b"X-Request-Id", identity)
+    fields.set(b"X-Request-Start", b"%d" % now_ms)
+    via = fields.combined(b"via")
+    fields.set(b"Via", via + b", " + VIA if via else VIA)
+    loop = fields.combined(b"cdn-loop")
+    fields.set(b"CDN-Loop", loop + b", " + CDN_ID if loop else CDN_ID)
+    if request.body is BodyKind.LENGTH:
+        fields.set(b"Content-Length", b"%d" % request.length)
+    elif request.body is BodyKind.CHUNKED:
+        fields.set(b"Transfer-Encoding", b"chunked")
+    elif request.method in (b"POST", b"PUT", b"PATCH"):
+        fields.set(b"Content-Length", b"0")
+    return fields
+
+
+def _port(request: RequestHead, client: Client) -> bytes:
+    _, colon, port = request.host.rpartition(b":")
+    if colon and port.isdigit():
+        return port
+    if client.server_port in (80, 443, 0):
+        return b"443" if request.scheme == b"https" else b"80"
+    return b"%d" % client.server_port
+
+
+def map_location(fields: Fields, request: RequestHead, upstream_host: bytes) -> None:
+    """Point `Location` and `Content-Location` at the name that the client knows, where they name the origin itself."""
+    if upstream_host == request.host:
+        return
+    for name in (b"location", b"content-location"):
+        value = fields.get(name)
+        if value is None:
+            continue
+        for scheme in (b"http://", b"https://", b"//"):
+            prefix = scheme + upstream_host
+            if value.lower().startswith(prefix) and value[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#"):
+                start = scheme if scheme == b"//" else request.scheme + b"://"
+                fields.set(_title(name), start + request.host + value[len(prefix) :])
+                break
+
+
+def _title(name: bytes) -> bytes:
+    return b"-".join(part.capitalize() for part in name.split(b"-"))
+
+
+def add_via(fields: Fields) -> None:
+    """Say that the message passed through here (RFC 9110 7.6.3)."""
+    via = fields.combined(b"via")
+    fields.set(b"Via", via + b", " + VIA if via else VIA)
+
+
+def apply_rules(fields: Fields, rules: HeaderRules) -> None:
+    """Carry out a route's header rules: remove, then set, then add."""
+    for name in rules.remove:
+        fields.remove(name.lower().encode("latin-1"))
+    for name, value in rules.set.items():
+        fields.set(name.encode("latin-1"), value.encode("latin-1"))
+    for name, value in rules.add.items():
+        fields.add(name.encode("latin-1"), value.encode("latin-1"))
+
+
+# Fields that mean something only before the content, or that would change who is asked for what (RFC 9110 6.5.1).
+_NOT_IN_TRAILERS = frozenset(
+    b"""age authorization cache-control cdn-cache-control connection content-encoding content-length content-range content-type
+    cookie date expect expires host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive location
+    max-forwards pragma proxy-authenticate proxy-authorization range retry-after set-cookie surrogate-control te trailer
+    transfer-encoding upgrade vary via warning www-authenticate""".split()
+)
+
+
+def safe_trailers(trailers: Fields | None) -> Fields | None:
+    """The trailer fields that may be passed on; None when there are none."""
+    if trailers is None:
+        return None
+    kept = Fields(
+        [(name, value) for name, value in trailers if name.lower() not in _NOT_IN_TRAILERS and b"_" not in name]
+    )
+    return kept if len(kept) else None

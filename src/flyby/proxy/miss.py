@@ -1,0 +1,500 @@
+"""A request that the store cannot answer alone: fetch, decide, stream; one fetch for a crowd.
+
+The first to claim a key owns its fetch; the others follow the owner's Fill. When the response turns out to be nobody else's
+business, each follower fetches for itself, and a mark under the key (hit-for-miss) spares the next crowd the wait. A stored
+response that is stale is validated with its own validators (RFC 9111 4.3), and is what is left to send when the origin fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flyby.errors import UpstreamError
+from flyby.policy import (
+    UNSAFE_METHODS,
+    EntryFlag,
+    Outcome,
+    Plan,
+    Reason,
+    Reuse,
+    Times,
+    cache_status,
+    drop_unkeyed,
+    evaluate,
+    freshen,
+    invalidation_targets,
+    stale_on_error_allowed,
+    storable,
+    validators_for,
+    vary_names,
+)
+from flyby.proxy import forwarding, hit, variants
+from flyby.proxy.delivery import Delivery
+from flyby.proxy.downstream import Client
+from flyby.proxy.fetch import Answer, fetch
+from flyby.proxy.resource import resource_key
+from flyby.proxy.sinks import Ended, ToClient, ToFill
+from flyby.store import COMPLETE, EMPTY, FAILED, Entry, Fill, Store
+from flyby.wire import REASONS, BodyKind, Fields, RequestHead, ResponseHead, serialise_response, strip_hop_by_hop
+
+if TYPE_CHECKING:
+    from flyby.proxy.exchange import Exchange
+
+HIT_FOR_MISS_MS = 2_000  # how long an uncacheable answer keeps requests from waiting for one another
+ELECTIONS = 3  # how often a follower whose owner vanished stands for owner before it goes alone
+
+# Conditions of the client's that are answered from the stored response, so the fetch that fills the store is whole.
+_CLIENT_CONDITIONS = (b"if-none-match", b"if-modified-since")
+
+
+async def run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool = True) -> None:
+    """Answer with the origin's help."""
+    store = exchange.context.store
+    assert store is not None
+    if not _may_share(exchange.request):
+        await _fetch(exchange, None, stale, why)
+        return
+    for _ in range(ELECTIONS):
+        fill = store.claim(exchange.claim_key)
+        if fill is None:
+            break
+        if fill.owner:
+            await _fetch(exchange, fill, stale, why)
+            return
+        if not collapse:
+            fill.release()
+            break
+        ended = await _follow(exchange, fill, stale)
+        if ended is None:
+            return
+        if ended is Ended.UNCACHEABLE or ended is Ended.UNSTORABLE:
+            break
+        entry = exchange.find()
+        if entry is not None and hit.usable(entry) and exchange.judge(entry) is Reuse.FRESH:
+            hit.serve(exchange, entry, Outcome.MISS if stale is None else Outcome.REVALIDATED, why)
+            return
+        stale = entry if entry is not None and hit.usable(entry) else None
+    await _fetch(exchange, None, stale, why)
+
+
+def _may_share(request: RequestHead) -> bool:
+    """Whether one response may serve several such requests while it arrives."""
+    fields = request.fields
+    return request.method == b"GET" and b"range" not in fields and b"authorization" not in fields
+
+
+async def refresh(exchange: Exchange, stale: Entry) -> None:
+    """Bring a stale response up to date behind the client's back (RFC 5861 3); one fetch at a time."""
+    from flyby.proxy.exchange import Exchange as Another
+
+    store = exchange.context.store
+    assert store is not None
+    fill = store.claim(exchange.claim_key)
+    if fill is None:
+        return
+    if not fill.owner:
+        fill.release()
+        return
+    behind = Another(exchange.context, Nobody(exchange.downstream.client), exchange.request)
+    behind.match, behind.rules, behind.backend_name = exchange.match, exchange.rules, exchange.backend_name
+    behind.path, behind.primary, behind.claim_key = exchange.path, exchange.primary, exchange.claim_key
+    try:
+        await _fetch(behind, fill, stale, Reason.STALE)
+    except UpstreamError:
+        # The stale response goes on being served for as long as its window lasts; the origin's failure is in its statistics.
+        return
+
+
+async def forward(exchange: Exchange, why: Reason) -> None:
+    """Pass a request on that is not cached, and drop what it makes untrue (RFC 9111 4.4)."""
+    answer = await ask(exchange, exchange.request.method, exchange.request.fields)
+    _invalidate(exchange, answer.head)
+    exchange.note(Outcome.PASS, why, answer.head.status)
+    send(exchange, answer, cache_status(Outcome.PASS, why, fwd_status=answer.head.status))
+
+
+# ---- the owner's side ------------------------------------------------------------------------------------------------
+
+
+async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason) -> None:
+    """Fetch, decide, stream. `fill` is released on every way out that does not hand it to the stream."""
+    handed_over = False
+    try:
+        try:
+            answer = await _ask_for_store(exchange, stale)
+        except UpstreamError as error:
+            if fill is not None:
+                fill.abort(Ended.UPSTREAM)
+            if stale is not None and _stale_allowed(exchange, stale, error.status):
+                hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
+                return
+            raise
+        head = answer.head
+        if stale is not None and head.status == 304:
+            _freshen(exchange, stale, answer)
+            if fill is not None:
+                fill.abort(Ended.REVALIDATED)
+            return
+        if stale is not None and head.status >= 500 and _stale_allowed(exchange, stale, head.status):
+            answer.discard()
+            if fill is not None:
+                fill.abort(Ended.REVALIDATED)
+            hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
+            return
+        handed_over = _decide(exchange, fill, stale, why, answer)
+    finally:
+        if fill is not None and not handed_over:
+            if fill.state < COMPLETE:
+                fill.abort(Ended.LOST)
+            fill.release()
+
+
+async def _ask_for_store(exchange: Exchange, stale: Entry | None) -> Answer:
+    """The request as it is sent to fill the store: unkeyed fields dropped, conditions ours."""
+    fields = drop_unkeyed(exchange.request.fields)
+    if _may_share(exchange.request):
+        for name in _CLIENT_CONDITIONS:
+            fields.remove(name)
+    if stale is not None and not stale.flags & EntryFlag.PARTIAL:
+        for name in _CLIENT_CONDITIONS:
+            fields.remove(name)
+        for name, value in validators_for(hit.stored_fields(stale.head)):
+            fields.set(name, value)
+    return await ask(exchange, exchange.request.method, fields)
+
+
+async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes | None = None) -> Answer:
+    """Send the request, with `fields` in place of the client's, to the route's backend."""
+    request = exchange.request
+    backend = exchange.backend()
+    setting = backend.settings.host
+
+    def fields_for(authority: bytes) -> Fields:
+        host = authority if setting == "origin" else request.host if setting == "client" else setting.encode()
+        out = forwarding.upstream_fields(
+            request, fields, exchange.downstream.client, exchange.identity, host, exchange.context.clock.wall_ms()
+        )
+        if upgrade is not None:
+            out.set(b"Upgrade", upgrade)
+            out.set(b"Connection", b"Upgrade")
+        forwarding.apply_rules(out, exchange.match.route.request_headers)
+        return out
+
+    answer = await fetch(
+        backend, request, method, exchange.path, fields_for, exchange.downstream, exchange.context.clock
+    )
+    exchange.first_byte_ms = answer.first_byte_ms
+    authority = answer.lease.origin.authority
+    forwarding.map_location(answer.head.fields, request, authority)
+    return answer
+
+
+def _stale_allowed(exchange: Exchange, stale: Entry, status: int) -> bool:
+    times = Times(stale.born_ms, stale.fresh_ms, stale.swr_s, stale.sie_s)
+    now_ms = exchange.context.clock.wall_ms()
+    return stale_on_error_allowed(exchange.request, times, EntryFlag(stale.flags), now_ms, exchange.rules, status)
+
+
+def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, answer: Answer) -> bool:
+    """Store or pass on. True when `fill` has been handed to the stream."""
+    store = exchange.context.store
+    assert store is not None
+    head = answer.head
+    request = exchange.request
+    plan = storable(request, head, request_ms=answer.request_ms, response_ms=answer.response_ms, rules=exchange.rules)
+    kind, length = head.framing(request.method)
+    reason = plan if isinstance(plan, Reason) else None
+    claimed = exchange.claim_key
+    if isinstance(plan, Plan) and request.method == b"GET" and not plan.flags & EntryFlag.PARTIAL:
+        if fill is None:
+            # Not one to be followed: under a key of its own nobody waits for it.
+            claimed += b"\0alone"
+            fill = store.claim(claimed)
+            if fill is not None and not fill.owner:
+                fill.release()
+                fill = None
+        if fill is not None and _open(exchange, store, fill, plan, answer, length if kind is BodyKind.LENGTH else -1):
+            exchange.note(Outcome.MISS, why, head.status)
+            status = cache_status(Outcome.MISS, why, fwd_status=head.status, stored=True)
+            _stream_stored(exchange, fill, store.claim(claimed), answer, status)
+            return True
+        reason = Reason.TOO_LARGE
+    if fill is not None:
+        fill.abort(Ended.UNCACHEABLE)
+        fill.release()
+        if request.method == b"GET":
+            now_ms = exchange.context.clock.wall_ms()
+            flags = int(EntryFlag.HIT_FOR_MISS)
+            store.put(exchange.claim_key, b"", b"", 0, flags, now_ms, now_ms + HIT_FOR_MISS_MS, 0, 0)
+    elif stale is not None and head.status < 500 and request.method == b"GET" and head.status != 304:
+        store.delete(exchange.claim_key)
+    if request.method == b"HEAD":
+        _head_learns(exchange, store, head)
+    exchange.note(Outcome.PASS if reason is not None else Outcome.MISS, reason or why, head.status)
+    send(
+        exchange,
+        answer,
+        cache_status(Outcome.MISS, why, fwd_status=head.status, detail=reason.value if reason else None),
+    )
+    return True
+
+
+def _open(exchange: Exchange, store: Store, fill: Fill, plan: Plan, answer: Answer, length: int) -> bool:
+    key = variants.key_for_storing(
+        store, exchange.primary, plan.vary, exchange.request.fields, exchange.rules.max_variants
+    )
+    if key is None:
+        return False
+    blob = _stored_head(exchange, plan.head, answer.head.status, answer.head.reason)
+    times = plan.times
+    status = answer.head.status
+    return fill.open(
+        key, blob, status, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, length
+    )
+
+
+def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) -> bytes:
+    fields = fields.copy()
+    forwarding.add_via(fields)
+    forwarding.apply_rules(fields, exchange.match.route.response_headers)
+    return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
+
+
+def _stream_stored(exchange: Exchange, fill: Fill, reader: Fill | None, answer: Answer, status: bytes) -> None:
+    """The upstream fills the store; the client reads from there."""
+    sink = ToFill(answer, fill)
+    downstream = exchange.downstream
+    fields = hit.stored_fields(fill.head)
+    verdict = evaluate(exchange.request, fields, fill.status)
+    if verdict is not None:
+        _send_verdict(exchange, verdict, fields, status)
+        if reader is not None:
+            reader.release()
+    elif reader is None:
+        raise UpstreamError(500, "no-reader", "proxy_internal_error", "the fetch that fills the store cannot be read")
+    else:
+        fields.add(b"Cache-Status", status)
+        age_ms = exchange.context.clock.wall_ms() - fill.born_ms
+        if age_ms >= 1000 or answer.head.fields.get(b"age") is not None:
+            fields.add(b"Age", b"%d" % (max(age_ms, 0) // 1000))
+        downstream.begin(fill.status, answer.head.reason, fields, fill.length)
+
+        def failed(reason: int) -> bool:
+            exchange.stop = None
+            if reason != Ended.UNSTORABLE:
+                return False
+            sink.redirect(downstream, lambda error: None)
+            return True
+
+        delivery = Delivery(reader, downstream, lambda: None, failed)
+        exchange.stop = delivery.stop
+        delivery.start()
+    answer.lease.connection.stream(sink)
+
+
+def _send_verdict(exchange: Exchange, verdict: int, fields: Fields, status: bytes) -> None:
+    extra = hit.age_fields(0, status)
+    exchange.status = verdict
+    head = hit.head_304(fields) if verdict == 304 else hit.status_line(412)
+    exchange.downstream.send_stored(head + extra, -1 if verdict == 304 else 0, (), verdict)
+
+
+def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
+    """RFC 9111 4.3.4: the stored response is still right; its fields are brought up to date."""
+    store = exchange.context.store
+    assert store is not None
+    answer.lease.connection.stream(_Ignore(answer))
+    fields = freshen(hit.stored_fields(stale.head), answer.head.fields)
+    updated = Updated(stale.status, fields)
+    plan = storable(
+        exchange.request, updated, request_ms=answer.request_ms, response_ms=answer.response_ms, rules=exchange.rules
+    )
+    entry: Entry | None = stale
+    if isinstance(plan, Plan):
+        times = plan.times
+        blob = serialise_response(stale.status, REASONS.get(stale.status, b""), plan.head)[:-2]
+        if store.refresh(stale, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s):
+            entry = store.lookup(stale.key)
+    else:
+        store.delete(stale.key)
+    hit.serve(exchange, entry or stale, Outcome.REVALIDATED, Reason.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A stored response with the fields of its validation: what `storable` judges again."""
+
+    status: int
+    fields: Fields
+
+
+class _Ignore:
+    """The sink of a response whose content nobody needs."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def data(self, view: memoryview) -> None:
+        return
+
+    def end(self, trailers: Fields | None) -> None:
+        self._answer.finish()
+
+    def fail(self, error: UpstreamError) -> None:
+        self._answer.discard()
+
+
+def _head_learns(exchange: Exchange, store: Store, head: ResponseHead) -> None:
+    """RFC 9111 4.3.5: a HEAD tells whether the stored GET response is still right."""
+    entry = exchange.find()
+    if entry is None or not hit.usable(entry) or head.status != 200:
+        return
+    stored = hit.stored_fields(entry.head)
+    for name in (b"etag", b"last-modified", b"content-length"):
+        fresh = head.fields.get(name)
+        known = b"%d" % entry.length if name == b"content-length" else stored.get(name)
+        if fresh is not None and fresh != known:
+            store.expire(entry.key)
+            return
+
+
+def send(exchange: Exchange, answer: Answer, status: bytes) -> None:
+    """Pass the response on as it comes."""
+    head = answer.head
+    kind, length = head.framing(exchange.request.method)
+    fields = strip_hop_by_hop(head.fields)
+    fields.remove(b"content-length")
+    if exchange.request.method == b"HEAD" or head.status == 304:
+        given = head.fields.get(b"content-length")
+        if given is not None and head.fields.get(b"transfer-encoding") is None:
+            fields.set(b"Content-Length", given)
+    forwarding.add_via(fields)
+    forwarding.apply_rules(fields, exchange.match.route.response_headers)
+    fields.add(b"Cache-Status", status)
+    length = length if kind is BodyKind.LENGTH else 0 if kind is BodyKind.NONE and not _bodiless(exchange, head) else -1
+    exchange.downstream.begin(head.status, head.reason, fields, length)
+    exchange.stop = answer.discard
+
+    def done(error: UpstreamError | None) -> None:
+        exchange.stop = None
+
+    answer.lease.connection.stream(ToClient(answer, exchange.downstream, done))
+
+
+def _bodiless(exchange: Exchange, head: ResponseHead) -> bool:
+    return exchange.request.method == b"HEAD" or head.status in (204, 304)
+
+
+def _invalidate(exchange: Exchange, head: ResponseHead) -> None:
+    """RFC 9111 4.4: after an unsafe request that was not refused, what is stored of its target is not to be trusted."""
+    store = exchange.context.store
+    if store is None or exchange.request.method not in UNSAFE_METHODS or not 200 <= head.status < 400:
+        return
+    for scheme, host, path in invalidation_targets(exchange.request, head):
+        primary, _ = resource_key(exchange.match, scheme, host, path, exchange.rules)
+        variants.purge(store, primary, soft=False)
+
+
+# ---- the followers' side ---------------------------------------------------------------------------------------------
+
+
+async def _follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended | None:
+    """Share the owner's response. None when the client has been answered, else how the fetch ended."""
+    store = exchange.context.store
+    assert store is not None
+    settings = exchange.backend().settings
+    changed = asyncio.Event()
+    fill.subscribe(changed.set)
+    try:
+        # The owner's own time limits end its fetch; ours is for an owner that was stopped in its tracks.
+        async with asyncio.timeout(settings.connect_s + settings.first_byte_s):
+            while fill.state == EMPTY:
+                changed.clear()
+                await changed.wait()
+    except TimeoutError:
+        fill.unsubscribe(changed.set)
+        fill.release()
+        return Ended.UNCACHEABLE
+    except BaseException:
+        fill.unsubscribe(changed.set)
+        fill.release()
+        raise
+    fill.unsubscribe(changed.set)
+    if fill.state == FAILED:
+        reason = Ended(fill.reason)
+        fill.release()
+        if reason is Ended.UPSTREAM:
+            if stale is not None and _stale_allowed(exchange, stale, 502):
+                hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
+                return None
+            raise UpstreamError(502, "collapsed-failure", "connection_terminated", "the fetch that was shared failed")
+        return reason
+    fields = hit.stored_fields(fill.head)
+    names = vary_names(fields) or ()
+    if variants.key_of(store, exchange.primary, names, exchange.request.fields) != fill.key:
+        fill.release()
+        exchange.find()
+        return Ended.LOST
+    exchange.note(Outcome.MISS, Reason.COLLAPSED, fill.status)
+    status = cache_status(Outcome.MISS, Reason.COLLAPSED, collapsed=True)
+    verdict = evaluate(exchange.request, fields, fill.status)
+    if verdict is not None:
+        fill.release()
+        _send_verdict(exchange, verdict, fields, status)
+        return None
+    fields.add(b"Cache-Status", status)
+    exchange.downstream.begin(fill.status, REASONS.get(fill.status, b""), fields, fill.length)
+
+    def ended() -> None:
+        exchange.stop = None
+
+    delivery = Delivery(fill, exchange.downstream, ended, lambda reason: False)
+    exchange.stop = delivery.stop
+    delivery.start()
+    return None
+
+
+class Nobody:
+    """A `Downstream` with no client at its end: for a refresh in the background."""
+
+    paused = False
+    request_complete = True
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.bytes_sent = 0
+        self.begun = False
+
+    def on_writable(self, callback: object) -> None:
+        return
+
+    async def read_content(self) -> bytes:
+        return b""
+
+    def request_trailers(self) -> Fields | None:
+        return None
+
+    def expect_satisfied(self) -> None:
+        return
+
+    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        return
+
+    def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
+        self.begun = True
+
+    def data(self, view: memoryview | bytes) -> None:
+        return
+
+    def end(self, trailers: Fields | None = None) -> None:
+        return
+
+    def send_stored(self, head: bytes, length: int, views: object, status: int) -> None:
+        self.begun = True
+
+    def abort(self) -> None:
+        return

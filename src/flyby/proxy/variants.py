@@ -1,0 +1,121 @@
+"""One resource, many representations: how Vary (RFC 9111 4.1) is laid over a store that knows only keys.
+
+Under a resource's primary key lies either its one response, or a marker that says by which request fields its responses
+differ. Variants lie under keys of their own:
+
+    primary                                  ─▶  marker: nonce (16) │ count of digests (2) │ digests (16 each) │ Vary lists
+    primary + 00 + nonce + digest(Vary, values) ─▶  the variant
+
+The digest covers the names and the normalised values. A new nonce (after a purge, which drops the marker) orphans every older
+variant at once, whoever still stores one. The digests are there to count and to purge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from flyby.policy import EntryFlag, variant_key
+from flyby.store import Entry, Store
+from flyby.wire import Fields
+
+_DIGEST = 16
+MAX_LISTS = 4  # different Vary lists that are tried for one resource, the latest first
+
+Names = tuple[bytes, ...]
+
+
+class Marker:
+    """What lies under the primary key of a resource that varies."""
+
+    __slots__ = ("digests", "lists", "nonce")
+
+    def __init__(self, nonce: bytes, digests: list[bytes], lists: list[Names]) -> None:
+        self.nonce = nonce
+        self.digests = digests
+        self.lists = lists
+
+    @classmethod
+    def decode(cls, data: bytes) -> Marker:
+        count = int.from_bytes(data[_DIGEST : _DIGEST + 2], "big")
+        start = _DIGEST + 2
+        end = start + count * _DIGEST
+        digests = [data[at : at + _DIGEST] for at in range(start, end, _DIGEST)]
+        lists = [tuple(line.split(b",")) for line in data[end:].split(b"\n")]
+        return cls(data[:_DIGEST], digests, lists)
+
+    def encode(self) -> bytes:
+        lists = b"\n".join(b",".join(names) for names in self.lists)
+        return self.nonce + len(self.digests).to_bytes(2, "big") + b"".join(self.digests) + lists
+
+    def digest(self, names: Names, fields: Fields) -> bytes:
+        material = b",".join(names) + b"\0" + variant_key(names, fields)
+        return hashlib.blake2b(material, digest_size=_DIGEST, key=self.nonce).digest()
+
+    def key(self, primary: bytes, digest: bytes) -> bytes:
+        return primary + b"\0" + self.nonce + digest
+
+
+def _marker(store: Store, primary: bytes) -> Marker | None:
+    entry = store.lookup(primary)
+    if entry is None or not entry.flags & EntryFlag.VARY_MARKER:
+        return None
+    return Marker.decode(bytes(entry.body()))
+
+
+def find(store: Store, primary: bytes, fields: Fields) -> tuple[Entry | None, bytes]:
+    """The stored response that this request selects, and the key under which one is, or would be, stored."""
+    entry = store.lookup(primary)
+    if entry is None or not entry.flags & EntryFlag.VARY_MARKER:
+        return entry, primary
+    marker = Marker.decode(bytes(entry.body()))
+    first = primary
+    for names in marker.lists:
+        key = marker.key(primary, marker.digest(names, fields))
+        if first is primary:
+            first = key
+        found = store.lookup(key)
+        if found is not None:
+            return found, key
+    return None, first
+
+
+def key_for_storing(store: Store, primary: bytes, names: Names, fields: Fields, limit: int) -> bytes | None:
+    """The key under which a response with this Vary is to be stored; None when the resource has too many variants."""
+    if not names:
+        return primary
+    marker = _marker(store, primary) or Marker(secrets.token_bytes(_DIGEST), [], [])
+    digest = marker.digest(names, fields)
+    key = marker.key(primary, digest)
+    known = digest in marker.digests
+    if known and marker.lists[0] == names:
+        return key
+    if not known:
+        if len(marker.digests) >= limit:
+            marker.digests = [old for old in marker.digests if store.lookup(marker.key(primary, old)) is not None]
+        if len(marker.digests) >= limit:
+            return None
+        marker.digests.append(digest)
+    marker.lists = [names, *(other for other in marker.lists if other != names)][:MAX_LISTS]
+    stored = store.put(primary, b"", marker.encode(), 0, int(EntryFlag.VARY_MARKER), 0, 1 << 62, 0, 0)
+    return key if stored else None
+
+
+def key_of(store: Store, primary: bytes, names: Names, fields: Fields) -> bytes | None:
+    """The key that this request selects among responses with this Vary; None when there is no marker (any more)."""
+    if not names:
+        return primary
+    marker = _marker(store, primary)
+    return marker.key(primary, marker.digest(names, fields)) if marker is not None else None
+
+
+def purge(store: Store, primary: bytes, soft: bool) -> int:
+    """Remove, or make stale, whatever is stored of one resource; returns how many responses that were."""
+    marker = _marker(store, primary)
+    act = store.expire if soft else store.delete
+    if marker is None:
+        return int(act(primary))
+    count = sum(act(marker.key(primary, digest)) for digest in marker.digests)
+    if not soft:
+        store.delete(primary)
+    return count

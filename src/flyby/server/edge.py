@@ -1,0 +1,203 @@
+"""`Edge`: the composition root. It makes the long-lived objects, joins them, and takes them down again.
+
+It runs in whatever asyncio loop it is entered in: no signals, no fork, no logging set-up, no loop policy. A worker process is a
+thin wrapper over it; a program that embeds flyby uses it as it is:
+
+    async with Edge(Config(backends={"app": Backend(origins=["http://127.0.0.1:5000"])})) as edge:
+        print(edge.addresses)
+        await edge.serve_forever()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from flyby.clock import Clock, SystemClock
+from flyby.config import Config
+from flyby.errors import ConfigError, StoreError, WireError
+from flyby.log import AccessRecord
+from flyby.metrics import Metrics, MetricsSnapshot
+from flyby.proxy.connection import Connection
+from flyby.proxy.connections import Connections
+from flyby.proxy.context import Context, cache_rules
+from flyby.proxy.exchange import Exchange
+from flyby.proxy.router import Router
+from flyby.server.listeners import open_listeners
+from flyby.store import Store, StoreStatistics
+from flyby.upstream import Backend, BackendStatistics
+from flyby.wire import RequestHead
+
+BACKLOG = 4096
+
+logger = logging.getLogger("flyby.edge")
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeStatistics:
+    """A snapshot of one edge."""
+
+    connections: int
+    connections_total: int
+    requests: MetricsSnapshot
+    store: StoreStatistics | None
+    backends: dict[str, BackendStatistics]
+
+
+class Edge:
+    """A caching reverse proxy in the running loop; see the module's text.
+
+    `store` and `sockets` are what a supervisor made before it forked; without them the edge makes its own. `access_log` is
+    called with each finished exchange. Raises `ConfigError` on a configuration that cannot be used, `StoreError` when the
+    cache cannot be made, `BindError` when an address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        store: Store | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        clock: Clock | None = None,
+        worker: int = 0,
+        access_log: Callable[[AccessRecord], None] | None = None,
+    ) -> None:
+        problems = config.problems()
+        if problems:
+            raise ConfigError(problems)
+        self._config = config
+        self._store = store
+        self._owns_store = store is None
+        self._sockets = list(sockets) if sockets is not None else None
+        self._clock = clock or SystemClock()
+        self._worker = worker
+        self._access_log = access_log
+        self._metrics = Metrics()
+        self._servers: list[asyncio.Server] = []
+        self._context: Context | None = None
+        self._connections: Connections | None = None
+        self.addresses: list[tuple[str, int]] = []
+
+    def __repr__(self) -> str:
+        return f"<Edge {self.addresses} {self._connections!r}>"
+
+    async def __aenter__(self) -> Edge:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain(self._config.server.timeouts.drain_s if error is None else 0)
+
+    async def start(self) -> None:
+        """Make what is needed and begin to listen."""
+        cache = self._config.cache
+        if self._store is None:
+            self._store = Store.create(cache.size_bytes, path=cache.path, max_object=cache.max_object_bytes)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._store.fileno(), self._store.dispatch)
+        self._context = await self._make_context(self._config, {})
+        server = self._config.server
+        self._connections = Connections(server.limits, server.timeouts, self._clock, self._exchange, self._refused)
+        self._connections.start()
+        if self._sockets is None:
+            self._sockets = open_listeners(server.listen, 1).of_worker(0)
+        for sock in self._sockets:
+            self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=BACKLOG))
+            self.addresses.append(sock.getsockname()[:2])
+
+    async def _make_context(self, config: Config, kept: dict[str, Backend]) -> Context:
+        backends = {}
+        for name, settings in config.backends.items():
+            old = kept.get(name)
+            if old is not None and old.settings == settings:
+                backends[name] = old
+                continue
+            backends[name] = Backend(name, settings, clock=self._clock)
+            await backends[name].start()
+        router = Router(config)
+        rules = {id(route): cache_rules(config.cache, route.cache) for route in router.routes}
+        purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)
+        log = self._access_log if config.server.log != "off" else None
+        return Context(config, router, backends, rules, self._store, self._clock, self._metrics, log, purgers=purgers)
+
+    def _connection(self) -> Connection:
+        assert self._connections is not None
+        return Connection(self._connections, b"http")
+
+    def _exchange(self, connection: Connection, request: RequestHead) -> Exchange:
+        assert self._context is not None
+        return Exchange(self._context, connection, request)
+
+    def _refused(self, connection: Connection, error: WireError) -> None:
+        self._metrics.refuse(error.reason)
+
+    async def reload(self, config: Config) -> None:
+        """Go over to `config` without dropping a connection: requests under way end as they began.
+
+        Addresses, workers and the cache's size are fixed at the start. Raises `ConfigError` and keeps the old configuration
+        when the new one cannot be used.
+        """
+        problems = config.problems()
+        if problems:
+            raise ConfigError(problems)
+        old = self._context
+        assert old is not None
+        assert self._connections is not None
+        self._context = await self._make_context(config, old.backends)
+        self._connections.limits = config.server.limits
+        self._connections.timeouts = config.server.timeouts
+        self._config = config
+        for name, backend in old.backends.items():
+            if self._context.backends.get(name) is not backend:
+                self._context.spawn(backend.close())
+
+    async def drain(self, timeout: float) -> None:
+        """Stop listening, let responses finish for at most `timeout` seconds, close."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        if self._connections is not None:
+            broken = await self._connections.drain(timeout)
+            if broken:
+                logger.warning("%d connections were broken off at the end of the drain", broken)
+            self._connections = None
+        if self._context is not None:
+            for task in list(self._context.tasks):
+                task.cancel()
+            for backend in self._context.backends.values():
+                await backend.close()
+            self._context = None
+        if self._store is not None:
+            asyncio.get_running_loop().remove_reader(self._store.fileno())
+            if self._owns_store:
+                self._store.close()
+            self._store = None
+
+    async def serve_forever(self) -> None:
+        """Wait until the surrounding task is cancelled."""
+        await asyncio.get_running_loop().create_future()
+
+    def purge_all(self) -> int:
+        """Empty the cache; returns how many responses were dropped. Raises `StoreError` when the edge is not running."""
+        if self._store is None:
+            raise StoreError("the edge is not running")
+        return self._store.clear()
+
+    def statistics(self) -> EdgeStatistics:
+        """What this edge has done and holds."""
+        connections = self._connections
+        backends = self._context.backends if self._context is not None else {}
+        return EdgeStatistics(
+            connections=len(connections) if connections is not None else 0,
+            connections_total=connections.total if connections is not None else 0,
+            requests=self._metrics.snapshot(),
+            store=self._store.statistics() if self._store is not None else None,
+            backends={name: backend.statistics() for name, backend in backends.items()},
+        )
