@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from tests.conformance.suite import Suite, SuiteError, default_directory, installed
-from tests.conformance.verdicts import BARS, Bar, Kind, Report, Test
+from tests.conformance.verdicts import BARS, KNOWN_CONTRADICTIONS, Bar, Kind, Report, Test
 from tests.edge import NotServing, served
 
 
@@ -37,7 +37,9 @@ def options() -> argparse.Namespace:
 def tell(title: str, report: Report, seconds: float) -> None:
     print(f"== {title}: {seconds:.0f} s")
     for kind in Kind:
-        print(f"   {kind:10} {report.counts(kind)}")
+        contradicting = report.contradicting(kind)
+        told = f"; {contradicting} of these contradict the RFC" if contradicting else ""
+        print(f"   {kind:10} {report.counts(kind)}{told}")
     print(f"   Surrogate-Control (no bar): {', '.join(report.counts(kind, extension=True) for kind in Kind)}")
     for kind in (Kind.REQUIRED, Kind.OPTIMAL, Kind.CHECK):
         for extension in (False, True):
@@ -90,6 +92,10 @@ def main() -> int:
         return 2
     if given.json is not None:
         given.json.write_text(json.dumps(every, indent=1))
+    if every and KNOWN_CONTRADICTIONS:
+        print("Left failing because they contradict RFC 9111:")
+        for test_id, why in KNOWN_CONTRADICTIONS.items():
+            print(f"   {test_id:30} {why}")
     print("\n".join(["Below the bar:", *short]) if short else "Every run is at its bar or above.")
     return 1 if short else 0
 
