@@ -1,8 +1,8 @@
 """The shared-memory object cache: bytes, digests and times, no HTTP rules.
 
-`Store` is the cache, `Entry` what a lookup finds, `Fill` a fetch under way that one process writes and all may read. The
-layout of the memory, with the rules that keep it whole, stands in `_layout.pxd`; allocation in `_arena`, the index and its
-repair in `_shard`, S3-FIFO in `_eviction`, locks and pins in `_guard`, the table of fetches in `_inflight`.
+`Store` is the cache, `Entry` what a lookup finds, `Fill` a fetch under way that one process writes and all may read.
+The layout of the memory, with the rules that keep it whole, stands in `_layout.pxd`; allocation in `_arena`, the index
+and its repair in `_shard`, S3-FIFO in `_eviction`, locks and pins in `_guard`, the table of fetches in `_inflight`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import os
 import secrets
 import weakref
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_WriteUnraisable
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -40,6 +40,7 @@ def _after_fork():
 os.register_at_fork(after_in_child=_after_fork)
 
 
+@cython.no_gc_clear  # the mapping must outlast every view of it, also when the collector takes all of them at once
 cdef class Attachment:
     def __cinit__(self):
         self._watchers = {}
@@ -126,11 +127,12 @@ cdef class Attachment:
         if callbacks is None:
             return
         for callback in tuple(callbacks):
-            try:
-                callback()
-            except Exception:
-                # One reader's trouble is neither the owner's nor the next reader's.
-                PyErr_WriteUnraisable(callback)
+            call(callback)
+
+
+cdef void call(object callback) noexcept:
+    """One reader's trouble is neither the owner's nor the next reader's: it goes to sys.unraisablehook."""
+    callback()
 
 
 cdef uint64_t aligned(uint64_t value, uint64_t to) noexcept:

@@ -164,6 +164,17 @@ cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noex
     return NULL
 
 
+cdef void clear_after(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
+    """Evict the neighbours that are in the way of b's growth, if all of them can go."""
+    cdef Block* other = arena_after(b)
+    cdef uint64_t width = b.units
+    while width < units and (other.state == FREE or evictable(m, other)):
+        width += other.units
+        other = arena_after(other)
+    if width >= units:
+        clear_from(m, s, arena_after(b), units - b.units)
+
+
 cdef bint grow(Map* m, Block* b, uint32_t units) noexcept nogil:
     """Make a block that this worker fills larger without moving it."""
     cdef Shard* s = shard_holding(m, b)
@@ -173,6 +184,9 @@ cdef bint grow(Map* m, Block* b, uint32_t units) noexcept nogil:
     swap32(&s.dirty, 1)
     queue_drop(m, s, b)
     grown = arena_grow(m, s, b, units)
+    if not grown:
+        clear_after(m, s, b, units)
+        grown = arena_grow(m, s, b, units)
     queue_push(m, s, b, LOOSE)
     store32(&s.dirty, 0)
     shard_unlock(m, s)

@@ -15,6 +15,7 @@ cdef class Fill:
     cdef FillSlot* _slot
     cdef bint _released
     cdef bint _compress
+    cdef bint _overfull  # a write did not fit: the body has a hole and is never whole
     cdef bint _known  # what the head told has been read
     cdef readonly bint owner
     cdef list _callbacks

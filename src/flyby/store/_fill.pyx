@@ -286,13 +286,13 @@ cdef class Fill:
         return True
 
     def write(self, data):
-        """Append to the body. False when that did not fit (nothing of it was taken): the owner has to abort."""
+        """Append to the body. False when that did not fit: nothing of it was taken, nor will more be; the owner has to abort."""
         cdef const unsigned char[::1] view
         cdef uint64_t length, available
         cdef Block* b
         if not self.owner:
             raise ValueError("only the owner writes to a fill")
-        if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+        if not self.ours() or self._overfull or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
         length = len(data)
         if not length:
@@ -300,9 +300,10 @@ cdef class Fill:
         view = data
         available = self._slot.available
         if self._slot.length >= 0:
-            if available + length > <uint64_t>self._slot.length:
-                return False
-        elif not self.make_room(available + length):
+            self._overfull = available + length > <uint64_t>self._slot.length
+        else:
+            self._overfull = not self.make_room(available + length)
+        if self._overfull:
             return False
         b = block_of(&self._attachment.m, self._slot.object)
         memcpy(body_of(b) + available, &view[0], length)
@@ -313,6 +314,7 @@ cdef class Fill:
         return True
 
     cdef bint make_room(self, uint64_t needed) noexcept:
+        """Room for twice as much; for `needed` at least. Where the block lies if that can be, else elsewhere."""
         cdef Block* b = block_of(&self._attachment.m, self._slot.object)
         cdef Block* other
         cdef uint64_t old, wanted
@@ -326,7 +328,7 @@ cdef class Fill:
             return True
         other = copied(self._attachment, b, head_of(b), b.head_length, wanted, True)
         if other == NULL:
-            return False
+            return grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, needed))
         memcpy(body_of(other), body_of(b), self._slot.available)
         other.fill = self._number
         other.held = 1
@@ -359,8 +361,8 @@ cdef class Fill:
             raise ValueError("only the owner commits a fill")
         if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
-        if self._slot.length >= 0 and self._slot.available != <uint64_t>self._slot.length:
-            self.end(FILL_FAILED, REASON_LOST)
+        if self._overfull or (self._slot.length >= 0 and self._slot.available != <uint64_t>self._slot.length):
+            self.end(FILL_FAILED, REASON_UNSTORABLE if self._overfull else REASON_LOST)
             return False
         b = block_of(&self._attachment.m, self._slot.object)
         b.length = self._slot.available

@@ -17,7 +17,7 @@ from flyby.store._guard cimport guard_give, guard_take
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST,
-    Block, FillSlot, Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, slot_at,
+    Block, FillSlot, Map, and64, block_of, fence, fill_buckets, key_of, load32, load64, lowest64, or64, pending_at, slot_at,
     store32, store64, swap32, worker_at,
 )
 
@@ -98,16 +98,22 @@ cdef void free_slot(Map* m, FillSlot* slot, uint32_t number) noexcept nogil:
     store32(&m.fills.dirty, 0)
 
 
+cdef bint named(FillSlot* slot, const char* key, uint32_t length, Digest digest) noexcept nogil:
+    cdef uint32_t compared = length if length < FILL_KEY else <uint32_t>FILL_KEY
+    return (
+        slot.hash0 == digest.low and slot.hash1 == digest.high and slot.key_length == length
+        and memcmp(slot.key, key, compared) == 0
+    )
+
+
 cdef int64_t find(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
     cdef uint32_t entry = fill_buckets(m)[digest.low & (m.header.fill_buckets - 1)]
-    cdef uint32_t compared = length if length < FILL_KEY else <uint32_t>FILL_KEY
     cdef FillSlot* slot
     while entry:
         slot = slot_at(m, entry - 1)
         if (
-            slot.hash0 == digest.low and slot.hash1 == digest.high and slot.key_length == length
-            and load32(&slot.state) < FILL_COMPLETE and not slot.tainted and slot.epoch == load64(&m.header.epoch)
-            and memcmp(slot.key, key, compared) == 0
+            named(slot, key, length, digest) and load32(&slot.state) < FILL_COMPLETE
+            and not slot.tainted and slot.epoch == load64(&m.header.epoch)
         ):
             return entry - 1
         entry = slot.next
@@ -164,13 +170,25 @@ cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil:
 
 
 cdef bint fills_taint(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
-    """Whatever is under way under that name was asked for before a purge: its readers may have it, the store may not."""
-    cdef int64_t number
+    """What is under way by that name, or for that key, was asked for before a purge: its readers may have it, the store not."""
+    cdef uint32_t number, seen = 0
+    cdef FillSlot* slot
+    cdef Block* b
     if not fills_lock(m):
         return False
-    number = find(m, key, length, digest)
-    if number >= 0:
-        store32(&slot_at(m, <uint32_t>number).tainted, 1)
+    number = 0
+    # Slots are taken from the low end, so a look at as many as are in use rarely goes far.
+    while seen < m.fills.used and number < m.header.fill_slots:
+        slot = slot_at(m, number)
+        number += 1
+        if slot.state == FILL_UNUSED:
+            continue
+        seen += 1
+        b = block_of(m, slot.object)
+        if named(slot, key, length, digest) or (
+            slot.object and b.hash == digest.low and b.key_length == length and memcmp(key_of(b), key, length) == 0
+        ):
+            store32(&slot.tainted, 1)
     fills_unlock(m)
     return True
 

@@ -273,6 +273,7 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
         if old != NULL:
             queue = old.queue
             b.hits = old.hits
+            s.promotions += b.codec == PROMOTED and old.codec == LZ4
         elif queue == MAIN:
             s.ghost_hits += 1
         b.state = LIVE
@@ -281,7 +282,6 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
             retire(m, s, old)
         queue_push(m, s, b, queue)
         count_in(m, s, b)
-        s.promotions += b.codec == PROMOTED
     store32(&s.dirty, 0)
     shard_unlock(m, s)
     return at != NULL

@@ -1,7 +1,7 @@
 """The memory under the store: one mapping, allocated in full before anybody relies on it.
 
-By default an anonymous memfd, sealed so that nobody can change its size: nothing is left behind, nobody else can attach.
-With a path, a file of mode 0600 that is opened without following a link and locked against a second flyby.
+By default an anonymous memfd, sealed so that nobody can change its size: nothing is left behind, nobody else can
+attach. With a path, a file of mode 0600 that is opened without following a link and locked against a second flyby.
 
 Every page is allocated here. A page that could only be had later would kill a worker with SIGBUS in the middle of a
 request, so what does not fit is an error now, with what there is in its message.
