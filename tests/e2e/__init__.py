@@ -1,0 +1,1 @@
+"""Plays: real sockets, a scripted origin, a client that says what it is told."""

@@ -1,7 +1,7 @@
 """A stage for plays: a scripted origin, a real `Edge`, and a client that says byte for byte what it is told to.
 
-All three live in one event loop and talk over real loopback sockets. A play is one async function: it gives the origin its
-script, speaks the client's lines, and looks at what each side saw.
+All three live in one event loop and talk over real loopback sockets. A play is one async function: it gives the
+origin its script, speaks the client's lines, and looks at what each side saw.
 """
 
 from __future__ import annotations
@@ -197,7 +197,8 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
-    """Raise the curtain. `options`: profile, purge, route (RouteCache), timeouts, limits, backend (Backend's keywords)."""
+    """Raise the curtain. `options`: profile, purge, route (RouteCache), timeouts, limits, backend (Backend's
+    keywords)."""
     origin = Origin(script)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]

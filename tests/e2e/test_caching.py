@@ -251,3 +251,22 @@ async def test_purge_needs_permission_and_counts() -> None:
         assert everything.status == 200
         await scene.ask("/", Accept_Language="de")
         assert len(scene.origin.requests) == 4
+
+
+@play
+async def test_a_stored_part_answers_the_ranges_within_it() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if request.get("range") == "bytes=2-7":
+            fields = {"Content_Range": "bytes 2-7/10", "Cache_Control": "max-age=60", "ETag": '"v1"'}
+            await reply(206, b"234567", **fields)(origin, request, writer)
+        else:
+            await reply(200, b"0123456789", Cache_Control="max-age=60", ETag='"v1"')(origin, request, writer)
+
+    async with stage(script) as scene:
+        first = await scene.ask("/", Range="bytes=2-7")
+        assert (first.status, first.body) == (206, b"234567")
+        second = await scene.ask("/", Range="bytes=4-5")
+        assert (second.status, second.body, second.get("content-range")) == (206, b"45", "bytes 4-5/10")
+        assert len(scene.origin.requests) == 1
+        assert (await scene.ask("/")).body == b"0123456789"
+        assert len(scene.origin.requests) == 2

@@ -1,6 +1,8 @@
-"""Cache poisoning and deception: each row an attack, then a clean request that must get what an unattacked origin gives.
+"""Cache poisoning and deception: each row an attack, then a clean request that must get what an unattacked origin
+gives.
 
-The origin is as gullible as they come: it reflects, overrides and obeys whatever it is told, and calls most of it cacheable.
+The origin is as gullible as they come: it reflects, overrides and obeys whatever it is told, and calls most of it
+cacheable.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import pytest
 from tests.e2e.stage import Message, Origin, Stage, play, reply, stage
 
 REFLECTED = (
-    "x-forwarded-host", "x-forwarded-scheme", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server", "forwarded",
-    "x-host", "x-original-host", "x-original-url", "x-rewrite-url", "x-override-url", "x-http-method-override",
-    "x-http-method", "x-method-override", "x-forwarded-proto", "range", "if-match", "upgrade", "te", "expect",
+    "x-forwarded-host", "x-forwarded-scheme", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server",
+    "forwarded", "x-host", "x-original-host", "x-original-url", "x-rewrite-url", "x-override-url",
+    "x-http-method-override", "x-http-method", "x-method-override", "x-forwarded-proto", "range", "if-match",
+    "upgrade", "te", "expect",
 )  # fmt: skip
 
 
@@ -38,7 +41,8 @@ async def gullible(origin: Origin, request: Message, writer: asyncio.StreamWrite
     if path.startswith("/loop") and request.get("x-bad-scheme") is None:
         status, fields["Location"] = 301, "http://shop.test" + path
     told = {name.lower(): value for name, value in request.fields if name.lower() in REFLECTED}
-    told.pop("x-forwarded-port", None) if told.get("x-forwarded-port") in ("80", None) else None
+    if told.get("x-forwarded-port") != "666":
+        del told["x-forwarded-port"]  # the edge says its own, which differs from play to play
     body = json.dumps({"path": path, "told": told, "body": request.body.decode(), "cookie": request.get("cookie")})
     await reply(status, body.encode(), **fields)(origin, request, writer)
 
@@ -69,7 +73,7 @@ ROWS: dict[str, Attack] = {
     "an oversize field for the origin": ("/", "GET", b"", {"X_Bad_Size": "400"}),
     "a 403 on request": ("/", "GET", b"", {"X_Bad": "403"}),
     "a 404 on request": ("/", "GET", b"", {"X_Bad": "429"}),
-    "a 5xx on request": ("/", "GET", b"", {"X_Bad": "500"}),
+    "a 5xx on request": ("/", "GET", b"", {"X_Bad": "500", "X_Junk": "j" * 5000}),
     "a 426 on request": ("/", "GET", b"", {"X_Bad": "426"}),
     "Upgrade junk": (
         "/",
@@ -86,7 +90,7 @@ ROWS: dict[str, Attack] = {
     "deception by encoded newline": ("/account%0ax.css", "GET", b"", {"Cookie": "sid=victim"}),
     "deception by dot segments": ("/static/..%2faccount", "GET", b"", {}),
     "Authorization": ("/", "GET", b"", {"Authorization": "Basic eDp5", "X_Bad": "200"}),
-    "a client's no-cache": ("/", "GET", b"", {"Cache_Control": "no-cache", "X_Bad": "500"}),
+    "a client's no-cache": ("/", "GET", b"", {"Cache_Control": "no-cache", "Pragma": "no-cache"}),
 }
 
 

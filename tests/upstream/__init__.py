@@ -1,0 +1,1 @@
+"""The way to the origins, on fakes and on real sockets."""

@@ -102,7 +102,8 @@ def response_control(fields: Fields, targeted: tuple[bytes, ...]) -> CacheContro
     for name in targeted:
         value = fields.combined(name)
         if value is not None:
-            control = parse_targeted(value)
+            # Surrogate-Control is older than structured fields: its directives are named in any case.
+            control = parse_targeted(value.lower() if name == b"surrogate-control" else value)
             if control is not None:
                 return control
     value = fields.combined(b"cache-control")

@@ -3,10 +3,11 @@
     IDLE ──first byte──▶ HEAD ──head complete──▶ EXCHANGE ──response sent, content consumed──▶ IDLE
       └── deadline: close   └── deadline: 408       └── pipelined bytes wait in `_pending`, reading pauses
 
-Rules. (1) Framing is decided by `wire`; after a fault nothing that follows is parsed: the error is written, our side is shut
-down, and what the client still sends is dropped for a moment so that it can read the answer (RFC 9112 9.6). (2) Memory is
-bounded: reading pauses at 64 KiB of content or of pipelined requests, producers stop while `paused`, and stored content is
-handed to the transport piece by piece. (3) When nothing is queued, head and content leave in one writev(2).
+Rules. (1) Framing is decided by `wire`; after a fault nothing that follows is parsed: the error is written, our side
+is shut down, and what the client still sends is dropped for a moment so that it can read the answer (RFC 9112 9.6).
+(2) Memory is bounded: reading pauses at 64 KiB of content or of pipelined requests, producers stop while `paused`,
+and stored content is handed to the transport piece by piece. (3) When nothing is queued, head and content leave in
+one writev(2).
 
 Time limits are deadlines that `Connections.sweep` compares twice a second: no timer handle a request.
 """
@@ -14,15 +15,14 @@ Time limits are deadlines that `Connections.sweep` compares twice a second: no t
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from flyby.errors import WireError
 from flyby.proxy import pages
+from flyby.proxy.content import Content
 from flyby.proxy.downstream import Client
+from flyby.proxy.outbox import Outbox
 from flyby.wire import (
     CHUNK_END,
     REASONS,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from flyby.proxy.upgrade import Pipe
 
 QUEUE_LIMIT = 65_536  # bytes of content, or of pipelined requests, that may wait before reading pauses
-PIECE = 65_536  # bytes of stored content that are copied for the transport at a time
 LINGER_BYTES = 262_144  # what a refused client may still send before the connection is reset
 LINGER_SECONDS = 1.0
 
@@ -55,19 +54,14 @@ class Connection(asyncio.BufferedProtocol):
         "_closing",
         "_connections",
         "_content",
-        "_content_error",
-        "_content_size",
-        "_content_waiter",
         "_deadline",
         "_exchange",
         "_expecting",
-        "_fd",
         "_framing",
-        "_held",
         "_keep_alive",
         "_linger",
         "_on_writable",
-        "_out",
+        "_outbox",
         "_pending",
         "_pipe",
         "_reader",
@@ -78,7 +72,6 @@ class Connection(asyncio.BufferedProtocol):
         "_trailers",
         "_transport",
         "begun",
-        "bytes_sent",
         "client",
         "paused",
     )
@@ -88,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections = connections
         self._reader = HeadReader(connections.limits, "request")
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._fd = -1
+        self._outbox: Outbox = cast(Outbox, None)
         self.client = Client("", 0, scheme, 0)
         self._pending = bytearray()
         self._reading = True
@@ -97,25 +90,23 @@ class Connection(asyncio.BufferedProtocol):
         self._linger = -1
         self._deadline = 0.0
         self._stage = "idle"
-        self._out: deque[memoryview | bytes] = deque()
         self.paused = False
         self._pipe: Pipe | None = None
         # For the exchange under way.
         self._exchange: Exchange | None = None
         self._request: RequestHead | None = None
         self._body: BodyReader | None = None
-        self._content: deque[bytes] = deque()
-        self._content_size = 0
-        self._content_waiter: asyncio.Future[None] | None = None
-        self._content_error: WireError | None = None
+        self._content = Content()
         self._trailers: Fields | None = None
         self._on_writable: Callable[[], None] | None = None
         self._framing = BodyKind.NONE
         self._keep_alive = True
         self._expecting = False
-        self._held = b""
         self.begun = False
-        self.bytes_sent = 0
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._outbox.sent
 
     def __repr__(self) -> str:
         return f"<Connection {self.client.address}:{self.client.port} {self._stage}>"
@@ -128,11 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         local = transport.get_extra_info("sockname") or ("", 0)
         if isinstance(peer, tuple):
             self.client = Client(peer[0], peer[1], self.client.scheme, local[1])
-        sock: Any = transport.get_extra_info("socket")
-        if sock is not None and transport.get_extra_info("sslcontext") is None:
-            self._fd = sock.fileno()
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._outbox = Outbox(self._transport)
         self._transport.set_write_buffer_limits(high=QUEUE_LIMIT, low=QUEUE_LIMIT // 4)
         self._connections.add(self)
         self._set_deadline("idle", self._connections.timeouts.idle_s)
@@ -141,8 +128,8 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.discard(self)
         self._closing = True
         self._stage = "closed"
-        self._out.clear()
-        self._fail_content(WireError(400, "client-closed", "the client closed the connection"))
+        self._outbox.clear()
+        self._content.fail(WireError(400, "client-closed", "the client closed the connection"))
         if self._pipe is not None:
             self._pipe.client_lost()
         if self._exchange is not None:
@@ -160,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
             self._pipe.client_eof()
             return True
         if self._body is not None and not self._body.done:
-            self._fail_content(WireError(400, "content-incomplete", "the request's content ended early"))
+            self._content.fail(WireError(400, "content-incomplete", "the request's content ended early"))
         # A client that has sent its whole request may shut its side down and still wait for the answer.
         if self._exchange is None or self._body is not None:
             return False
@@ -177,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
             self._set_deadline("exchange", 0)
         if self._pipe is not None:
             self._pipe.client_writable()
-        elif self._out:
+        elif self._outbox.ready:
             self._pump()
         elif self._on_writable is not None:
             self._on_writable()
@@ -200,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
             while len(view) and not self._closing:
                 if self._body is not None:
                     view = self._receive_content(view)
-                elif self._exchange is not None:
+                elif self._exchange is not None or self._pending:
                     self._pending += view
                     if len(self._pending) >= QUEUE_LIMIT:
                         self._pause_reading()
@@ -223,27 +210,26 @@ class Connection(asyncio.BufferedProtocol):
         except WireError as error:
             self._keep_alive = False
             self._closing = not self.begun
-            self._fail_content(error)
+            self._content.fail(error)
             if self._exchange is None:
                 raise
             return view[:0]
         for part in slices:
-            self._content.append(bytes(part))
-            self._content_size += len(part)
+            self._content.put(bytes(part))
         if 0 < self._connections.limits.body < body.received:
             self._keep_alive = False
-            self._fail_content(WireError(413, "content-too-large", "the request's content is larger than the limit"))
+            self._content.fail(WireError(413, "content-too-large", "the request's content is larger than the limit"))
             return view[:0]
         if body.done:
             self._trailers = body.trailers
             self._body = None
+            self._content.finish()
             if self._stage == "body":
                 self._set_deadline("exchange", 0)
-        elif self._content_size >= QUEUE_LIMIT:
+        elif self._content.size >= QUEUE_LIMIT:
             self._pause_reading()
         else:
             self._set_deadline("body", self._connections.timeouts.body_s)
-        self._wake_content()
         return view[used:]
 
     def _start(self, request: RequestHead) -> None:
@@ -251,9 +237,9 @@ class Connection(asyncio.BufferedProtocol):
         self._keep_alive = request.keep_alive and not self._connections.draining
         self._expecting = request.expect_continue and request.body is not BodyKind.NONE
         self.begun = False
-        self.bytes_sent = 0
+        self._outbox.sent = 0
         self._trailers = None
-        self._content_error = None
+        self._content = Content()
         self._set_deadline("exchange", 0)
         if request.body is not BodyKind.NONE:
             if 0 < self._connections.limits.body < request.length:
@@ -262,6 +248,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._body.done:
                 self._body = None
             else:
+                self._content.finished = False
                 self._set_deadline("body", self._connections.timeouts.body_s)
         self._exchange = exchange = self._connections.exchange(self, request)
         exchange.start()
@@ -279,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
         status, fields, content = pages.client_error(error, None)
         fields.set(b"Connection", b"close")
         head = serialise_response(status, REASONS.get(status, b"Error"), fields)
-        self._write([head, content])
+        self._outbox.write([head, content])
         self._linger_close()
 
     def _linger_close(self) -> None:
@@ -302,19 +289,8 @@ class Connection(asyncio.BufferedProtocol):
         return self._body is None
 
     async def read_content(self) -> bytes:
-        while not self._content:
-            if self._content_error is not None:
-                raise self._content_error
-            if self._body is None:
-                return b""
-            self._content_waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._content_waiter
-            finally:
-                self._content_waiter = None
-        part = self._content.popleft()
-        self._content_size -= len(part)
-        if self._content_size < QUEUE_LIMIT // 4 and not self._reading and not self._pending:
+        part = await self._content.get()
+        if self._content.size < QUEUE_LIMIT // 4 and not self._reading and not self._pending:
             if self._body is not None:
                 self._set_deadline("body", self._connections.timeouts.body_s)
             self._resume_reading()
@@ -325,17 +301,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def expect_satisfied(self) -> None:
         if self._expecting and not self.begun and self._body is not None and not self._body.received:
-            self._write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+            self._outbox.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
         self._expecting = False
-
-    def _wake_content(self) -> None:
-        if self._content_waiter is not None and not self._content_waiter.done():
-            self._content_waiter.set_result(None)
-
-    def _fail_content(self, error: WireError) -> None:
-        if self._body is not None and self._content_error is None:
-            self._content_error = error
-        self._wake_content()
 
     # ---- the response ------------------------------------------------------------------------------------------------
 
@@ -344,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         if not self.begun and self._request is not None and self._request.version >= 11:
-            self._write([serialise_response(status, reason, fields)])
+            self._outbox.write([serialise_response(status, reason, fields)])
 
     def _connection_field(self) -> bytes:
         if not self.request_complete or self._expecting or self._connections.draining:
@@ -374,30 +341,25 @@ class Connection(asyncio.BufferedProtocol):
         head = serialise_response(status, reason, fields)
         if bodiless:
             self._framing = BodyKind.NONE
-        # The head waits for the content's first part, to leave with it in one segment; at most until this tick ends.
-        self._held = b"".join((head[:-2], framing, self._connection_field(), b"\r\n"))
-        asyncio.get_running_loop().call_soon(self._release_head)
-
-    def _release_head(self) -> None:
-        if self._held and not self._transport.is_closing():
-            self._write([])
+        # The head waits for the content's first part, to leave with it in one segment.
+        self._outbox.hold(b"".join((head[:-2], framing, self._connection_field(), b"\r\n")))
 
     def data(self, view: memoryview | bytes) -> None:
         if self._closing or self._framing is BodyKind.NONE or not len(view):
             return
         if self._framing is BodyKind.CHUNKED:
-            self._write([chunk_head(len(view)), view, CHUNK_END])
+            self._outbox.write([chunk_head(len(view)), view, CHUNK_END])
         else:
-            self._write([view])
+            self._outbox.write([view])
 
     def end(self, trailers: Fields | None = None) -> None:
         if self._closing:
-            self._held = b""
+            self._outbox.clear()
         elif self._framing is not BodyKind.CHUNKED:
-            self._release_head()
+            self._outbox.release()
         else:
             wanted = trailers is not None and self._request is not None and self._wants_trailers(self._request)
-            self._write([last_chunk(trailers if wanted else None)])
+            self._outbox.write([last_chunk(trailers if wanted else None)])
         self._finish()
 
     @staticmethod
@@ -408,16 +370,16 @@ class Connection(asyncio.BufferedProtocol):
     def send_stored(self, head: bytes, length: int, views: Sequence[memoryview | bytes], status: int) -> None:
         self.begun = True
         framing = b"" if status in (204, 304) or length < 0 else b"Content-Length: %d\r\n" % length
+        self._outbox.queue((b"".join((head, framing, self._connection_field(), b"\r\n")),))
         if cast(RequestHead, self._request).method != b"HEAD" and status not in (204, 304):
-            self._out.extend(views)
-        self._out.appendleft(b"".join((head, framing, self._connection_field(), b"\r\n")))
+            self._outbox.queue(views)
         self._pump()
 
     def abort(self) -> None:
         self._keep_alive = False
         self._closing = True
         self._exchange = None
-        self._held = b""
+        self._outbox.clear()
         # The octets that were sent must arrive, and the missing rest be seen: no last chunk, no full Content-Length.
         if self._framing is BodyKind.CLOSE or not self.begun:
             self._transport.abort()
@@ -425,48 +387,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _pump(self) -> None:
-        """Send what lies ready in `_out` for as long as the client takes it."""
-        out = self._out
-        while out and not self.paused and not self._transport.is_closing():
-            sent = self._write_direct(list(out)[:16])
-            self.bytes_sent += sent
-            while out and sent >= len(out[0]):
-                sent -= len(out.popleft())
-            if not out:
-                break
-            if sent:
-                out[0] = memoryview(out[0])[sent:]
-            piece = memoryview(out[0])[:PIECE]
-            self._transport.write(bytes(piece))
-            self.bytes_sent += len(piece)
-            if len(piece) == len(out[0]):
-                out.popleft()
-            else:
-                out[0] = memoryview(out[0])[PIECE:]
-        if not out and self._exchange is not None:
+        if self._outbox.pump(QUEUE_LIMIT) and self._exchange is not None:
             self._finish()
-
-    def _write(self, chunks: list[memoryview | bytes]) -> None:
-        """Send `chunks` now; what the socket does not take is copied to the transport."""
-        if self._held:
-            chunks.insert(0, self._held)
-            self._held = b""
-        total = sum(map(len, chunks))
-        self.bytes_sent += total
-        sent = self._write_direct(chunks)
-        if sent < total:
-            self._transport.write(b"".join(chunks)[sent:])
-
-    def _write_direct(self, chunks: list[memoryview | bytes]) -> int:
-        if self._fd < 0 or self._transport.get_write_buffer_size() or self._transport.is_closing():
-            return 0
-        try:
-            return os.writev(self._fd, chunks)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            self._transport.abort()
-            return 0
 
     def _finish(self) -> None:
         """The response is wholly handed over: go on with the next request, or close."""
@@ -475,8 +397,6 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is None:
             return
         exchange.finished()
-        self._content.clear()
-        self._content_size = 0
         if not self._keep_alive or self._closing:
             if self._body is not None:
                 self._linger_close()
@@ -504,7 +424,7 @@ class Connection(asyncio.BufferedProtocol):
     def switch(self, status: int, reason: bytes, fields: Fields) -> None:
         """Tell the client that the protocol is switched."""
         self.begun = True
-        self._write([serialise_response(status, reason, fields)])
+        self._outbox.write([serialise_response(status, reason, fields)])
 
     def take_over(self, pipe: Pipe) -> bytes:
         """Hand the connection to `pipe` after a 101 was sent; returns what the client sent ahead."""
@@ -517,7 +437,7 @@ class Connection(asyncio.BufferedProtocol):
         return ahead
 
     def pipe_write(self, data: memoryview | bytes) -> None:
-        self._write([data])
+        self._outbox.write([data])
 
     def pipe_close(self) -> None:
         self._transport.close()
@@ -557,7 +477,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(WireError(408, "head-timeout", "the request's head took too long"))
         elif self._stage == "body":
             self._keep_alive = False
-            self._fail_content(WireError(408, "content-timeout", "the request's content stalled"))
+            self._content.fail(WireError(408, "content-timeout", "the request's content stalled"))
         elif self._stage == "idle":
             self._closing = True
             self._transport.close()

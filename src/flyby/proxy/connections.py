@@ -1,7 +1,7 @@
 """All client connections of one worker: what they share, the sweep of their deadlines, and the drain.
 
-A connection's time limits are plain floats; twice a second one pass compares them with the clock, which costs less than a
-timer handle a request and is exact enough for limits of seconds.
+A connection's time limits are plain floats; twice a second one pass compares them with the clock, which costs less
+than a timer handle a request and is exact enough for limits of seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A client reads a Fill: the one place where the client's side and the upstream's meet.
 
-The owner of a fetch and its followers do the same here: they send what has been published so far, wait for more or for the
-client to catch up, and end when the Fill is complete. A Fill that fails breaks a begun response off.
+The owner of a fetch and its followers do the same here: they send what has been published so far, wait for more or
+for the client to catch up, and end when the Fill is complete. A Fill that fails breaks a begun response off.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The client's side as an exchange sees it, whichever version of HTTP brought the request.
 
-`proxy/connection.py` is the HTTP/1 form. An exchange reads the request's content from it, and answers in one of two ways:
-`send_stored` for what lies ready (one gathered write, sent on as the client takes it), or `begin`, `data`…, `end` for what
-is still arriving. `abort` breaks a begun response off, so that the client sees that it is incomplete (RFC 9112 8).
+`proxy/connection.py` is the HTTP/1 form. An exchange reads the request's content from it, and answers in one of two
+ways: `send_stored` for what lies ready (one gathered write, sent on as the client takes it), or `begin`, `data`…,
+`end` for what is still arriving. `abort` breaks a begun response off, so that the client sees that it is incomplete
+(RFC 9112 8).
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class Downstream(Protocol):
     """What brought one request and takes its response."""
 
     client: Client
-    bytes_sent: int
+
+    @property
+    def bytes_sent(self) -> int:
+        """How much of this response has been handed over, in bytes."""
 
     @property
     def begun(self) -> bool:

@@ -5,8 +5,8 @@
                                       └▶ miss, or must be validated: `miss.run`, a coroutine
             ─▶ upgrade: `upgrade.run` · anything that is not cached: `miss.forward`
 
-An exchange does not know which version of HTTP brought it; it talks to a `Downstream`. It is the only place where an error
-becomes a response, and where the exchange is recorded for metrics and log.
+An exchange does not know which version of HTTP brought it; it talks to a `Downstream`. It is the only place where an
+error becomes a response, and where the exchange is recorded for metrics and log.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from flyby.policy import (
     reuse,
 )
 from flyby.policy.key import forwarded_path
-from flyby.proxy import forwarding, hit, miss, pages, purge, upgrade, variants
+from flyby.proxy import forwarding, hit, miss, pages, partial, purge, upgrade, variants
 from flyby.proxy.context import Context
 from flyby.proxy.downstream import Downstream
 from flyby.proxy.resource import resource_key
@@ -174,7 +174,8 @@ class Exchange:
     def _look_up(self) -> None:
         entry = self.find()
         if entry is None:
-            self._miss(None, Reason.URI_MISS)
+            if not partial.serve(self):
+                self._miss(None, Reason.URI_MISS)
             return
         if entry.flags & EntryFlag.HIT_FOR_MISS:
             waiting = entry.fresh_ms > self.context.clock.wall_ms()

@@ -1,8 +1,8 @@
 """One upstream request: lease a connection, send, read the response's head; again elsewhere where that is safe.
 
-Retried are: a dial that failed (nothing was passed on), on another origin or once more; and an idempotent request without
-content, once, on a fresh connection, when a kept connection died before the first byte of a response (RFC 9112 9.3.1). A
-request whose content has begun to flow is never repeated.
+Retried are: a dial that failed (nothing was passed on), on another origin or once more; and an idempotent request
+without content, once, on a fresh connection, when a kept connection died before the first byte of a response (RFC
+9112 9.3.1). A request whose content has begun to flow is never repeated.
 """
 
 from __future__ import annotations

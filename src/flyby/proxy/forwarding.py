@@ -1,9 +1,9 @@
 """Fields on their way through: what the origin is told of the client, and what the client is not told of the origin.
 
 A request reaches the dyno as Heroku's router would have sent it: X-Forwarded-For (appended to), -Proto, -Port, -Host,
-X-Request-Id (the client's is kept only where it fits Heroku's rule), X-Request-Start, Via; and CDN-Loop (RFC 8586), by which a
-request that comes round again is seen. Field names with an underscore are dropped: to CGI, WSGI and Rack they are aliases of
-the names with a hyphen, behind the back of every check.
+X-Request-Id (the client's is kept only where it fits Heroku's rule), X-Request-Start, Via; and CDN-Loop (RFC 8586),
+by which a request that comes round again is seen. Field names with an underscore are dropped: to CGI, WSGI and Rack
+they are aliases of the names with a hyphen, behind the back of every check.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ VIA = b"1.1 flyby"
 
 # Heroku keeps a client's X-Request-Id of 20 to 200 of these characters.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9+/=-]{20,200}\Z")
+
+_PORT = re.compile(rb"[0-9]{1,5}\Z")
 
 # What flyby itself says to the origin; a client's word for any of these is not passed on.
 _OURS = (
@@ -56,7 +58,8 @@ def refuse_loop(request: RequestHead) -> None:
 def upstream_fields(
     request: RequestHead, given: Fields, client: Client, identity: bytes, host: bytes, now_ms: int
 ) -> Fields:
-    """The fields of the upstream request (RFC 9110 7.6): those `given`, less what is this hop's affair, plus what we say."""
+    """The fields of the upstream request (RFC 9110 7.6): those `given`, less what is this hop's affair, plus what we
+    say."""
     fields = strip_hop_by_hop(given)
     for name in _OURS:
         fields.remove(name)
@@ -74,6 +77,7 @@ def upstream_fields(
     via = fields.combined(b"via")
     fields.set(b"Via", via + b", " + VIA if via else VIA)
     loop = fields.combined(b"cdn-loop")
+    fields.set(b"Surrogate-Capability", b'flyby="Surrogate/1.0"')
     fields.set(b"CDN-Loop", loop + b", " + CDN_ID if loop else CDN_ID)
     if request.body is BodyKind.LENGTH:
         fields.set(b"Content-Length", b"%d" % request.length)
@@ -86,7 +90,7 @@ def upstream_fields(
 
 def _port(request: RequestHead, client: Client) -> bytes:
     _, colon, port = request.host.rpartition(b":")
-    if colon and port.isdigit():
+    if colon and _PORT.match(port):
         return port
     if client.server_port in (80, 443, 0):
         return b"443" if request.scheme == b"https" else b"80"
@@ -131,10 +135,13 @@ def apply_rules(fields: Fields, rules: HeaderRules) -> None:
 
 # Fields that mean something only before the content, or that would change who is asked for what (RFC 9110 6.5.1).
 _NOT_IN_TRAILERS = frozenset(
-    b"""age authorization cache-control cdn-cache-control connection content-encoding content-length content-range content-type
-    cookie date expect expires host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive location
-    max-forwards pragma proxy-authenticate proxy-authorization range retry-after set-cookie surrogate-control te trailer
-    transfer-encoding upgrade vary via warning www-authenticate""".split()
+    b"""
+    ""age authorization cache-control cdn-cache-control connection content-encoding content-length
+    content-range content-type cookie date expect expires host if-match if-modified-since if-none-match
+    if-range if-unmodified-since keep-alive location max-forwards pragma proxy-authenticate
+    proxy-authorization range retry-after set-cookie surrogate-control te trailer transfer-encoding upgrade
+    vary via warning www-authenticate
+    """.split()
 )
 
 

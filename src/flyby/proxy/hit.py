@@ -1,7 +1,7 @@
 """Answer from a stored response: whole, not modified, in part, or not at all (RFC 9110 13, 14; RFC 9111 4).
 
-The stored head is sent as it was stored; only Age, Cache-Status and the framing are made anew. Its fields are parsed only
-where the request asks for more than the whole: conditions or ranges.
+The stored head is sent as it was stored; only Age, Cache-Status and the framing are made anew. Its fields are parsed
+only where the request asks for more than the whole: conditions or ranges.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from flyby.policy import (
     EntryFlag,
     Outcome,
     Reason,
+    Times,
     cache_status,
     evaluate,
     if_range_matches,
     multipart,
     parse_range,
+    stale_on_error_allowed,
 )
 from flyby.wire import REASONS, Fields, RequestHead, serialise_response
 
@@ -130,3 +132,21 @@ def _serve_range(exchange: Exchange, entry: Entry, fields: Fields, extra: bytes)
 def usable(entry: Entry | None) -> bool:
     """Whether `entry` is a response, not a mark of the store's own book-keeping."""
     return entry is not None and not entry.flags & (EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER)
+
+
+def send_verdict(exchange: Exchange, verdict: int, fields: Fields, status: bytes) -> None:
+    """Answer a condition that a response still arriving has settled: 304, or 412."""
+    extra = age_fields(0, status)
+    exchange.status = verdict
+    head = head_304(fields) if verdict == 304 else status_line(412)
+    exchange.downstream.send_stored(head + extra, -1 if verdict == 304 else 0, (), verdict)
+
+
+def stale_allowed(exchange: Exchange, stale: Entry, status: int) -> bool:
+    """Whether `stale` may be sent in place of a failure with `status` (RFC 5861 4, RFC 9111 4.2.4)."""
+    if stale.status >= 500:
+        # A stored failure hides nothing: the origin's own words are as good.
+        return False
+    times = Times(stale.born_ms, stale.fresh_ms, stale.swr_s, stale.sie_s)
+    now_ms = exchange.context.clock.wall_ms()
+    return stale_on_error_allowed(exchange.request, times, EntryFlag(stale.flags), now_ms, exchange.rules, status)

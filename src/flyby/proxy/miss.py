@@ -1,13 +1,13 @@
 """A request that the store cannot answer alone: fetch, decide, stream; one fetch for a crowd.
 
-The first to claim a key owns its fetch; the others follow the owner's Fill. When the response turns out to be nobody else's
-business, each follower fetches for itself, and a mark under the key (hit-for-miss) spares the next crowd the wait. A stored
-response that is stale is validated with its own validators (RFC 9111 4.3), and is what is left to send when the origin fails.
+The first to claim a key owns its fetch; the others follow the owner's Fill. When the response turns out to be nobody
+else's business, each follower fetches for itself, and a mark under the key (hit-for-miss) spares the next crowd the
+wait. A stored response that is stale is validated with its own validators (RFC 9111 4.3), and is what is left to send
+when the origin fails.
 """
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,24 +19,22 @@ from flyby.policy import (
     Plan,
     Reason,
     Reuse,
-    Times,
     cache_status,
     drop_unkeyed,
     evaluate,
     freshen,
     invalidation_targets,
-    stale_on_error_allowed,
     storable,
     validators_for,
-    vary_names,
 )
-from flyby.proxy import forwarding, hit, variants
+from flyby.proxy import forwarding, hit, partial, variants
 from flyby.proxy.delivery import Delivery
-from flyby.proxy.downstream import Client
 from flyby.proxy.fetch import Answer, fetch
+from flyby.proxy.follow import follow
+from flyby.proxy.nobody import Nobody
 from flyby.proxy.resource import resource_key
 from flyby.proxy.sinks import Ended, ToClient, ToFill
-from flyby.store import COMPLETE, EMPTY, FAILED, Entry, Fill, Store
+from flyby.store import COMPLETE, Entry, Fill, Store
 from flyby.wire import REASONS, BodyKind, Fields, RequestHead, ResponseHead, serialise_response, strip_hop_by_hop
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ async def run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bo
         if not collapse:
             fill.release()
             break
-        ended = await _follow(exchange, fill, stale)
+        ended = await follow(exchange, fill, stale)
         if ended is None:
             return
         if ended is Ended.UNCACHEABLE or ended is Ended.UNSTORABLE:
@@ -103,7 +101,8 @@ async def refresh(exchange: Exchange, stale: Entry) -> None:
     try:
         await _fetch(behind, fill, stale, Reason.STALE)
     except UpstreamError:
-        # The stale response goes on being served for as long as its window lasts; the origin's failure is in its statistics.
+        # The stale response goes on being served for as long as its window lasts; the origin's failure is in its
+        # statistics.
         return
 
 
@@ -127,7 +126,7 @@ async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why
         except UpstreamError as error:
             if fill is not None:
                 fill.abort(Ended.UPSTREAM)
-            if stale is not None and _stale_allowed(exchange, stale, error.status):
+            if stale is not None and hit.stale_allowed(exchange, stale, error.status):
                 hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
                 return
             raise
@@ -137,7 +136,7 @@ async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why
             if fill is not None:
                 fill.abort(Ended.REVALIDATED)
             return
-        if stale is not None and head.status >= 500 and _stale_allowed(exchange, stale, head.status):
+        if stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status):
             answer.discard()
             if fill is not None:
                 fill.abort(Ended.REVALIDATED)
@@ -186,15 +185,12 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
         backend, request, method, exchange.path, fields_for, exchange.downstream, exchange.context.clock
     )
     exchange.first_byte_ms = answer.first_byte_ms
+    if answer.head.status == 101 and upgrade is None:
+        answer.discard()
+        raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched protocols unasked")
     authority = answer.lease.origin.authority
     forwarding.map_location(answer.head.fields, request, authority)
     return answer
-
-
-def _stale_allowed(exchange: Exchange, stale: Entry, status: int) -> bool:
-    times = Times(stale.born_ms, stale.fresh_ms, stale.swr_s, stale.sie_s)
-    now_ms = exchange.context.clock.wall_ms()
-    return stale_on_error_allowed(exchange.request, times, EntryFlag(stale.flags), now_ms, exchange.rules, status)
 
 
 def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, answer: Answer) -> bool:
@@ -207,7 +203,10 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     kind, length = head.framing(request.method)
     reason = plan if isinstance(plan, Reason) else None
     claimed = exchange.claim_key
-    if isinstance(plan, Plan) and request.method == b"GET" and not plan.flags & EntryFlag.PARTIAL:
+    if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
+        # An origin that reads Range without answering in part may have let it shape what it sent.
+        plan = reason = Reason.PARTIAL
+    if isinstance(plan, Plan) and request.method == b"GET":
         if fill is None:
             # Not one to be followed: under a key of its own nobody waits for it.
             claimed += b"\0alone"
@@ -247,6 +246,7 @@ def _open(exchange: Exchange, store: Store, fill: Fill, plan: Plan, answer: Answ
     )
     if key is None:
         return False
+    key += partial.suffix(plan)
     blob = _stored_head(exchange, plan.head, answer.head.status, answer.head.reason)
     times = plan.times
     status = answer.head.status
@@ -269,7 +269,7 @@ def _stream_stored(exchange: Exchange, fill: Fill, reader: Fill | None, answer: 
     fields = hit.stored_fields(fill.head)
     verdict = evaluate(exchange.request, fields, fill.status)
     if verdict is not None:
-        _send_verdict(exchange, verdict, fields, status)
+        hit.send_verdict(exchange, verdict, fields, status)
         if reader is not None:
             reader.release()
     elif reader is None:
@@ -292,13 +292,6 @@ def _stream_stored(exchange: Exchange, fill: Fill, reader: Fill | None, answer: 
         exchange.stop = delivery.stop
         delivery.start()
     answer.lease.connection.stream(sink)
-
-
-def _send_verdict(exchange: Exchange, verdict: int, fields: Fields, status: bytes) -> None:
-    extra = hit.age_fields(0, status)
-    exchange.status = verdict
-    head = hit.head_304(fields) if verdict == 304 else hit.status_line(412)
-    exchange.downstream.send_stored(head + extra, -1 if verdict == 304 else 0, (), verdict)
 
 
 def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
@@ -397,104 +390,3 @@ def _invalidate(exchange: Exchange, head: ResponseHead) -> None:
     for scheme, host, path in invalidation_targets(exchange.request, head):
         primary, _ = resource_key(exchange.match, scheme, host, path, exchange.rules)
         variants.purge(store, primary, soft=False)
-
-
-# ---- the followers' side ---------------------------------------------------------------------------------------------
-
-
-async def _follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended | None:
-    """Share the owner's response. None when the client has been answered, else how the fetch ended."""
-    store = exchange.context.store
-    assert store is not None
-    settings = exchange.backend().settings
-    changed = asyncio.Event()
-    fill.subscribe(changed.set)
-    try:
-        # The owner's own time limits end its fetch; ours is for an owner that was stopped in its tracks.
-        async with asyncio.timeout(settings.connect_s + settings.first_byte_s):
-            while fill.state == EMPTY:
-                changed.clear()
-                await changed.wait()
-    except TimeoutError:
-        fill.unsubscribe(changed.set)
-        fill.release()
-        return Ended.UNCACHEABLE
-    except BaseException:
-        fill.unsubscribe(changed.set)
-        fill.release()
-        raise
-    fill.unsubscribe(changed.set)
-    if fill.state == FAILED:
-        reason = Ended(fill.reason)
-        fill.release()
-        if reason is Ended.UPSTREAM:
-            if stale is not None and _stale_allowed(exchange, stale, 502):
-                hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
-                return None
-            raise UpstreamError(502, "collapsed-failure", "connection_terminated", "the fetch that was shared failed")
-        return reason
-    fields = hit.stored_fields(fill.head)
-    names = vary_names(fields) or ()
-    if variants.key_of(store, exchange.primary, names, exchange.request.fields) != fill.key:
-        fill.release()
-        exchange.find()
-        return Ended.LOST
-    exchange.note(Outcome.MISS, Reason.COLLAPSED, fill.status)
-    status = cache_status(Outcome.MISS, Reason.COLLAPSED, collapsed=True)
-    verdict = evaluate(exchange.request, fields, fill.status)
-    if verdict is not None:
-        fill.release()
-        _send_verdict(exchange, verdict, fields, status)
-        return None
-    fields.add(b"Cache-Status", status)
-    exchange.downstream.begin(fill.status, REASONS.get(fill.status, b""), fields, fill.length)
-
-    def ended() -> None:
-        exchange.stop = None
-
-    delivery = Delivery(fill, exchange.downstream, ended, lambda reason: False)
-    exchange.stop = delivery.stop
-    delivery.start()
-    return None
-
-
-class Nobody:
-    """A `Downstream` with no client at its end: for a refresh in the background."""
-
-    paused = False
-    request_complete = True
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.bytes_sent = 0
-        self.begun = False
-
-    def on_writable(self, callback: object) -> None:
-        return
-
-    async def read_content(self) -> bytes:
-        return b""
-
-    def request_trailers(self) -> Fields | None:
-        return None
-
-    def expect_satisfied(self) -> None:
-        return
-
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
-        return
-
-    def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
-        self.begun = True
-
-    def data(self, view: memoryview | bytes) -> None:
-        return
-
-    def end(self, trailers: Fields | None = None) -> None:
-        return
-
-    def send_stored(self, head: bytes, length: int, views: object, status: int) -> None:
-        self.begun = True
-
-    def abort(self) -> None:
-        return

@@ -1,7 +1,7 @@
 """The pages that flyby answers with itself: small, designed, and plain where the client asks for no HTML.
 
-Each names the status, one sentence of what happened, and the request id by which the operator finds it in the log. Nothing
-of the request is echoed into a page.
+Each names the status, one sentence of what happened, and the request id by which the operator finds it in the log.
+Nothing of the request is echoed into a page.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{status} {reason}</title>
 <style>
-:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center}}
-main{{max-width:32rem;padding:2rem}}h1{{font-size:3.5rem;margin:0;letter-spacing:-.03em}}h2{{margin:.2rem 0 1rem;font-weight:500}}
+:root{{color-scheme:light dark}}
+body{{font:16px/1.5 system-ui,sans-serif;margin:0;
+min-height:100vh;display:grid;place-items:center}}
+main{{max-width:32rem;padding:2rem}}h1{{font-size:3.5rem;margin:0;letter-spacing:-.03em}}
+h2{{margin:.2rem 0 1rem;font-weight:500}}
 p{{margin:.4rem 0}}small{{opacity:.65;font-family:ui-monospace,monospace}}
 </style></head>
 <body><main><h1>{status}</h1><h2>{reason}</h2><p>{sentence}</p><p><small>{detail}</small></p></main></body></html>

@@ -4,8 +4,8 @@
     PURGE /path  Flyby-Purge: soft    becomes stale: may still be served while it is refreshed, or when the origin fails
     PURGE /      Flyby-Purge: all     the whole cache
 
-Allowed is who sends the configured secret (`Authorization: Bearer …`, or `Flyby-Purge-Secret`), or comes from a configured
-address range; with neither configured, nobody. The answer is JSON with the count.
+Allowed is who sends the configured secret (`Authorization: Bearer …`, or `Flyby-Purge-Secret`), or comes from a
+configured address range; with neither configured, nobody. The answer is JSON with the count.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The key of a resource: what the client named, and which backend speaks for it.
 
-Routes may send the same URL to different backends (by a request field); the backend's name is therefore part of the key, so
-that no route is served another's response. The client's path is keyed, not a rewritten one: that is what a purge, a Location
-and an invalidation name.
+Routes may send the same URL to different backends (by a request field); the backend's name is therefore part of the
+key, so that no route is served another's response. The client's path is keyed, not a rewritten one: that is what a
+purge, a Location and an invalidation name.
 """
 
 from __future__ import annotations

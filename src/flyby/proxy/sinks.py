@@ -12,6 +12,7 @@ from collections.abc import Callable
 from flyby.errors import UpstreamError
 from flyby.proxy.downstream import Downstream
 from flyby.proxy.fetch import Answer
+from flyby.proxy.forwarding import safe_trailers
 from flyby.store import Fill
 from flyby.wire import Fields
 
@@ -45,7 +46,7 @@ class ToClient:
     def end(self, trailers: Fields | None) -> None:
         self._answer.finish()
         self._done(None)
-        self._downstream.end(trailers)
+        self._downstream.end(safe_trailers(trailers))
 
     def fail(self, error: UpstreamError) -> None:
         self._answer.discard()
@@ -56,8 +57,8 @@ class ToClient:
 class ToFill:
     """The content goes into the store; it becomes visible to later requests only once it is whole.
 
-    When the store has no room for the rest, the upstream waits until the owner's client has read what the Fill holds; then
-    `redirect` leads the live response to that client.
+    When the store has no room for the rest, the upstream waits until the owner's client has read what the Fill holds;
+    then `redirect` leads the live response to that client.
     """
 
     __slots__ = ("_answer", "_fill", "_redirected", "_rest")

@@ -1,13 +1,13 @@
 """Upgrade (RFC 9110 7.8): after the origin's 101 the two connections are one pipe, and bytes are passed on unread.
 
-Only `websocket` is passed on. Each side pauses the other while its peer is behind, an end of one direction is passed on as
-such, and the loss of either side ends both. An origin that does not switch answers like any other.
+Only `websocket` is passed on. Each side pauses the other while its peer is behind, an end of one direction is passed
+on as such, and the loss of either side ends both. An origin that does not switch answers like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
 from flyby.policy import Outcome, Reason, cache_status
@@ -86,7 +86,7 @@ async def run(exchange: Exchange) -> None:
         raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched to a protocol nobody asked for")
     kept = strip_hop_by_hop(head.fields)
     forwarding.add_via(kept)
-    switched = Fields([(b"Upgrade", cast(bytes, exchange.request.upgrade)), (b"Connection", b"Upgrade"), *kept])
+    switched = Fields([(b"Upgrade", exchange.request.upgrade), (b"Connection", b"Upgrade"), *kept])
     transport, ahead = answer.lease.connection.detach()
     exchange.note(Outcome.PIPE, Reason.UPGRADE, 101)
     pipe = Pipe(exchange, connection, transport)

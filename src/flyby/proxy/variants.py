@@ -3,11 +3,11 @@
 Under a resource's primary key lies either its one response, or a marker that says by which request fields its responses
 differ. Variants lie under keys of their own:
 
-    primary                                  ─▶  marker: nonce (16) │ count of digests (2) │ digests (16 each) │ Vary lists
-    primary + 00 + nonce + digest(Vary, values) ─▶  the variant
+    primary              ─▶  marker: nonce (16) │ count of digests (2) │ digests (16 each) │ Vary lists
+    primary + 00 + nonce + digest  ─▶  the variant
 
-The digest covers the names and the normalised values. A new nonce (after a purge, which drops the marker) orphans every older
-variant at once, whoever still stores one. The digests are there to count and to purge.
+The digest covers the names and the normalised values. A new nonce (after a purge, which drops the marker) orphans
+every older variant at once, whoever still stores one. The digests are there to count and to purge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`Edge`: the composition root. It makes the long-lived objects, joins them, and takes them down again.
 
-It runs in whatever asyncio loop it is entered in: no signals, no fork, no logging set-up, no loop policy. A worker process is a
-thin wrapper over it; a program that embeds flyby uses it as it is:
+It runs in whatever asyncio loop it is entered in: no signals, no fork, no logging set-up, no loop policy. A worker
+process is a thin wrapper over it; a program that embeds flyby uses it as it is:
 
     async with Edge(Config(backends={"app": Backend(origins=["http://127.0.0.1:5000"])})) as edge:
         print(edge.addresses)
@@ -52,9 +52,9 @@ class EdgeStatistics:
 class Edge:
     """A caching reverse proxy in the running loop; see the module's text.
 
-    `store` and `sockets` are what a supervisor made before it forked; without them the edge makes its own. `access_log` is
-    called with each finished exchange. Raises `ConfigError` on a configuration that cannot be used, `StoreError` when the
-    cache cannot be made, `BindError` when an address cannot be bound.
+    `store` and `sockets` are what a supervisor made before it forked; without them the edge makes its own.
+    `access_log` is called with each finished exchange. Raises `ConfigError` on a configuration that cannot be used,
+    `StoreError` when the cache cannot be made, `BindError` when an address cannot be bound.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Edge:
             if old is not None and old.settings == settings:
                 backends[name] = old
                 continue
-            backends[name] = Backend(name, settings, clock=self._clock)
+            backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
             await backends[name].start()
         router = Router(config)
         rules = {id(route): cache_rules(config.cache, route.cache) for route in router.routes}
@@ -141,8 +141,8 @@ class Edge:
     async def reload(self, config: Config) -> None:
         """Go over to `config` without dropping a connection: requests under way end as they began.
 
-        Addresses, workers and the cache's size are fixed at the start. Raises `ConfigError` and keeps the old configuration
-        when the new one cannot be used.
+        Addresses, workers and the cache's size are fixed at the start. Raises `ConfigError` and keeps the old
+        configuration when the new one cannot be used.
         """
         problems = config.problems()
         if problems:
@@ -185,7 +185,8 @@ class Edge:
         await asyncio.get_running_loop().create_future()
 
     def purge_all(self) -> int:
-        """Empty the cache; returns how many responses were dropped. Raises `StoreError` when the edge is not running."""
+        """Empty the cache; returns how many responses were dropped. Raises `StoreError` when the edge is not
+        running."""
         if self._store is None:
             raise StoreError("the edge is not running")
         return self._store.clear()
