@@ -20,6 +20,7 @@ EXTENSIONS = [
     "flyby.store._fill",
     "flyby.store._check",
     "flyby.store._store",
+    "flyby.store._fault",
 ]
 
 setup(

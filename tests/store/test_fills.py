@@ -228,7 +228,7 @@ def test_what_was_asked_for_before_a_purge_is_not_stored(
 
 
 def test_the_table_is_finite(store: Store) -> None:
-    fills = []
+    fills: list[Fill] = []
     while (fill := store.claim(b"%d" % len(fills))) is not None:
         fills.append(fill)
     assert len(fills) == 256

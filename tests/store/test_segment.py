@@ -34,7 +34,7 @@ def test_a_memfd_is_sealed_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append((fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd).st_blocks))
         real(fd)
 
-    monkeypatch.setattr(segment.os, "close", close)
+    monkeypatch.setattr("flyby.store.segment.os.close", close)
     mapping = segment.open_segment(2 * MIB, None)
     seals, blocks = seen[0]
     assert seals == fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -75,7 +75,7 @@ def test_a_file_system_without_room_is_a_clear_error(tmp_path: Path, monkeypatch
     def full(fd: int, start: int, length: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(segment.os, "posix_fallocate", full)
+    monkeypatch.setattr("flyby.store.segment.os.posix_fallocate", full)
     with pytest.raises(StoreError, match=r"cannot allocate 1 MiB in .*cache: No space left on device"):
         Store.create(MIB, path=str(tmp_path / "cache"))
 

@@ -1,20 +1,22 @@
 # cython: language_level=3
 """Memory for blocks of any size: two-level segregated fit (TLSF), with sizes kept at both ends of every boundary.
 
-Taking and giving back are a few bit operations whatever the arena holds. A free block lies in the list of its size class: the
-power of two below its units, divided in sixteen. A request looks in the first class whose every block is large enough, then at a few
-blocks of the class just below. Neighbouring free blocks are always joined, so two of them never touch.
+Taking and giving back are a few bit operations whatever the arena holds. A free block lies in the list of its size
+class: the power of two below its units, divided in sixteen. A request looks in the first class whose every block is
+large enough, then at a few blocks of the class just below. Neighbouring free blocks are always joined, so two of them
+never touch.
 
-The units of an allocated block and its seal are each one store, and only ever describe memory that belongs to it: that is what
-`arena_rebuild` relies on, which makes an arena anew around the blocks that must stay when its shard was left half changed.
+The units of an allocated block and its seal are each one store, and only ever describe memory that belongs to it:
+that is what `arena_rebuild` relies on, which makes an arena anew around the blocks that must stay when its shard was
+left half changed.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from flyby.store._layout cimport (
-    END, FILLING, FIRST_LEVELS, FREE, HEADER_UNITS, NO_FILL, NOWHERE, SECOND_LEVELS, UNIT,
-    Block, Map, Shard, arena_of, block_at, floor_log2, lowest32, place_of, unit_of,
+    END, FILLING, FIRST_LEVELS, FREE, HEADER_UNITS, NO_FILL, NOWHERE, SECOND_LEVELS, UNIT, Block, Map, Shard,
+    arena_of, block_at, floor_log2, lowest32, place_of, step, unit_of,
 )
 
 cdef enum:
@@ -56,9 +58,11 @@ cdef void put_free(Map* m, Shard* s, Block* b) noexcept nogil:
     if b.next:
         block_at(m, s, b.next).previous = place
     s.free_lists[number] = place
+    step(m)
     s.second_map[number // SECOND_LEVELS] |= <uint32_t>1 << (number % SECOND_LEVELS)
     s.first_map |= <uint32_t>1 << (number // SECOND_LEVELS)
     s.free_units += b.units
+    step(m)
 
 
 cdef void drop_free(Map* m, Shard* s, Block* b) noexcept nogil:
@@ -75,6 +79,7 @@ cdef void drop_free(Map* m, Shard* s, Block* b) noexcept nogil:
             if not s.second_map[first]:
                 s.first_map &= ~(<uint32_t>1 << first)
     s.free_units -= b.units
+    step(m)
 
 
 cdef Block* find_free(Map* m, Shard* s, uint32_t units) noexcept nogil:
@@ -114,6 +119,7 @@ cdef void split(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
         return
     after = arena_after(b)
     b.units = units
+    step(m)
     other = arena_after(b)
     if after.state == FREE:
         drop_free(m, s, after)
@@ -121,7 +127,9 @@ cdef void split(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
         after = arena_after(after)
     other.units = rest
     other.before = units
+    step(m)
     after.before = rest
+    step(m)
     put_free(m, s, other)
 
 
@@ -131,12 +139,14 @@ cdef Block* arena_take(Map* m, Shard* s, uint32_t units) noexcept nogil:
     if b == NULL:
         return NULL
     drop_free(m, s, b)
+    step(m)
     b.state = FILLING
     split(m, s, b, units)
     b.fill = NO_FILL
     b.held = 0
     b.hits = 0
     b.seal = arena_seal(m, b)
+    step(m)
     return b
 
 
@@ -147,12 +157,15 @@ cdef void arena_give(Map* m, Shard* s, Block* b) noexcept nogil:
     if other.state == FREE:
         drop_free(m, s, other)
         b.units += other.units
+        step(m)
     other = arena_before(b)
     if other != NULL and other.state == FREE:
         drop_free(m, s, other)
         other.units += b.units
+        step(m)
         b = other
     arena_after(b).before = b.units
+    step(m)
     put_free(m, s, b)
 
 
@@ -167,7 +180,9 @@ cdef bint arena_grow(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
         return False
     drop_free(m, s, after)
     b.units += after.units
+    step(m)
     arena_after(b).before = b.units
+    step(m)
     split(m, s, b, units)
     return True
 
@@ -199,6 +214,7 @@ cdef void arena_rebuild(Map* m, Shard* s, uint64_t* keep, size_t count) noexcept
             arena_gap(m, s, block_at(m, s, place), here - place, before)
             before = here - place
         b.before = before
+        step(m)
         before = b.units
         place = here + b.units
     if last > place:

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from flyby.store._hash cimport Digest
-from flyby.store._layout cimport Block, FillSlot, Map
+from flyby.store._layout cimport FillSlot, Map
 
 
 cdef class Attachment:

@@ -1,8 +1,9 @@
 # cython: language_level=3
 """One process's hold on the mapping: its worker area, its bells, and who waits for which fetch.
 
-`attach` lays a new store out. A process that forks leaves the child an attachment that is not usable until it joins as a worker: two
-processes must never write one worker area. Whatever belonged to the former process (entries, fills) is inert in the child.
+`attach` lays a new store out. A process that forks leaves the child an attachment that is not usable until it joins
+as a worker: two processes must never write one worker area. Whatever belonged to the former process (entries, fills)
+is inert in the child.
 """
 
 import os
@@ -20,7 +21,8 @@ from flyby.store._guard cimport guard_format
 from flyby.store._hash cimport Digest, siphash
 from flyby.store._inflight cimport fills_format, fills_leave, fills_ring
 from flyby.store._layout cimport (
-    BUCKET_WORDS, LAYOUT_VERSION, PAGE, PIN_WAYS, UNIT, Block, FillSlot, FillTable, Header, Map, Shard, Worker, slot_at,
+    BUCKET_WORDS, LAYOUT_VERSION, PAGE, PIN_WAYS, UNIT, Block, FillSlot, FillTable, Header, Map, Shard, Worker,
+    slot_at,
 )
 from flyby.store._shard cimport shard_format
 

@@ -1,20 +1,20 @@
 # cython: language_level=3
 """The audit of a store: what the tests, after every kill, hold it to.
 
-In each shard the blocks fill the arena without gap or overlap, no two free ones touch, free and allocated units make up the whole;
-every word of the index names one live block whose tag agrees and whose key has its place in that bucket; every live block is
-named once and stands in one queue; what is loose is on that list; the sums are right. In the fill table, slots, chains, free list
-and held blocks agree. Reading all that takes the locks, so it is not for a server at work.
+In each shard the blocks fill the arena without gap or overlap, no two free ones touch, free and allocated units make
+up the whole; every word of the index names one live block whose tag agrees and whose key has its place in that
+bucket; every live block is named once and stands in one queue; what is loose is on that list; the sums are right. In
+the fill table, slots, chains, free list and held blocks agree. Reading all that takes the locks, so it is not for a
+server at work.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from flyby.store._arena cimport arena_after, arena_first, arena_seal
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
-    BUCKET_WORDS, DOOMED, END, FILL_UNUSED, FILLING, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PROMOTED, SMALL, Block, FillSlot, Map,
-    Shard, block_at, block_of, fill_buckets, index_of, key_of, place_of, room_of, shard_at, shard_of, slot_at, stored_of,
-    unit_of,
+    BUCKET_WORDS, END, FILL_UNUSED, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PROMOTED, SMALL, Block, FillSlot,
+    Map, Shard, block_at, block_of, fill_buckets, index_of, key_of, place_of, room_of, shard_of, slot_at, stored_of,
 )
 from flyby.store._shard cimport shard_lock, shard_reap, shard_unlock, shard_word
 
@@ -100,7 +100,7 @@ cdef int check_queue(Map* m, Shard* s, int queue, list problems) except -1:
         newer = place
         place = b.next
     if newer != s.queues[queue].tail or count != s.queues[queue].count or units != s.queues[queue].units:
-        problems.append(f"shard {s.number}: queue {queue} has {count} blocks of {units} units, which is not what it counts")
+        problems.append(f"shard {s.number}: queue {queue} has {count} blocks of {units} units, and counts otherwise")
     return 0
 
 
@@ -122,7 +122,7 @@ cdef int check_index(Map* m, Shard* s, list problems) except -1:
         seen.add(place)
         named += 1
     if named != s.queues[SMALL].count + s.queues[MAIN].count:
-        problems.append(f"shard {s.number}: {named} words name objects, {s.queues[SMALL].count + s.queues[MAIN].count} are stored")
+        problems.append(f"shard {s.number}: {named} words do not name all objects, or more than those")
     return 0
 
 

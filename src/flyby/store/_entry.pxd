@@ -42,4 +42,6 @@ cdef class Entry:
 
 cdef Entry entry_of(Attachment attachment, Block* b)
 cdef Piece piece_of(Attachment attachment, Block* b, char* start, Py_ssize_t length)
-cdef Block* copied(Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, bint may_evict) noexcept
+cdef Block* copied(
+    Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, bint may_evict
+) noexcept

@@ -1,11 +1,14 @@
 # cython: language_level=3
-"""Views of blocks that hold them in place: an `Entry` is what a lookup finds, a `Piece` is what has come of a fetch so far.
+"""Views of blocks that hold them in place: an `Entry` is what a lookup finds, a `Piece` is what has come of a fetch so
+far.
 
-Both are buffers over the mapping itself. The block is pinned while the object or any memoryview of it lives, so a transport may
-keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed after that.
+Both are buffers over the mapping itself. The block is pinned while the object or any memoryview of it lives, so a
+transport may keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed
+after that.
 
-A body that is stored as lz4 is decompressed once for each Entry that is asked for it, into private memory. When such an object is
-hot its plain form takes its place in the store, as long as the plain forms of a shard stay under an eighth of its arena.
+A body that is stored as lz4 is decompressed once for each Entry that is asked for it, into private memory. When such
+an object is hot its plain form takes its place in the store, as long as the plain forms of a shard stay under an
+eighth of its arena.
 """
 
 cimport cython
@@ -60,7 +63,8 @@ cdef class Entry:
         self.drop()
 
     def __repr__(self):
-        return f"<Entry {self.status} {self.length} bytes, generation {self.generation}{'' if self._block else ', released'}>"
+        state = "" if self._block else ", released"
+        return f"<Entry {self.status} {self.length} bytes, generation {self.generation}{state}>"
 
     cdef void drop(self) noexcept:
         # In a forked child, or after a close, the pin is no longer ours to take back.

@@ -7,4 +7,4 @@ from flyby.store._layout cimport Block, Map
 
 
 cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noexcept nogil
-cdef bint grow(Map* m, Block* b, uint32_t units) noexcept nogil
+cdef bint grow(Map* m, Block* b, uint32_t units, bint may_evict) noexcept nogil

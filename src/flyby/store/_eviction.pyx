@@ -1,12 +1,14 @@
 # cython: language_level=3
 """Room for a new block, by S3-FIFO (Yang et al., SOSP 2023).
 
-New objects enter the small queue, or the main one when the ghosts remember them. Once the small queue has more than a tenth of
-what is stored, its oldest object goes: to the main queue if it was hit twice, else out, leaving a ghost. Otherwise the main
-queue's oldest goes, or goes round once more for each hit that it had. A hit is a two-bit counter and nothing else.
+New objects enter the small queue, or the main one when the ghosts remember them. Once the small queue has more than a
+tenth of what is stored, its oldest object goes: to the main queue if it was hit twice, else out, leaving a ghost.
+Otherwise the main queue's oldest goes, or goes round once more for each hit that it had. A hit is a two-bit counter
+and nothing else.
 
-An object must lie in one piece. When twice its size has been evicted and there is still no hole for it, a window is cleared
-instead: the oldest object and its neighbours in the arena, which are mostly of its age. Blocks that are pinned or held are passed over.
+An object must lie in one piece. When twice its size has been evicted and there is still no hole for it, a window is
+cleared instead: the oldest object and its neighbours in the arena, which are mostly of its age. Blocks that are
+pinned or held are passed over.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -14,7 +16,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from flyby.store._arena cimport arena_after, arena_before, arena_give, arena_grow, arena_take
 from flyby.store._guard cimport pin, pinned
 from flyby.store._layout cimport (
-    FREE, LIVE, LOOSE, MAIN, SMALL, UNIT, Block, Map, Shard, block_at, shard_holding, shard_of, store32, swap32, unit_of,
+    FREE, LIVE, LOOSE, MAIN, SMALL, UNIT, Block, Map, Shard, block_at, shard_holding, shard_of, step, store32,
+    swap32, unit_of,
 )
 from flyby.store._shard cimport ghost_add, queue_drop, queue_push, shard_lock, shard_reap, shard_remove, shard_unlock
 
@@ -108,7 +111,7 @@ cdef void clear_from(Map* m, Shard* s, Block* first, uint32_t units) noexcept no
     cdef Block* after
     cdef Block* end = <Block*>(<char*>first + <uint64_t>units * UNIT)
     while b < end:
-        # A free block may be joined to the hole before its turn comes; its own size stays legible in what is now the hole.
+        # A free block may be joined to the hole before its turn comes; its size stays legible in what is the hole then.
         after = arena_after(b)
         if b.state == LIVE:
             s.evicted_room += 1
@@ -138,7 +141,7 @@ cdef Block* obtain(Map* m, Shard* s, uint32_t units, bint may_evict, bint* again
 
 
 cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noexcept nogil:
-    """A block for an object of that hash, loose, FILLING and pinned by this worker; NULL when there is no room for it."""
+    """A block for an object of that hash: loose, FILLING, pinned by this worker; NULL when there is no room for it."""
     cdef Shard* s = shard_of(m, hash)
     cdef Block* b
     cdef bint again
@@ -149,15 +152,19 @@ cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noex
         if not shard_lock(m, s):
             return NULL
         swap32(&s.dirty, 1)
+        step(m)
         b = obtain(m, s, units, may_evict, &again)
         if b != NULL:
             b.owner = <unsigned char>m.worker
+            step(m)
             if pin(m, unit_of(m, b)):
                 queue_push(m, s, b, LOOSE)
+                step(m)
             else:
                 arena_give(m, s, b)
                 b = NULL
         store32(&s.dirty, 0)
+        step(m)
         shard_unlock(m, s)
         if b != NULL or not again:
             return b
@@ -175,8 +182,8 @@ cdef void clear_after(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil
         clear_from(m, s, arena_after(b), units - b.units)
 
 
-cdef bint grow(Map* m, Block* b, uint32_t units) noexcept nogil:
-    """Make a block that this worker fills larger without moving it."""
+cdef bint grow(Map* m, Block* b, uint32_t units, bint may_evict) noexcept nogil:
+    """Make a block that this worker fills larger where it lies, at its neighbours' cost if they may be evicted."""
     cdef Shard* s = shard_holding(m, b)
     cdef bint grown
     if not shard_lock(m, s):
@@ -184,7 +191,7 @@ cdef bint grow(Map* m, Block* b, uint32_t units) noexcept nogil:
     swap32(&s.dirty, 1)
     queue_drop(m, s, b)
     grown = arena_grow(m, s, b, units)
-    if not grown:
+    if not grown and may_evict:
         clear_after(m, s, b, units)
         grown = arena_grow(m, s, b, units)
     queue_push(m, s, b, LOOSE)

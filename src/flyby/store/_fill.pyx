@@ -4,10 +4,10 @@
     EMPTY ──open()──▶ HEAD ──write()──▶ STREAMING ──commit()──▶ COMPLETE
       └──────────────────┴───────────────────┴──────abort()────▶ FAILED
 
-The owner writes; everybody who claimed the same name reads, in this process and in others, while it grows. Only `commit` makes the
-object visible to lookups. When the length is known the body has its place from the start; when it is not, the block doubles, where
-it lies if the neighbour is free, else by moving. Pieces that readers hold pin the block that they were cut from, so a move
-never pulls one away; the next piece comes from the new place.
+The owner writes; everybody who claimed the same name reads, in this process and in others, while it grows. Only
+`commit` makes the object visible to lookups. When the length is known the body has its place from the start; when it
+is not, the block doubles, where it lies if the neighbour is free, else by moving. Pieces that readers hold pin the
+block that they were cut from, so a move never pulls one away; the next piece comes from the new place.
 
 Callbacks are called for every step: at once in the owner's process, from `Store.dispatch` in others.
 """
@@ -27,9 +27,9 @@ from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LZ4, PLAIN, REASON_LOST, REASON_UNSTORABLE,
-    UNIT, Block, FillSlot, add64, block_of, body_of, fence, head_of, key_of, load32, load64, room_of, slot_at, store32,
-    store64, unit_of, worker_at,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LZ4, PLAIN, REASON_LOST,
+    REASON_UNSTORABLE, Block, add64, block_of, body_of, fence, head_of, key_of, load32, load64, room_of, slot_at,
+    step, store32, store64, unit_of, worker_at,
 )
 from flyby.store._shard cimport shard_publish, units_for
 
@@ -237,6 +237,7 @@ cdef class Fill:
             self._slot.reason = reason
             worker_at(&self._attachment.m, self._attachment.m.worker).failed += 1
         store32(&self._slot.state, state)
+        step(&self._attachment.m)
         self._attachment.moved(self._slot)
 
     def open(
@@ -279,14 +280,17 @@ cdef class Fill:
         self._slot.length = length
         b.fill = self._number
         b.held = 1
+        step(&self._attachment.m)
         store64(&self._slot.object, unit_of(&self._attachment.m, b))
+        step(&self._attachment.m)
         unpin(&self._attachment.m, unit_of(&self._attachment.m, b))
         store32(&self._slot.state, FILL_HEAD)
+        step(&self._attachment.m)
         self._attachment.moved(self._slot)
         return True
 
     def write(self, data):
-        """Append to the body. False when that did not fit: nothing of it was taken, nor will more be; the owner has to abort."""
+        """Append to the body. False when that does not fit: no byte is taken, now or later, and the owner has to abort."""
         cdef const unsigned char[::1] view
         cdef uint64_t length, available
         cdef Block* b
@@ -307,35 +311,43 @@ cdef class Fill:
             return False
         b = block_of(&self._attachment.m, self._slot.object)
         memcpy(body_of(b) + available, &view[0], length)
+        step(&self._attachment.m)
         store64(&self._slot.available, available + length)
+        step(&self._attachment.m)
         if load32(&self._slot.state) == FILL_HEAD:
             store32(&self._slot.state, FILL_STREAMING)
         self._attachment.moved(self._slot)
         return True
 
     cdef bint make_room(self, uint64_t needed) noexcept:
-        """Room for twice as much; for `needed` at least. Where the block lies if that can be, else elsewhere."""
+        """Room for twice as much, or for `needed` at least: rather free room than others', rather here than elsewhere."""
         cdef Block* b = block_of(&self._attachment.m, self._slot.object)
         cdef Block* other
-        cdef uint64_t old, wanted
+        cdef uint64_t wanted
         if needed <= room_of(b):
             return True
         if needed > self._attachment.m.header.max_object:
             return False
         wanted = max(needed, min(2 * room_of(b), self._attachment.m.header.max_object))
-        old = unit_of(&self._attachment.m, b)
-        if grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted)):
+        if grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted), False):
             return True
-        other = copied(self._attachment, b, head_of(b), b.head_length, wanted, True)
+        other = copied(self._attachment, b, head_of(b), b.head_length, wanted, False)
+        if other == NULL and grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted), True):
+            return True
         if other == NULL:
-            return grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, needed))
+            other = copied(self._attachment, b, head_of(b), b.head_length, wanted, True)
+        if other == NULL:
+            return grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, needed), True)
         memcpy(body_of(other), body_of(b), self._slot.available)
         other.fill = self._number
         other.held = 1
+        step(&self._attachment.m)
         store64(&self._slot.object, unit_of(&self._attachment.m, other))
+        step(&self._attachment.m)
         unpin(&self._attachment.m, unit_of(&self._attachment.m, other))
         # The reaper frees the old block once no piece of it is out.
         b.held = 0
+        step(&self._attachment.m)
         b.state = DOOMED
         return True
 
@@ -367,6 +379,7 @@ cdef class Fill:
         b = block_of(&self._attachment.m, self._slot.object)
         b.length = self._slot.available
         self._slot.length = b.length
+        step(&self._attachment.m)
         other = self.packed(b)
         if other != NULL:
             stored = shard_publish(&self._attachment.m, other, 0, self._slot.epoch, self._slot)

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Robust locks and pins: the two ways to keep memory from changing under one's feet."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from flyby.store._layout cimport Map, pthread_mutex_t
 

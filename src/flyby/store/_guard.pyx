@@ -1,14 +1,14 @@
 # cython: language_level=3
 """Robust locks and pins: the two ways to keep memory from changing under one's feet.
 
-A lock is a process-shared, robust mutex: the kernel passes it on when its owner dies, and the `dirty` word beside it tells the next
-owner whether something was left half done. A lock that is not had within 50 ms (its owner was stopped, not killed) is given up:
-the caller goes on as if the store had nothing.
+A lock is a process-shared, robust mutex: the kernel passes it on when its owner dies, and the `dirty` word beside it
+tells the next owner whether something was left half done. A lock that is not had within 50 ms (its owner was stopped,
+not killed) is given up: the caller goes on as if the store had nothing.
 
-A pin is a word in a table that belongs to one worker, so taking one needs no lock and no atomic addition: the unit of the block and
-how many views of it that worker holds. Words that count nothing keep their unit until another takes their place, so a reader of the
-table never sees one half written. A block's words can only lie in one set of eight; when all eight count something, the
-pin is refused and the caller does without the block.
+A pin is a word in a table that belongs to one worker, so taking one needs no lock and no atomic addition: the unit of
+the block and how many views of it that worker holds. Words that count nothing keep their unit until another takes
+their place, so a reader of the table never sees one half written. A block's words can only lie in one set of eight;
+when all eight count something, the pin is refused and the caller does without the block.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

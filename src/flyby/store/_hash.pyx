@@ -1,8 +1,8 @@
 # cython: language_level=3
 """SipHash-2-4 with 128 bits of output (Aumasson and Bernstein; the reference's `SIPHASH_128` variant).
 
-Keys come from strangers' URLs. With a key of its own, drawn anew for every store, nobody can choose URLs that meet in one bucket.
-The tests compare it with the reference's vectors.
+Keys come from strangers' URLs. With a key of its own, drawn anew for every store, nobody can choose URLs that meet in
+one bucket. The tests compare it with the reference's vectors.
 """
 
 from libc.stdint cimport uint64_t

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The table of fetches under way."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport FillSlot, Map

@@ -1,13 +1,15 @@
 # cython: language_level=3
 """The table of fetches under way: who fetches what, how far it has come, and who is to hear of it.
 
-A slot is claimed under a name. Its state only moves onward (EMPTY, HEAD, STREAMING, then COMPLETE or FAILED) and only its owner moves
-it, or the sweeper once the owner is dead; a slot that has ended answers to its name no more. It is free again when its last
-holder has left. Until then the block that it fills is `held`, so that slow readers come to its end.
+A slot is claimed under a name. Its state only moves onward (EMPTY, HEAD, STREAMING, then COMPLETE or FAILED) and only
+its owner moves it, or the sweeper once the owner is dead; a slot that has ended answers to its name no more. It is
+free again when its last holder has left. Until then the block that it fills is `held`, so that slow readers come to
+its end.
 
-Bells: whoever moves a slot sets its bit in the words of every other holder, and writes to a holder's eventfd unless that is known to
-have been rung already. The holder reads the eventfd, takes `rung` back, and only then the bits: nothing is missed. A ringer that
-dies between its two steps leaves a bell that nobody else would ring, so a sweep rings everybody's.
+Bells: whoever moves a slot sets its bit in the words of every other holder, and writes to a holder's eventfd unless
+that is known to have been rung already. The holder reads the eventfd, takes `rung` back, and only then the bits:
+nothing is missed. A ringer that dies between its two steps leaves a bell that nobody else would ring, so a sweep
+rings everybody's.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -16,8 +18,8 @@ from libc.string cimport memcmp, memcpy, memset
 from flyby.store._guard cimport guard_give, guard_take
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST,
-    Block, FillSlot, Map, and64, block_of, fence, fill_buckets, key_of, load32, load64, lowest64, or64, pending_at, slot_at,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST, Block, FillSlot,
+    Map, and64, block_of, fence, fill_buckets, key_of, load32, load64, lowest64, or64, pending_at, slot_at, step,
     store32, store64, swap32, worker_at,
 )
 
@@ -40,6 +42,7 @@ cdef bint fills_lock(Map* m) noexcept nogil:
         recover(m)
         m.fills.recoveries += 1
         store32(&m.fills.dirty, 0)
+        step(m)
     return True
 
 
@@ -53,22 +56,27 @@ cdef void recover(Map* m) noexcept nogil:
     cdef FillSlot* slot
     memset(fill_buckets(m), 0, m.header.fill_buckets * sizeof(uint32_t))
     m.fills.free_head = 0
+    step(m)
     m.fills.used = 0
     for number in range(m.header.fill_slots - 1, -1, -1):
         slot = slot_at(m, number)
         if slot.state != FILL_UNUSED and slot.holders:
             link(m, slot, number)
             m.fills.used += 1
+            step(m)
         else:
             vacate(m, slot)
+            step(m)
             slot.next_free = m.fills.free_head
             m.fills.free_head = number + 1
+            step(m)
 
 
 cdef void link(Map* m, FillSlot* slot, uint32_t number) noexcept nogil:
     cdef uint32_t* bucket = &fill_buckets(m)[slot.hash0 & (m.header.fill_buckets - 1)]
     slot.next = bucket[0]
     bucket[0] = number + 1
+    step(m)
 
 
 cdef void vacate(Map* m, FillSlot* slot) noexcept nogil:
@@ -77,25 +85,35 @@ cdef void vacate(Map* m, FillSlot* slot) noexcept nogil:
     if slot.object:
         b = block_of(m, slot.object)
         b.held = 0
+        step(m)
         if b.state == FILLING:
             b.state = DOOMED
+            step(m)
         store64(&slot.object, 0)
+        step(m)
     slot.holders = 0
+    step(m)
     store32(&slot.state, FILL_UNUSED)
 
 
 cdef void free_slot(Map* m, FillSlot* slot, uint32_t number) noexcept nogil:
     cdef uint32_t* link_in = &fill_buckets(m)[slot.hash0 & (m.header.fill_buckets - 1)]
     swap32(&m.fills.dirty, 1)
+    step(m)
     vacate(m, slot)
+    step(m)
     while link_in[0] and link_in[0] != number + 1:
         link_in = &slot_at(m, link_in[0] - 1).next
     if link_in[0]:
         link_in[0] = slot.next
+        step(m)
     slot.next_free = m.fills.free_head
     m.fills.free_head = number + 1
+    step(m)
     m.fills.used -= 1
+    step(m)
     store32(&m.fills.dirty, 0)
+    step(m)
 
 
 cdef bint named(FillSlot* slot, const char* key, uint32_t length, Digest digest) noexcept nogil:
@@ -135,7 +153,9 @@ cdef int64_t fills_claim(Map* m, const char* key, uint32_t length, Digest digest
         number = m.fills.free_head - 1
         slot = slot_at(m, <uint32_t>number)
         swap32(&m.fills.dirty, 1)
+        step(m)
         m.fills.free_head = slot.next_free
+        step(m)
         slot.reason = REASON_LOST
         slot.owner = m.worker
         slot.serial += 1
@@ -149,10 +169,13 @@ cdef int64_t fills_claim(Map* m, const char* key, uint32_t length, Digest digest
         slot.key_length = length
         memcpy(slot.key, key, length if length < FILL_KEY else <uint32_t>FILL_KEY)
         store64(&slot.holders, mine)
+        step(m)
         store32(&slot.state, FILL_EMPTY)
+        step(m)
         link(m, slot, <uint32_t>number)
         m.fills.used += 1
         store32(&m.fills.dirty, 0)
+        step(m)
     fills_unlock(m)
     return number
 
@@ -163,6 +186,7 @@ cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil:
     if not fills_lock(m):
         return False
     and64(&slot.holders, ~(<uint64_t>1 << m.worker))
+    step(m)
     if not slot.holders and slot.state != FILL_UNUSED:
         free_slot(m, slot, number)
     fills_unlock(m)
@@ -170,7 +194,7 @@ cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil:
 
 
 cdef bint fills_taint(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
-    """What is under way by that name, or for that key, was asked for before a purge: its readers may have it, the store not."""
+    """What was asked for, by that name or for that key, before a purge: its readers may have it, the store not."""
     cdef uint32_t number, seen = 0
     cdef FillSlot* slot
     cdef Block* b
@@ -235,5 +259,6 @@ cdef void fills_ring(Map* m, FillSlot* slot, bint ourselves) noexcept nogil:
         worker = <uint32_t>lowest64(holders)
         holders &= holders - 1
         or64(&pending_at(m, worker)[number // 64], <uint64_t>1 << (number % 64))
+        step(m)
         if swap32(&worker_at(m, worker).rung, 1) == 0:
             eventfd_write(m.bells[worker], 1)

@@ -1,8 +1,9 @@
 # cython: language_level=3
 """The bytes of the store's one mapping, and the atomic operations that its parts share.
 
-Everything refers by offset: processes may map the store anywhere. A *unit* is 16 bytes; a block's place is its unit counted
-from the start of its shard's arena (32 bits; 0 is nobody), or from the start of the mapping (48 bits) where shards mix.
+Everything refers by offset: processes may map the store anywhere. A *unit* is 16 bytes; a block's place is its unit
+counted from the start of its shard's arena (32 bits; 0 is nobody), or from the start of the mapping (48 bits) where
+shards mix.
 
     0         Header      one page: magic, version, geometry, hash key, the generation counter
     workers   Worker      one for each worker and one for the process that made the store until it joins
@@ -14,23 +15,24 @@ from the start of its shard's arena (32 bits; 0 is nobody), or from the start of
               ┌────────┬────────┬────────┬ ... ┬────────┐      a word:  tag 16 │ 0 │ block's unit 32     (0: empty)
               │ word 0 │ word 1 │ word 2 │     │ word 7 │      tag: the top 16 bits of the key's hash
               └────────┴────────┴────────┴ ... ┴────────┘
-    pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it. A pinned block is never freed.
+    pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; a pinned block is never freed
     ghosts    a word:  fingerprint 32 │ sequence 32
     arena     blocks, back to back, each with the size of the one before it; closed by a block of size 0:
               ┌───────────────────── 96 bytes ─────────────────────┬───────┬────────┬────────────────┬──────┐
               │ Block: sizes, links, hash, times, lengths, state   │ key   │ head   │ body or lz4    │ pad  │
               └────────────────────────────────────────────────────┴───────┴────────┴────────────────┴──────┘
 
-A block's life:  FREE ─▶ FILLING ─▶ LIVE ─▶ DOOMED ─▶ FREE   (FILLING may go straight to DOOMED). LIVE blocks are in the index and in
-one of the queues; FILLING and DOOMED ones are *loose*, on the list of that name; FREE ones are in the free lists.
+A block's life:  FREE ─▶ FILLING ─▶ LIVE ─▶ DOOMED ─▶ FREE   (FILLING may go straight to DOOMED). LIVE blocks are in the
+index and in one of the queues; FILLING and DOOMED ones are *loose*, on the list of that name; FREE ones in the free lists.
 
 Rules that keep it whole when a process dies at any instruction:
-  * readers take no lock: they read a word, pin the block, and read the word again. Whoever removes a word does so first, then
-    looks at the pins, so one of the two sees the other (both sides are separated by a full fence);
-  * a shard changes under its robust mutex with `dirty` set. Whoever finds it dirty empties that shard: what is pinned or belongs to
-    a fetch under way stays as it is, everything else becomes free. Nothing is mended in place;
+  * readers take no lock: they read a word, pin the block, and read the word again. Whoever removes a word does so
+    first, then looks at the pins, so one of the two sees the other (both sides are separated by a full fence);
+  * a shard changes under its robust mutex with `dirty` set. Whoever finds it dirty empties that shard: what is pinned
+    or belongs to a fetch under way stays as it is, everything else becomes free. Nothing is mended in place;
   * a block that a worker touches outside the lock is pinned by that worker, so an emptied shard never pulls it away;
-  * in the fill table every slot tells for itself whether it is in use; chains and free slots are derived, and are rebuilt.
+  * in the fill table every slot tells for itself whether it is in use; chains and free slots are derived, and are
+    rebuilt.
 Lock order: a shard's, then the fill table's. No lock is held between two calls from Python.
 """
 
@@ -58,6 +60,14 @@ cdef extern from * nogil:
     static inline int fb_log2(uint32_t v) { return 31 - __builtin_clz(v); }
     static inline int fb_low32(uint32_t v) { return __builtin_ctz(v); }
     static inline int fb_low64(uint64_t v) { return __builtin_ctzll(v); }
+    #ifdef FLYBY_FAULTS
+    #include <signal.h>
+    #define FB_FAULTS 1
+    static inline void fb_fault(uint64_t *left) { if (*left && !--*left) raise(SIGKILL); }
+    #else
+    #define FB_FAULTS 0
+    static inline void fb_fault(uint64_t *left) { (void)left; }
+    #endif
     """
     uint64_t load64 "fb_load64"(const uint64_t* p)
     uint32_t load32 "fb_load32"(const uint32_t* p)
@@ -72,6 +82,8 @@ cdef extern from * nogil:
     int floor_log2 "fb_log2"(uint32_t v)
     int lowest32 "fb_low32"(uint32_t v)
     int lowest64 "fb_low64"(uint64_t v)
+    bint FAULTS "FB_FAULTS"
+    void fault "fb_fault"(uint64_t* left)
 
 
 cdef enum:
@@ -83,7 +95,7 @@ cdef enum:
     SECOND_LEVELS = 16  # each divided in sixteen
     BUCKET_WORDS = 8
     PIN_WAYS = 8
-    FILL_KEY = 424  # bytes of a claimed key kept in its slot; longer ones are told apart by these and their 128-bit hash
+    FILL_KEY = 424  # bytes of a claimed key kept in its slot; longer ones are told apart by their 128-bit hash as well
     NO_FILL = 0xFFFFFFFF
     HOT = 3  # where the hit counter stops
 
@@ -256,6 +268,12 @@ cdef struct Map:
     FillTable* fills
     uint32_t worker  # the area that this process writes
     int bells[64]  # the eventfd of every worker area
+    uint64_t fault  # fault points left until this process kills itself; 0: never
+
+
+cdef inline void step(Map* m) noexcept nogil:
+    """A fault point: where a build with FLYBY_FAULTS can be made to die, between any two steps. Else nothing."""
+    fault(&m.fault)
 
 
 cdef inline Worker* worker_at(Map* m, uint32_t number) noexcept nogil:
@@ -277,7 +295,8 @@ cdef inline uint32_t* fill_buckets(Map* m) noexcept nogil:
 
 
 cdef inline FillSlot* slot_at(Map* m, uint32_t number) noexcept nogil:
-    return <FillSlot*>(m.base + m.header.at_fills + 128 + m.header.fill_buckets * 4 + number * <uint64_t>sizeof(FillSlot))
+    cdef char* slots = m.base + m.header.at_fills + 128 + m.header.fill_buckets * 4
+    return <FillSlot*>(slots + number * <uint64_t>sizeof(FillSlot))
 
 
 cdef inline Shard* shard_at(Map* m, uint32_t number) noexcept nogil:

@@ -1,9 +1,10 @@
 # cython: language_level=3
 """One shard: its index, its queues, and what happens to them when a process dies.
 
-A key has two buckets, each the other's partner under the tag, and may lie in either. `shard_lookup` takes no lock: word, pin, word
-again, then the whole key. Everything else runs under the shard's lock, with `dirty` set while the shard is between two sound
-states; who takes the lock and finds it dirty empties the shard (`shard_empty`), which is also how everything is purged.
+A key has two buckets, each the other's partner under the tag, and may lie in either. `shard_lookup` takes no lock:
+word, pin, word again, then the whole key. Everything else runs under the shard's lock, with `dirty` set while the
+shard is between two sound states; who takes the lock and finds it dirty empties the shard (`shard_empty`), which is
+also how everything is purged.
 
 Replacing an object is one store to its word, so that no reader ever finds a gap between the old and the new one.
 """
@@ -17,10 +18,10 @@ from flyby.store._guard cimport guard_format, guard_give, guard_take, pin, pinne
 from flyby.store._hash cimport Digest
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
-    BUCKET_WORDS, DOOMED, FILL_UNUSED, FILLING, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, NO_FILL, NOWHERE, PIN_WAYS,
-    PROMOTED, SMALL, UNIT, Block, FillSlot, Map, QueueEnds, Shard, arena_of, block_at, block_of, fence, ghosts_of, index_of,
-    key_of, load32, load64, pins_at, place_of, shard_at, shard_holding, shard_of, slot_at, store32, store64, stored_of, swap32,
-    unit_of,
+    BUCKET_WORDS, DOOMED, FILL_UNUSED, FILLING, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, NO_FILL, NOWHERE, PIN_WAYS,
+    PROMOTED, SMALL, UNIT, Block, FillSlot, Map, QueueEnds, Shard, arena_of, block_at, block_of, fence, ghosts_of,
+    index_of, key_of, load32, load64, pins_at, place_of, shard_at, shard_holding, shard_of, slot_at, step, store32,
+    store64, stored_of, swap32, unit_of,
 )
 
 
@@ -131,7 +132,7 @@ cdef uint64_t* word_of_block(Map* m, Shard* s, Block* b) noexcept nogil:
 
 
 cdef uint64_t* empty_word(Map* m, Shard* s, uint64_t hash) noexcept nogil:
-    """A free place for the key, in the emptier of its buckets; the least wanted object makes room when both are full."""
+    """A free place for the key, in the emptier of its buckets; when both are full the least wanted object makes room."""
     cdef uint64_t* index = index_of(m, s)
     cdef uint32_t bucket = first_bucket(m, hash)
     cdef uint64_t* at
@@ -177,8 +178,10 @@ cdef void queue_push(Map* m, Shard* s, Block* b, int queue) noexcept nogil:
     else:
         ends.tail = place
     ends.head = place
+    step(m)
     ends.count += 1
     ends.units += b.units
+    step(m)
 
 
 cdef void queue_drop(Map* m, Shard* s, Block* b) noexcept nogil:
@@ -192,7 +195,9 @@ cdef void queue_drop(Map* m, Shard* s, Block* b) noexcept nogil:
     else:
         ends.tail = b.previous
     ends.count -= 1
+    step(m)
     ends.units -= b.units
+    step(m)
     b.queue = NOWHERE
 
 
@@ -228,7 +233,9 @@ cdef void retire(Map* m, Shard* s, Block* b) noexcept nogil:
     if b.codec == PROMOTED:
         s.promoted_units -= b.units
     queue_drop(m, s, b)
+    step(m)
     b.state = DOOMED
+    step(m)
     fence()
     if b.held or pinned(m, unit_of(m, b)):
         queue_push(m, s, b, LOOSE)
@@ -239,14 +246,15 @@ cdef void retire(Map* m, Shard* s, Block* b) noexcept nogil:
 cdef void shard_remove(Map* m, Shard* s, Block* b) noexcept nogil:
     """Take a live block out; the caller has set `dirty`."""
     store64(word_of_block(m, s, b), 0)
+    step(m)
     retire(m, s, b)
 
 
 cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, FillSlot* slot) noexcept nogil:
     """Make a filled block visible, in place of the object of that key.
 
-    With `replaced`, only if that is the generation of the object there. Not if everything was purged since `epoch`, nor if the fetch
-    of `slot` was: purges raise those marks before they come for this lock.
+    With `replaced`, only if that is the generation of the object there. Not if everything was purged since `epoch`, nor
+    if the fetch of `slot` was: purges raise those marks before they come for this lock.
     """
     cdef Shard* s = shard_holding(m, b)
     cdef uint64_t* at
@@ -264,10 +272,12 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
         shard_unlock(m, s)
         return False
     swap32(&s.dirty, 1)
+    step(m)
     if at == NULL:
         at = empty_word(m, s, b.hash)
     if at != NULL:
         queue_drop(m, s, b)
+        step(m)
         arena_trim(m, s, b, units_for(b.key_length, b.head_length, stored_of(b)))
         queue = MAIN if ghost_known(m, s, b.hash) else SMALL
         if old != NULL:
@@ -277,12 +287,17 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
         elif queue == MAIN:
             s.ghost_hits += 1
         b.state = LIVE
+        step(m)
         store64(at, word_for(m, s, b))
+        step(m)
         if old != NULL:
             retire(m, s, old)
+            step(m)
         queue_push(m, s, b, queue)
         count_in(m, s, b)
+        step(m)
     store32(&s.dirty, 0)
+    step(m)
     shard_unlock(m, s)
     return at != NULL
 
@@ -296,6 +311,7 @@ cdef void shard_reap(Map* m, Shard* s, uint32_t limit) noexcept nogil:
         limit -= 1
         b = block_at(m, s, s.queues[LOOSE].tail)
         queue_drop(m, s, b)
+        step(m)
         if b.state == DOOMED and not b.held and not pinned(m, unit_of(m, b)):
             arena_give(m, s, b)
         else:
@@ -312,7 +328,7 @@ cdef int by_value(const void* left, const void* right) noexcept nogil:
 
 
 cdef inline bint belongs(Map* m, Shard* s, uint64_t unit) noexcept nogil:
-    """Whether an allocated block of this shard begins there. A pin may be a moment too late for its block; then it does not."""
+    """Whether an allocated block of this shard begins there: a pin that came too late for its block has to go again."""
     cdef uint64_t base = <uint64_t>(arena_of(m, s) - m.base) // UNIT
     cdef Block* b
     if unit < base or unit >= base + m.header.arena_units - HEADER_UNITS:
@@ -336,6 +352,7 @@ cdef bint shard_empty(Map* m, Shard* s) noexcept nogil:
         free(keep)
         return False
     swap32(&s.dirty, 1)
+    step(m)
     memset(index_of(m, s), 0, <size_t>m.header.buckets * BUCKET_WORDS * sizeof(uint64_t))
     fence()
     for worker in range(m.header.workers):
@@ -358,17 +375,22 @@ cdef bint shard_empty(Map* m, Shard* s) noexcept nogil:
             keep[kept] = keep[number]
             kept += 1
     arena_rebuild(m, s, keep, kept)
+    step(m)
     memset(s.queues, 0, sizeof(s.queues))
+    step(m)
     s.promoted_units = 0
     s.plain_bytes = 0
     s.stored_bytes = 0
     s.compressed = 0
     for number in range(kept):
         b = block_of(m, keep[number])
+        step(m)
         if b.state != FILLING:
             b.state = DOOMED
+            step(m)
         queue_push(m, s, b, LOOSE)
     store32(&s.dirty, 0)
+    step(m)
     fills_unlock(m)
     free(keep)
     return True
@@ -381,6 +403,7 @@ cdef bint shard_sweep(Map* m, Shard* s, uint32_t worker) noexcept nogil:
     if not shard_lock(m, s):
         return False
     swap32(&s.dirty, 1)
+    step(m)
     place = s.queues[LOOSE].head
     while place:
         b = block_at(m, s, place)
@@ -388,8 +411,10 @@ cdef bint shard_sweep(Map* m, Shard* s, uint32_t worker) noexcept nogil:
             if b.fill == NO_FILL or load64(&slot_at(m, b.fill).object) != unit_of(m, b):
                 b.held = 0
                 b.state = DOOMED
+                step(m)
         place = b.next
     shard_reap(m, s, s.queues[LOOSE].count)
     store32(&s.dirty, 0)
+    step(m)
     shard_unlock(m, s)
     return True

@@ -5,9 +5,9 @@
     store.join(2)                             in worker 2, after the fork
     store.sweep(2)                            in the supervisor, when worker 2 is dead
 
-The process that creates a store may use it without joining (it has a worker area of its own), so an embedding needs none of this.
-Times of objects are the caller's and are kept as they are; the store reads a clock for `expire` alone. An object that cannot be had
-at once (its lock is held by a process that was stopped) is an object that is not there.
+The process that creates a store may use it without joining (it has a worker area of its own), so an embedding needs
+none of this. Times of objects are the caller's and are kept as they are; the store reads a clock for `expire` alone.
+An object that cannot be had at once (its lock is held by a process that was stopped) is an object that is not there.
 """
 
 import os
@@ -20,21 +20,22 @@ from libc.string cimport memcpy, memset
 from flyby.store.segment import open_segment
 from flyby.store.statistics import StoreStatistics
 
-from flyby.store._attachment cimport Attachment, attach
+from flyby.store._attachment cimport attach
 from flyby.store._check cimport check_fills, check_shard
 from flyby.store._entry cimport Entry, copied, entry_of
 from flyby.store._eviction cimport allocate
-from flyby.store._fill cimport Fill, fill_of, packed_body
+from flyby.store._fill cimport fill_of, packed_body
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fills_claim, fills_leave, fills_sweep, fills_taint
+from flyby.store._inflight cimport fills_claim, fills_sweep, fills_taint
 from flyby.store._layout cimport (
-    DOOMED, HOT, LOOSE, LZ4, MAIN, PIN_WAYS, PLAIN, SMALL, UNIT, Block, FillSlot, Header, Map, Shard, Worker, add64, block_at,
-    body_of, fence, head_of, key_of, load64, lowest64, pending_at, pins_at, shard_at, shard_of, slot_at, store32, store64,
+    DOOMED, HOT, LOOSE, LZ4, MAIN, PIN_WAYS, PLAIN, SMALL, UNIT, Block, Header, Map, Shard, Worker, add64, block_at,
+    body_of, head_of, key_of, load64, lowest64, pending_at, pins_at, shard_at, shard_of, store32, store64,
     stored_of, swap32, swap64, unit_of, worker_at,
 )
 from flyby.store._shard cimport (
-    shard_empty, shard_lock, shard_lookup, shard_publish, shard_reap, shard_remove, shard_unlock, shard_word, shard_sweep, units_for,
+    shard_empty, shard_lock, shard_lookup, shard_publish, shard_remove, shard_unlock, shard_word, shard_sweep,
+    units_for,
 )
 
 cdef enum:
@@ -45,11 +46,6 @@ cdef enum:
 
 @cython.final
 cdef class Store:
-    cdef Attachment _attachment
-    cdef readonly uint64_t size
-    cdef readonly uint64_t max_object
-    cdef readonly uint32_t workers
-
     def __init__(self):
         raise TypeError("a store is made by Store.create")
 
@@ -148,8 +144,8 @@ cdef class Store:
         return entry_of(self._attachment, b)
 
     def put(
-        self, bytes key, bytes head, body, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
-        uint32_t sie_s, *, bint compress=True
+        self, bytes key, bytes head, body, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms,
+        uint32_t swr_s, uint32_t sie_s, *, bint compress=True
     ):
         """Store a whole object. False when there is no room for it."""
         cdef Map* m = &self._attachment.m
@@ -303,7 +299,7 @@ cdef class Store:
                 return
 
     def clear(self):
-        """Remove everything, and let nothing be stored that was asked for before; returns how many objects that were."""
+        """Remove everything, and let nothing be stored that was asked for before; returns how many objects went."""
         cdef Map* m = &self._attachment.m
         cdef Shard* s
         cdef uint32_t number
@@ -329,8 +325,8 @@ cdef class Store:
     def claim(self, bytes key):
         """Join the fetch of that name, or begin one as its owner; None when no more can be begun.
 
-        Between a lookup that found nothing and a claim that became the owner, another owner may have finished: who must not fetch
-        twice looks again.
+        Between a lookup that found nothing and a claim that became the owner, another owner may have finished: who must
+        not fetch twice looks again.
         """
         cdef Map* m = &self._attachment.m
         cdef int64_t number

@@ -1,0 +1,18 @@
+# cython: language_level=3
+"""The store as the rest of flyby sees it."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from flyby.store._attachment cimport Attachment
+from flyby.store._hash cimport Digest
+from flyby.store._layout cimport Block
+
+
+cdef class Store:
+    cdef Attachment _attachment
+    cdef readonly uint64_t size  # of the whole mapping
+    cdef readonly uint64_t max_object  # the longest body that is stored
+    cdef readonly uint32_t workers
+
+    cdef void _finish(self, Block* b, bint done, uint64_t length) noexcept
+    cdef void _taint(self, bytes key, Digest digest) noexcept

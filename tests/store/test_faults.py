@@ -1,0 +1,195 @@
+"""A death between any two steps of everything that changes the store; needs a build with CFLAGS=-DFLYBY_FAULTS.
+
+Each scenario runs in a worker that is killed at its first fault point, then in a new store at its second, and so on
+until it comes to its end alive. After each death: the lock is taken over, the audit finds nothing, what is found is
+right, followers are free, and not a byte is lost.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from flyby.store import COMPLETE, FAILED, Fill, Store
+from flyby.store._fault import kill_at
+from tests.store.processes import Worker
+from tests.store.test_processes import BLOB, content
+
+MIB = 1 << 20
+
+
+def has_faults() -> bool:
+    store = Store.create(MIB)
+    found = kill_at(store, 0)
+    store.close()
+    return found
+
+
+pytestmark = pytest.mark.skipif(not has_faults(), reason="this build has no fault points")
+
+LENGTHS = {b"small": 100, b"packed": 9000, b"large": 100_000, b"new": 20_000}
+
+
+def body_of(key: bytes, version: int = 1) -> bytes:
+    length = next((length for stem, length in LENGTHS.items() if key.startswith(stem)), 3_000)
+    return content(key, version, length)
+
+
+def put(store: Store, key: bytes, version: int = 1) -> bool:
+    return store.put(key, BLOB + b"V: %d\r\n" % version, body_of(key, version), 200, 0, 1, 2, 3, 4)
+
+
+def check_key(store: Store, key: bytes) -> bool:
+    entry = store.lookup(key)
+    if entry is None:
+        return False
+    version = int(entry.head.split(b"V: ")[1])
+    assert bytes(entry.body()) == body_of(key, version)
+    return True
+
+
+def fill(store: Store) -> None:
+    """So much that whatever comes next must evict."""
+    for number in range(400):
+        put(store, b"other %d" % number)
+
+
+Ready = Callable[[], object]  # to be called when the follower may come
+Scenario = Callable[[Store, Ready], object]
+
+
+def replace(store: Store, ready: Ready) -> None:
+    ready()
+    put(store, b"small", 3)
+    put(store, b"packed", 2)
+
+
+def evict(store: Store, ready: Ready) -> None:
+    ready()
+    put(store, b"large 2")
+
+
+def follow_through(store: Store, ready: Ready, length: int, version: int = 1) -> None:
+    owner = store.claim(b"new")
+    ready()
+    assert owner is not None
+    body = body_of(b"new", version)
+    owner.open(b"new", BLOB + b"V: %d\r\n" % version, 200, 0, 1, 2, 3, 4, length)
+    for start in range(0, len(body), 4_000):
+        owner.write(body[start : start + 4_000])
+    owner.commit()
+    owner.release()
+
+
+def give_up(store: Store, ready: Ready) -> None:
+    owner = store.claim(b"new")
+    ready()
+    assert owner is not None
+    owner.open(b"new", BLOB, 200, 0, 1, 2, 3, 4, -1)
+    owner.write(b"x" * 30_000)
+    owner.abort(7)
+    owner.release()
+
+
+def promote(store: Store, ready: Ready) -> None:
+    ready()
+    for _ in range(6):
+        entry = store.lookup(b"packed")
+        if entry is not None:
+            entry.body()
+
+
+def refresh(store: Store, ready: Ready) -> None:
+    ready()
+    entry = store.lookup(b"small")
+    if entry is not None:
+        store.refresh(entry, BLOB + b"More: 1\r\nV: 1\r\n", 0, 1, 2, 3, 4)
+
+
+def purge(store: Store, ready: Ready) -> None:
+    ready()
+    store.expire(b"small", 1)
+    store.delete(b"small")
+    store.clear()
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "replace": replace,
+    "evict": evict,
+    "fill of known length": lambda store, ready: follow_through(store, ready, 20_000),
+    "fill of unknown length": lambda store, ready: follow_through(store, ready, -1),
+    "fill that is packed": lambda store, ready: follow_through(store, ready, -1, 2),
+    "fill that is given up": give_up,
+    "promote": promote,
+    "refresh": refresh,
+    "purge": purge,
+}
+
+
+def free_now(store: Store) -> int:
+    found = store.statistics()
+    return found.capacity - found.free - found.shards * 160
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("follows", [False, True], ids=["alone", "followed"])
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_a_death_at_every_step(scenario: Scenario, follows: bool) -> None:
+    alive, number = False, 0
+    while not alive:
+        number += 1
+        store = Store.create(MIB, workers=2)
+        fill(store)
+        put(store, b"small")
+        put(store, b"packed", 2)
+        held = store.lookup(b"packed")
+
+        def story(store: Store, me: Worker, number: int = number) -> None:
+            def handshake() -> None:
+                me.say()
+                me.wait()
+                kill_at(store, number)
+
+            if follows:
+                scenario(store, handshake)
+            else:
+                kill_at(store, number)
+                scenario(store, lambda: None)
+            kill_at(store, 0)
+
+        follower: Fill | None = None
+        worker = Worker(store, 0, story)
+        if follows:
+            assert worker.heard()
+            follower = store.claim(b"new")
+            worker.tell()
+        code = worker.join()
+        assert code in (0, -signal.SIGKILL)
+        alive = code == 0
+        store.sweep(0)
+        assert store.check() == [], f"after a death at fault point {number}"
+        if follower is not None:
+            assert follower.owner or follower.state in (COMPLETE, FAILED)
+            if follower.state == COMPLETE:
+                whole = bytes(follower.read(0, MIB))
+                assert whole in (body_of(b"new"), body_of(b"new", 2))
+            follower.release()
+        for key in (b"small", b"packed", b"new", b"large 2", *(b"other %d" % each for each in range(400))):
+            check_key(store, key)
+        if held is not None:
+            assert bytes(held.body()) == body_of(b"packed", 2)
+        assert put(store, b"small", 9)
+        assert check_key(store, b"small")
+        heir = store.claim(b"new")
+        assert heir is not None
+        assert heir.owner
+        heir.release()
+        del held
+        store.clear()
+        assert store.check() == []
+        assert free_now(store) == 0, f"after a death at fault point {number}"
+        assert store.statistics().fills_open == 0
+        store.close()
+    assert number > 20
