@@ -18,6 +18,7 @@ from flyby.policy import (
     Outcome,
     Plan,
     Reason,
+    Response,
     Reuse,
     cache_status,
     drop_unkeyed,
@@ -110,6 +111,13 @@ async def forward(exchange: Exchange, why: Reason) -> None:
     """Pass a request on that is not cached, and drop what it makes untrue (RFC 9111 4.4)."""
     answer = await ask(exchange, exchange.request.method, exchange.request.fields)
     _invalidate(exchange, answer.head)
+    if exchange.request.method == b"POST" and exchange.context.store is not None and not exchange.match.route.cache.off:
+        # RFC 9110 9.3.3: a POST's response that says where it can be had again serves later GETs.
+        plan = _plan(exchange, answer, answer.head)
+        if isinstance(plan, Plan):
+            exchange.find()
+            _decide(exchange, None, None, why, answer)
+            return
     exchange.note(Outcome.PASS, why, answer.head.status)
     send(exchange, answer, cache_status(Outcome.PASS, why, fwd_status=answer.head.status))
 
@@ -193,20 +201,30 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
     return answer
 
 
+def _plan(exchange: Exchange, answer: Answer, response: Response) -> Plan | Reason:
+    return storable(
+        exchange.request,
+        response,
+        request_ms=answer.request_ms,
+        response_ms=answer.response_ms,
+        rules=exchange.rules,
+    )
+
+
 def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, answer: Answer) -> bool:
     """Store or pass on. True when `fill` has been handed to the stream."""
     store = exchange.context.store
     assert store is not None
     head = answer.head
     request = exchange.request
-    plan = storable(request, head, request_ms=answer.request_ms, response_ms=answer.response_ms, rules=exchange.rules)
+    plan = _plan(exchange, answer, head)
     kind, length = head.framing(request.method)
     reason = plan if isinstance(plan, Reason) else None
     claimed = exchange.claim_key
     if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
         # An origin that reads Range without answering in part may have let it shape what it sent.
         plan = reason = Reason.PARTIAL
-    if isinstance(plan, Plan) and request.method == b"GET":
+    if isinstance(plan, Plan) and request.method != b"HEAD":
         if fill is None:
             # Not one to be followed: under a key of its own nobody waits for it.
             claimed += b"\0alone"
@@ -301,9 +319,7 @@ def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
     answer.lease.connection.stream(_Ignore(answer))
     fields = freshen(hit.stored_fields(stale.head), answer.head.fields)
     updated = Updated(stale.status, fields)
-    plan = storable(
-        exchange.request, updated, request_ms=answer.request_ms, response_ms=answer.response_ms, rules=exchange.rules
-    )
+    plan = _plan(exchange, answer, updated)
     entry: Entry | None = stale
     if isinstance(plan, Plan):
         times = plan.times
