@@ -270,3 +270,15 @@ async def test_a_stored_part_answers_the_ranges_within_it() -> None:
         assert len(scene.origin.requests) == 1
         assert (await scene.ask("/")).body == b"0123456789"
         assert len(scene.origin.requests) == 2
+
+
+@play
+async def test_a_variant_in_the_language_that_is_liked_best_serves() -> None:
+    fields = {"Cache_Control": "max-age=60", "Vary": "Accept-Language", "Content_Language": "de"}
+    async with stage(reply(**fields)) as scene:
+        await scene.ask("/", Accept_Language="en, de")
+        for language in ("fr;q=0.5, de;q=1.0", "de"):
+            assert (await scene.ask("/", Accept_Language=language)).status == 200
+        assert len(scene.origin.requests) == 1
+        await scene.ask("/", Accept_Language="fr, de;q=0.5")
+        assert len(scene.origin.requests) == 2

@@ -260,7 +260,7 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
 
 def _open(exchange: Exchange, store: Store, fill: Fill, plan: Plan, answer: Answer, length: int) -> bool:
     key = variants.key_for_storing(
-        store, exchange.primary, plan.vary, exchange.request.fields, exchange.rules.max_variants
+        store, exchange.primary, plan.vary, exchange.request.fields, plan.head, exchange.rules.max_variants
     )
     if key is None:
         return False

@@ -4,7 +4,7 @@ Under a resource's primary key lies either its one response, or a marker that sa
 differ. Variants lie under keys of their own:
 
     primary              ─▶  marker: nonce (16) │ count of digests (2) │ digests (16 each) │ Vary lists
-    primary + 00 + nonce + digest  ─▶  the variant
+    primary + 00 + nonce + digest  ─▶  the variant, or an alias: the key of the variant in a language
 
 The digest covers the names and the normalised values. A new nonce (after a purge, which drops the marker) orphans
 every older variant at once, whoever still stores one. The digests are there to count and to purge.
@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from flyby.policy import EntryFlag, variant_key
+from flyby.policy import EntryFlag, language_key, stored_language_key, variant_key
 from flyby.store import Entry, Store
 from flyby.wire import Fields
 
 _DIGEST = 16
+_FOR_EVER_MS = 1 << 62
 MAX_LISTS = 4  # different Vary lists that are tried for one resource, the latest first
 
 Names = tuple[bytes, ...]
@@ -49,7 +50,10 @@ class Marker:
         return self.nonce + len(self.digests).to_bytes(2, "big") + b"".join(self.digests) + lists
 
     def digest(self, names: Names, fields: Fields) -> bytes:
-        material = b",".join(names) + b"\0" + variant_key(names, fields)
+        return self.digest_of(names, variant_key(names, fields))
+
+    def digest_of(self, names: Names, values: bytes) -> bytes:
+        material = b",".join(names) + b"\0" + values
         return hashlib.blake2b(material, digest_size=_DIGEST, key=self.nonce).digest()
 
     def key(self, primary: bytes, digest: bytes) -> bytes:
@@ -74,19 +78,35 @@ def find(store: Store, primary: bytes, fields: Fields) -> tuple[Entry | None, by
         key = marker.key(primary, marker.digest(names, fields))
         if first is primary:
             first = key
-        found = store.lookup(key)
+        found = store.lookup(key) or _in_favourite_language(store, primary, marker, names, fields)
         if found is not None:
-            return found, key
+            return found, found.key
     return None, first
 
 
-def key_for_storing(store: Store, primary: bytes, names: Names, fields: Fields, limit: int) -> bytes | None:
-    """The key under which a response with this Vary is to be stored; None when the resource has too many variants."""
+def _in_favourite_language(store: Store, primary: bytes, marker: Marker, names: Names, fields: Fields) -> Entry | None:
+    values = language_key(names, fields)
+    if values is None:
+        return None
+    alias = store.lookup(marker.key(primary, marker.digest_of(names, values)))
+    return store.lookup(bytes(alias.body())) if alias is not None else None
+
+
+def key_for_storing(
+    store: Store, primary: bytes, names: Names, fields: Fields, response_fields: Fields, limit: int
+) -> bytes | None:
+    """The key under which a response with this Vary is to be stored; None when the resource has too many variants.
+
+    A response that names its one language is also found, by an alias, for who prefers that language to all others.
+    """
     if not names:
         return primary
     marker = _marker(store, primary) or Marker(secrets.token_bytes(_DIGEST), [], [])
     digest = marker.digest(names, fields)
     key = marker.key(primary, digest)
+    by_language = stored_language_key(names, fields, response_fields)
+    if by_language is not None:
+        _mark(store, marker.key(primary, marker.digest_of(names, by_language)), key)
     known = digest in marker.digests
     if known and marker.lists[0] == names:
         return key
@@ -97,8 +117,11 @@ def key_for_storing(store: Store, primary: bytes, names: Names, fields: Fields, 
             return None
         marker.digests.append(digest)
     marker.lists = [names, *(other for other in marker.lists if other != names)][:MAX_LISTS]
-    stored = store.put(primary, b"", marker.encode(), 0, int(EntryFlag.VARY_MARKER), 0, 1 << 62, 0, 0)
-    return key if stored else None
+    return key if _mark(store, primary, marker.encode()) else None
+
+
+def _mark(store: Store, key: bytes, content: bytes) -> bool:
+    return store.put(key, b"", content, 0, int(EntryFlag.VARY_MARKER), 0, _FOR_EVER_MS, 0, 0)
 
 
 def key_of(store: Store, primary: bytes, names: Names, fields: Fields) -> bytes | None:
