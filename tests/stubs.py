@@ -1,7 +1,7 @@
 """`python -m tests.stubs`: every Cython module against its stub, by mypy's stubtest.
 
-What Cython adds to each module or class by itself belongs in no stub, and is allowed for; nor does it tell the signature
-of a constructor.
+What Cython adds to each module or class by itself belongs in no stub, and is allowed for; so is `__init__`, since
+Cython does not tell a constructor's signature.
 """
 
 from __future__ import annotations
