@@ -173,7 +173,7 @@ cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) e
     if h.shards > MAX_SHARDS:
         raise StoreError(f"a cache of {size} bytes is too large")
     h.shard_stride = each // h.shards // PAGE * PAGE
-    index = power_below(h.shard_stride // 32 // 64)
+    index = power_below(h.shard_stride // 24 // 64)  # a word for every 190 to 380 bytes
     h.buckets = <uint32_t>index
     h.ghosts = <uint32_t>index * BUCKET_WORDS // 2
     h.in_shard_ghosts = PAGE + index * 64
