@@ -77,6 +77,7 @@ async def test_a_stale_response_is_validated_and_its_fields_renewed() -> None:
         third = await scene.ask("/")
         assert second.body == b"hello"
         assert second.get("x-seen") == "twice"
+        assert (second.get("cache-status") or "").startswith("flyby; fwd=stale; fwd-status=304; ttl=")
         assert third.get("cache-status").startswith("flyby; hit")
         assert len(scene.origin.requests) == 2
 

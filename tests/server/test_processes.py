@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.edge import PACKAGES
+
 PROGRAM = Path(__file__).with_name("serving.py")
-SOURCES = Path(__file__).parents[2] / "src"
 
 CONFIG = """\
 [server]
@@ -111,7 +112,7 @@ def write(path: Path, *, workers: int = 2, profile: str = "default", drain_s: fl
 
 
 def launch(config: Path, *mode: str) -> subprocess.Popen[str]:
-    paths = [str(SOURCES), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    paths = [PACKAGES, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), str(config), *mode],
         stdout=subprocess.PIPE,

@@ -66,14 +66,13 @@ def head(answer: Answer, keep_alive: bool) -> bytes:
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer, method: bytes, keep_alive: bool) -> None:
-    writer.write(head(answer, keep_alive))
-    if method == b"HEAD" or answer.status == 304:
+    start = head(answer, keep_alive)
+    if method == b"HEAD" or answer.status == 304 or not answer.pieces:
+        # In one write: a second small one would wait for the first's acknowledgement (RFC 896).
+        writer.write(start if method == b"HEAD" or answer.status == 304 else start + answer.body)
         await writer.drain()
         return
-    if not answer.pieces:
-        writer.write(answer.body)
-        await writer.drain()
-        return
+    writer.write(start)
     for count, piece in enumerate(answer.pieces):
         if count:
             await asyncio.sleep(answer.pause_s)

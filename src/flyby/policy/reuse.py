@@ -33,9 +33,7 @@ class Reuse(enum.Enum):
     MISS = "miss"  # not for this request: as if nothing were stored
 
 
-def reuse(
-    request: Request, times: Times, flags: EntryFlag, status: int, now_ms: int, rules: CacheRules
-) -> Reuse:
+def reuse(request: Request, times: Times, flags: EntryFlag, status: int, now_ms: int, rules: CacheRules) -> Reuse:
     """What a request may get of a stored response (RFC 9111 4). `status` is the stored one; 0 is no response."""
     if flags & _NO_RESPONSE or status == 0 or not allowed_for(request, flags, rules):
         return Reuse.MISS
@@ -100,9 +98,7 @@ def current_age_s(times: Times, now_ms: int) -> int:
     return min(max(0, now_ms - times.born_ms) // 1000, DELTA_MAX)
 
 
-def _asks_for_validation(
-    no_cache: bool, max_age: int | None, min_fresh: int | None, times: Times, now_ms: int
-) -> bool:
+def _asks_for_validation(no_cache: bool, max_age: int | None, min_fresh: int | None, times: Times, now_ms: int) -> bool:
     """RFC 9111 5.2.1.1, 5.2.1.3, 5.2.1.4. A number that is none asks for nothing."""
     if no_cache:
         return True

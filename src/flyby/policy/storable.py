@@ -108,9 +108,7 @@ def has_content(request: Request) -> bool:
     return b"transfer-encoding" in request.fields or (length is not None and delta_seconds(length) != 0)
 
 
-def _request_refusal(
-    request: Request, response: Response, control: CacheControl, rules: CacheRules
-) -> Reason | None:
+def _request_refusal(request: Request, response: Response, control: CacheControl, rules: CacheRules) -> Reason | None:
     if request.method == b"POST":
         if rules.points.refuse_post or not _describes_target(request, response):
             return Reason.METHOD
@@ -138,9 +136,7 @@ def _shared(control: CacheControl) -> bool:
     return control.public or control.must_revalidate or control.s_maxage is not None
 
 
-def _response_refusal(
-    request: Request, response: Response, control: CacheControl, rules: CacheRules
-) -> Reason | None:
+def _response_refusal(request: Request, response: Response, control: CacheControl, rules: CacheRules) -> Reason | None:
     status = response.status
     if not 200 <= status <= 599 or status in _NEVER:
         return Reason.STATUS

@@ -16,9 +16,7 @@ from flyby.wire import Fields
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 # A quoted string that never ends is the rest of the value; to look for its end from each quote would be quadratic.
 _MEMBER = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.?)*+(?:"|\Z))+', re.DOTALL)
-_WEIGHTED = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*(?:;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z"
-)
+_WEIGHTED = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*(?:;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z")
 _LANGUAGE = re.compile(rb"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*\Z")
 
 _ABSENT = b"\xff\xff\xff\xff"

@@ -175,7 +175,7 @@ class Exchange:
         entry = self.find()
         if entry is None:
             if not partial.serve(self):
-                self._miss(None, Reason.URI_MISS)
+                self._miss(None, Reason.URI_MISS if self.claim_key == self.primary else Reason.VARY_MISS)
             return
         if entry.flags & EntryFlag.HIT_FOR_MISS:
             waiting = entry.fresh_ms > self.context.clock.wall_ms()

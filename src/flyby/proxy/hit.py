@@ -60,13 +60,15 @@ def is_conditional(request: RequestHead) -> bool:
     return any(name in fields for name in CONDITIONS)
 
 
-def serve(exchange: Exchange, entry: Entry, outcome: Outcome, reason: Reason | None = None) -> None:
-    """Send `entry` as the response of `exchange`."""
+def serve(
+    exchange: Exchange, entry: Entry, outcome: Outcome, reason: Reason | None = None, fwd_status: int | None = None
+) -> None:
+    """Send `entry` as the response of `exchange`; `fwd_status` is what the origin said when it was asked."""
     now_ms = exchange.context.clock.wall_ms()
     age_s = max(0, (now_ms - entry.born_ms) // 1000)
     ttl_s = (entry.fresh_ms - now_ms) // 1000
     exchange.note(outcome, reason, entry.status)
-    extra = age_fields(age_s, cache_status(outcome, reason, ttl_s=ttl_s))
+    extra = age_fields(age_s, cache_status(outcome, reason, ttl_s=ttl_s, fwd_status=fwd_status))
     downstream = exchange.downstream
     if not is_conditional(exchange.request):
         downstream.send_stored(entry.head + extra, entry.length, (entry.body(),), entry.status)

@@ -60,6 +60,13 @@ async def run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bo
         if fill is None:
             break
         if fill.owner:
+            # Another fetch may have ended between our lookup and our claim.
+            entry = exchange.find()
+            if entry is not None and hit.usable(entry) and exchange.judge(entry) is Reuse.FRESH:
+                fill.abort(Ended.REVALIDATED)
+                fill.release()
+                hit.serve(exchange, entry, Outcome.HIT)
+                return
             await _fetch(exchange, fill, stale, why)
             return
         if not collapse:
@@ -148,7 +155,7 @@ async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why
             answer.discard()
             if fill is not None:
                 fill.abort(Ended.REVALIDATED)
-            hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
+            hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED, fwd_status=head.status)
             return
         handed_over = _decide(exchange, fill, stale, why, answer)
     finally:
@@ -220,22 +227,20 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     plan = _plan(exchange, answer, head)
     kind, length = head.framing(request.method)
     reason = plan if isinstance(plan, Reason) else None
-    claimed = exchange.claim_key
     if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
         # An origin that reads Range without answering in part may have let it shape what it sent.
         plan = reason = Reason.PARTIAL
     if isinstance(plan, Plan) and request.method != b"HEAD":
         if fill is None:
             # Not one to be followed: under a key of its own nobody waits for it.
-            claimed += b"\0alone"
-            fill = store.claim(claimed)
+            fill = store.claim(exchange.claim_key + b"\0alone")
             if fill is not None and not fill.owner:
                 fill.release()
                 fill = None
         if fill is not None and _open(exchange, store, fill, plan, answer, length if kind is BodyKind.LENGTH else -1):
             exchange.note(Outcome.MISS, why, head.status)
             status = cache_status(Outcome.MISS, why, fwd_status=head.status, stored=True)
-            _stream_stored(exchange, fill, store.claim(claimed), answer, status)
+            _stream_stored(exchange, fill, answer, status)
             return True
         reason = Reason.TOO_LARGE
     if fill is not None:
@@ -280,7 +285,7 @@ def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes)
     return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
 
 
-def _stream_stored(exchange: Exchange, fill: Fill, reader: Fill | None, answer: Answer, status: bytes) -> None:
+def _stream_stored(exchange: Exchange, fill: Fill, answer: Answer, status: bytes) -> None:
     """The upstream fills the store; the client reads from there."""
     sink = ToFill(answer, fill)
     downstream = exchange.downstream
@@ -288,10 +293,6 @@ def _stream_stored(exchange: Exchange, fill: Fill, reader: Fill | None, answer: 
     verdict = evaluate(exchange.request, fields, fill.status)
     if verdict is not None:
         hit.send_verdict(exchange, verdict, fields, status)
-        if reader is not None:
-            reader.release()
-    elif reader is None:
-        raise UpstreamError(500, "no-reader", "proxy_internal_error", "the fetch that fills the store cannot be read")
     else:
         fields.add(b"Cache-Status", status)
         age_ms = exchange.context.clock.wall_ms() - fill.born_ms
@@ -306,7 +307,7 @@ def _stream_stored(exchange: Exchange, fill: Fill, reader: Fill | None, answer: 
             sink.redirect(downstream, lambda error: None)
             return True
 
-        delivery = Delivery(reader, downstream, lambda: None, failed)
+        delivery = Delivery(fill.follow(), downstream, lambda: None, failed)
         exchange.stop = delivery.stop
         delivery.start()
     answer.lease.connection.stream(sink)
@@ -328,7 +329,7 @@ def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
             entry = store.lookup(stale.key)
     else:
         store.delete(stale.key)
-    hit.serve(exchange, entry or stale, Outcome.REVALIDATED, Reason.STALE)
+    hit.serve(exchange, entry or stale, Outcome.REVALIDATED, Reason.STALE, fwd_status=304)
 
 
 @dataclass(frozen=True, slots=True)
