@@ -15,18 +15,25 @@ PIECE = 65_536  # bytes handed to the client at a time
 
 
 class Delivery:
-    """One client's way through one Fill."""
+    """One client's way through one Fill, from `start` to `end` (-1: to its end)."""
 
-    __slots__ = ("_done", "_downstream", "_failed", "_fill", "_offset", "_running")
+    __slots__ = ("_done", "_downstream", "_end", "_failed", "_fill", "_offset", "_running")
 
     def __init__(
-        self, fill: Fill, downstream: Downstream, done: Callable[[], None], failed: Callable[[int], bool]
+        self,
+        fill: Fill,
+        downstream: Downstream,
+        done: Callable[[], None],
+        failed: Callable[[int], bool],
+        start: int = 0,
+        end: int = -1,
     ) -> None:
         self._fill: Fill | None = fill
         self._downstream = downstream
         self._done = done
         self._failed = failed
-        self._offset = 0
+        self._offset = start
+        self._end = end
         self._running = False
 
     def start(self) -> None:
@@ -42,15 +49,15 @@ class Delivery:
             return
         self._running = True
         try:
-            while not self._downstream.paused and self._offset < fill.available:
-                view = fill.read(self._offset, PIECE)
+            while not self._downstream.paused and self._offset < self._within(fill.available):
+                view = fill.read(self._offset, min(PIECE, self._within(fill.available) - self._offset))
                 self._offset += len(view)
                 self._downstream.data(view)
         finally:
             self._running = False
-        if self._fill is None or self._offset < fill.available:
+        if self._fill is None or self._offset < self._within(fill.available):
             return
-        if fill.state == COMPLETE:
+        if fill.state == COMPLETE or self._offset == self._end:
             self.stop()
             self._done()
             self._downstream.end()
@@ -59,6 +66,9 @@ class Delivery:
             self.stop()
             if not self._failed(reason):
                 self._downstream.abort()
+
+    def _within(self, available: int) -> int:
+        return available if self._end < 0 else min(available, self._end)
 
     def stop(self) -> None:
         """Leave the Fill; nothing more is sent."""

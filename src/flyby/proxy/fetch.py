@@ -33,6 +33,7 @@ class Answer:
     response_ms: int
     first_byte_ms: int
     sender: asyncio.Task[None] | None = None
+    ranged: bytes | None = None  # the Range that a 206 answers
 
     def finish(self) -> None:
         """The content has wholly arrived: give the connection back, unless the request is still being sent on it."""

@@ -136,8 +136,13 @@ async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why
     """Fetch, decide, stream. `fill` is released on every way out that does not hand it to the stream."""
     handed_over = False
     try:
+        part = partial.find(exchange) if stale is None and _may_share(exchange.request) else None
         try:
-            answer = await _ask_for_store(exchange, stale)
+            answer = await _ask_for_store(exchange, stale, part)
+            if part is not None and not _completes(part, answer):
+                part = None
+                answer.discard()
+                answer = await _ask_for_store(exchange, stale, None)
         except UpstreamError as error:
             if fill is not None:
                 fill.abort(Ended.UPSTREAM)
@@ -165,7 +170,15 @@ async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why
             fill.release()
 
 
-async def _ask_for_store(exchange: Exchange, stale: Entry | None) -> Answer:
+def _completes(part: partial.Part, answer: Answer) -> bool:
+    """Whether the answer to a request for the rest of `part` can be used: the rest, or the whole instead."""
+    if answer.head.status == 206:
+        joined = partial.join(part, answer.head)
+        return joined is not None and joined.held.complete
+    return answer.head.status != 416
+
+
+async def _ask_for_store(exchange: Exchange, stale: Entry | None, part: partial.Part | None) -> Answer:
     """The request as it is sent to fill the store: unkeyed fields dropped, conditions ours."""
     fields = drop_unkeyed(exchange.request.fields)
     if _may_share(exchange.request):
@@ -176,6 +189,8 @@ async def _ask_for_store(exchange: Exchange, stale: Entry | None) -> Answer:
             fields.remove(name)
         for name, value in validators_for(hit.stored_fields(stale.head)):
             fields.set(name, value)
+    for name, value in partial.lacking(exchange, part) if part is not None else ():
+        fields.set(name, value)
     return await ask(exchange, exchange.request.method, fields)
 
 
@@ -200,6 +215,7 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
         backend, request, method, exchange.path, fields_for, exchange.downstream, exchange.context.clock
     )
     exchange.first_byte_ms = answer.first_byte_ms
+    answer.ranged = fields.get(b"range") if answer.head.status == 206 else None
     if answer.head.status == 101 and upgrade is None:
         answer.discard()
         raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched protocols unasked")
@@ -209,8 +225,22 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
 
 
 def _plan(exchange: Exchange, answer: Answer, response: Response) -> Plan | Reason:
+    request = exchange.request
+    if answer.ranged is not None and b"range" not in request.fields:
+        # We asked for the rest of a stored part in the client's name.
+        fields = request.fields.copy()
+        fields.set(b"Range", answer.ranged)
+        request = RequestHead(
+            request.method,
+            request.target,
+            request.version,
+            fields,
+            scheme=request.scheme,
+            host=request.host,
+            path=request.path,
+        )
     return storable(
-        exchange.request,
+        request,
         response,
         request_ms=answer.request_ms,
         response_ms=answer.response_ms,
@@ -237,11 +267,17 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
             if fill is not None and not fill.owner:
                 fill.release()
                 fill = None
-        if fill is not None and _open(exchange, store, fill, plan, answer, length if kind is BodyKind.LENGTH else -1):
+        stored = partial.find(exchange) if head.status == 206 else None
+        joined = partial.join(stored, head) if stored is not None else None
+        length = length if kind is BodyKind.LENGTH else -1
+        if fill is not None and _open(exchange, store, fill, plan, answer, length, joined):
             exchange.note(Outcome.MISS, why, head.status)
             status = cache_status(Outcome.MISS, why, fwd_status=head.status, stored=True)
-            _stream_stored(exchange, fill, answer, status)
+            _stream_stored(exchange, fill, plan, answer, status, joined)
             return True
+        if joined is not None and b"range" not in request.fields:
+            answer.discard()
+            raise UpstreamError(503, "no-room", "proxy_internal_error", "the rest of a stored part cannot be stored")
         reason = Reason.TOO_LARGE
     if fill is not None:
         fill.abort(Ended.UNCACHEABLE)
@@ -263,19 +299,33 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     return True
 
 
-def _open(exchange: Exchange, store: Store, fill: Fill, plan: Plan, answer: Answer, length: int) -> bool:
+def _open(
+    exchange: Exchange,
+    store: Store,
+    fill: Fill,
+    plan: Plan,
+    answer: Answer,
+    length: int,
+    joined: partial.Joined | None,
+) -> bool:
     key = variants.key_for_storing(
         store, exchange.primary, plan.vary, exchange.request.fields, plan.head, exchange.rules.max_variants
     )
     if key is None:
         return False
-    key += partial.suffix(plan)
-    blob = _stored_head(exchange, plan.head, answer.head.status, answer.head.reason)
+    fields, status, flags, reason = plan.head.copy(), answer.head.status, plan.flags, answer.head.reason
+    if joined is not None:
+        length = joined.held.length
+        fields.set(b"Content-Range", bytes(joined.held))
+        if joined.held.complete:
+            fields.remove(b"content-range")
+            status, flags, reason = 200, plan.flags & ~EntryFlag.PARTIAL, REASONS[200]
+    if flags & EntryFlag.PARTIAL:
+        key += partial.SUFFIX
+    blob = _stored_head(exchange, fields, status, reason)
     times = plan.times
-    status = answer.head.status
-    return fill.open(
-        key, blob, status, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, length
-    )
+    opened = fill.open(key, blob, status, int(flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, length)
+    return opened and (joined is None or not len(joined.before) or fill.write(joined.before))
 
 
 def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) -> bytes:
@@ -285,12 +335,23 @@ def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes)
     return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
 
 
-def _stream_stored(exchange: Exchange, fill: Fill, answer: Answer, status: bytes) -> None:
+def _stream_stored(
+    exchange: Exchange, fill: Fill, plan: Plan, answer: Answer, status: bytes, joined: partial.Joined | None
+) -> None:
     """The upstream fills the store; the client reads from there."""
-    sink = ToFill(answer, fill)
+    sink = ToFill(answer, fill, b"" if joined is None else joined.after)
     downstream = exchange.downstream
     fields = hit.stored_fields(fill.head)
-    verdict = evaluate(exchange.request, fields, fill.status)
+    length, start, end = fill.length, 0, -1
+    exchange.status = fill.status
+    if joined is not None and b"range" in exchange.request.fields:
+        # What is stored has grown beyond what this client asked for and the origin sent.
+        fields = hit.stored_fields(_stored_head(exchange, plan.head, answer.head.status, answer.head.reason))
+        start = len(joined.before)
+        end = joined.held.length - len(joined.after)
+        length = end - start
+        exchange.status = answer.head.status
+    verdict = evaluate(exchange.request, fields, exchange.status)
     if verdict is not None:
         hit.send_verdict(exchange, verdict, fields, status)
     else:
@@ -298,7 +359,7 @@ def _stream_stored(exchange: Exchange, fill: Fill, answer: Answer, status: bytes
         age_ms = exchange.context.clock.wall_ms() - fill.born_ms
         if age_ms >= 1000 or answer.head.fields.get(b"age") is not None:
             fields.add(b"Age", b"%d" % (max(age_ms, 0) // 1000))
-        downstream.begin(fill.status, answer.head.reason, fields, fill.length)
+        downstream.begin(exchange.status, REASONS.get(exchange.status, answer.head.reason), fields, length)
 
         def failed(reason: int) -> bool:
             exchange.stop = None
@@ -307,7 +368,7 @@ def _stream_stored(exchange: Exchange, fill: Fill, answer: Answer, status: bytes
             sink.redirect(downstream, lambda error: None)
             return True
 
-        delivery = Delivery(fill.follow(), downstream, lambda: None, failed)
+        delivery = Delivery(fill.follow(), downstream, lambda: None, failed, start, end)
         exchange.stop = delivery.stop
         delivery.start()
     answer.lease.connection.stream(sink)

@@ -61,9 +61,10 @@ class ToFill:
     then `redirect` leads the live response to that client.
     """
 
-    __slots__ = ("_answer", "_fill", "_redirected", "_rest")
+    __slots__ = ("_after", "_answer", "_fill", "_redirected", "_rest")
 
-    def __init__(self, answer: Answer, fill: Fill) -> None:
+    def __init__(self, answer: Answer, fill: Fill, after: memoryview | bytes = b"") -> None:
+        self._after = after
         self._answer = answer
         self._fill = fill
         self._redirected: ToClient | None = None
@@ -98,7 +99,8 @@ class ToFill:
             self._redirected.end(trailers)
         else:
             self._answer.finish()
-            self._fill.commit()
+            if not len(self._after) or self._fill.write(self._after):
+                self._fill.commit()
             self._fill.release()
 
     def fail(self, error: UpstreamError) -> None:
