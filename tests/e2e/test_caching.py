@@ -283,3 +283,28 @@ async def test_a_variant_in_the_language_that_is_liked_best_serves() -> None:
         assert len(scene.origin.requests) == 1
         await scene.ask("/", Accept_Language="fr, de;q=0.5")
         assert len(scene.origin.requests) == 2
+
+
+@play
+async def test_max_stale_bare_and_exceeded() -> None:
+    fields = {"Cache_Control": "max-age=10", "Age": "40"}
+    async with stage(reply(**fields), profile="rfc9111") as scene:
+        await scene.ask("/")
+        table = [("max-stale", 1), ("max-stale=60", 1), ("max-stale=5", 2)]
+        for control, requests in table:
+            assert (await scene.ask("/", Cache_Control=control)).status == 200
+            assert len(scene.origin.requests) == requests, control
+
+
+@play
+async def test_a_head_with_a_changed_validator_makes_the_stored_response_stale() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        etag = '"old"' if len(origin.requests) == 1 else '"new"'
+        await reply(ETag=etag, Cache_Control="max-age=60")(origin, request, writer)
+
+    async with stage(script, profile="rfc9111") as scene:
+        await scene.ask("/")
+        await scene.ask("/", method="HEAD", Cache_Control="no-cache")
+        answer = await scene.ask("/")
+        assert answer.get("etag") == '"new"'
+        assert len(scene.origin.requests) == 3

@@ -164,6 +164,19 @@ def test_limits_and_refusals(name: str, request_bytes: bytes, status: int) -> No
 
 
 @play
+async def test_content_that_breaks_its_framing_is_400_and_nothing_after_it_is_read() -> None:
+    async with stage(reply()) as scene:
+        client = await scene.connect()
+        await client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(0.05)
+        await client.send("zz\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        answer = await client.response()
+        assert (answer.status, answer.get("connection")) == (400, "close")
+        assert await client.closed()
+        assert not any(request.complete for request in scene.origin.requests)
+
+
+@play
 async def test_slow_heads_and_stalled_bodies_are_408() -> None:
     times = Timeouts(head_s=0.1, body_s=0.1, idle_s=30, drain_s=0.1)
     async with stage(reply(), timeouts=times) as scene:

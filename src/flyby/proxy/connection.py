@@ -55,6 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         "_connections",
         "_content",
         "_deadline",
+        "_deaf",
         "_exchange",
         "_expecting",
         "_framing",
@@ -87,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading = True
         self._receiving = False
         self._closing = False
+        self._deaf = False
         self._linger = -1
         self._deadline = 0.0
         self._stage = "idle"
@@ -180,11 +182,11 @@ class Connection(asyncio.BufferedProtocol):
             if self._linger < 0:
                 self._transport.abort()
             return
-        if self._closing:
+        if self._closing or self._deaf:
             return
         self._receiving = True
         try:
-            while len(view) and not self._closing:
+            while len(view) and not self._closing and not self._deaf:
                 if self._body is not None:
                     view = self._receive_content(view)
                 elif self._exchange is not None or self._pending:
@@ -208,17 +210,12 @@ class Connection(asyncio.BufferedProtocol):
         try:
             slices, used = body.feed(view)
         except WireError as error:
-            self._keep_alive = False
-            self._closing = not self.begun
-            self._content.fail(error)
-            if self._exchange is None:
-                raise
+            self._fail_content(error)
             return view[:0]
         for part in slices:
             self._content.put(bytes(part))
         if 0 < self._connections.limits.body < body.received:
-            self._keep_alive = False
-            self._content.fail(WireError(413, "content-too-large", "the request's content is larger than the limit"))
+            self._fail_content(WireError(413, "content-too-large", "the request's content is larger than the limit"))
             return view[:0]
         if body.done:
             self._trailers = body.trailers
@@ -231,6 +228,12 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._set_deadline("body", self._connections.timeouts.body_s)
         return view[used:]
+
+    def _fail_content(self, error: WireError) -> None:
+        """Where this request ends is not known any more: let it be answered, and read nothing after it."""
+        self._keep_alive = False
+        self._deaf = True
+        self._content.fail(error)
 
     def _start(self, request: RequestHead) -> None:
         self._request = request
@@ -476,8 +479,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._stage == "head":
             self._refuse(WireError(408, "head-timeout", "the request's head took too long"))
         elif self._stage == "body":
-            self._keep_alive = False
-            self._content.fail(WireError(408, "content-timeout", "the request's content stalled"))
+            self._fail_content(WireError(408, "content-timeout", "the request's content stalled"))
         elif self._stage == "idle":
             self._closing = True
             self._transport.close()
