@@ -308,3 +308,18 @@ async def test_a_head_with_a_changed_validator_makes_the_stored_response_stale()
         answer = await scene.ask("/")
         assert answer.get("etag") == '"new"'
         assert len(scene.origin.requests) == 3
+
+
+@play
+async def test_a_head_with_the_same_validators_renews_the_stored_response() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        age = "max-age=0" if request.method == "GET" else "max-age=60"
+        await reply(ETag='"same"', Cache_Control=age, X_Method=request.method)(origin, request, writer)
+
+    async with stage(script) as scene:
+        await scene.ask("/")
+        await scene.ask("/", method="HEAD")
+        answer = await scene.ask("/")
+        assert (answer.body, answer.get("x-method")) == (b"hello", "HEAD")
+        assert (answer.get("cache-status") or "").startswith("flyby; hit")
+        assert len(scene.origin.requests) == 2

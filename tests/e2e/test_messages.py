@@ -211,6 +211,7 @@ async def test_a_slow_reader_does_not_fill_memory() -> None:
             await asyncio.sleep(0.2)
         # What was taken lies in socket buffers of the kernel, and in at most 256 KiB of the edge's.
         assert sent < 24 << 20
+        assert scene.edge.statistics().buffered <= 256 << 10
         client.writer.transport.resume_reading()
         await client.reader.readuntil(b"\r\n\r\n")
         left = 67_108_864

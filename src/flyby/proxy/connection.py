@@ -110,6 +110,10 @@ class Connection(asyncio.BufferedProtocol):
     def bytes_sent(self) -> int:
         return self._outbox.sent
 
+    @property
+    def buffered(self) -> int:
+        return self._transport.get_write_buffer_size() + self._content.size + len(self._pending)
+
     def __repr__(self) -> str:
         return f"<Connection {self.client.address}:{self.client.port} {self._stage}>"
 
@@ -329,12 +333,12 @@ class Connection(asyncio.BufferedProtocol):
         self.begun = True
         framing = b""
         bodiless = request.method == b"HEAD" or status < 200 or status in (204, 304)
-        if length >= 0:
-            if status != 204 and status != 304:
-                framing = b"Content-Length: %d\r\n" % length
-            self._framing = BodyKind.LENGTH
-        elif bodiless:
+        if length >= 0 and status not in (204, 304):
+            framing = b"Content-Length: %d\r\n" % length
+        if bodiless:
             self._framing = BodyKind.NONE
+        elif length >= 0:
+            self._framing = BodyKind.LENGTH
         elif request.version >= 11:
             framing = b"Transfer-Encoding: chunked\r\n"
             self._framing = BodyKind.CHUNKED
@@ -342,8 +346,6 @@ class Connection(asyncio.BufferedProtocol):
             self._keep_alive = False
             self._framing = BodyKind.CLOSE
         head = serialise_response(status, reason, fields)
-        if bodiless:
-            self._framing = BodyKind.NONE
         # The head waits for the content's first part, to leave with it in one segment.
         self._outbox.hold(b"".join((head[:-2], framing, self._connection_field(), b"\r\n")))
 

@@ -71,6 +71,11 @@ class Connections:
     def __repr__(self) -> str:
         return f"<Connections open={len(self._connections)} total={self.total} draining={self.draining}>"
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in this process for clients to read them or for origins to take them."""
+        return sum(connection.buffered for connection in self._connections)
+
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)
         self.total += 1

@@ -15,6 +15,7 @@ from flyby.errors import UpstreamError
 from flyby.policy import (
     UNSAFE_METHODS,
     EntryFlag,
+    HeadEffect,
     Outcome,
     Plan,
     Reason,
@@ -24,6 +25,7 @@ from flyby.policy import (
     drop_unkeyed,
     evaluate,
     freshen,
+    head_effect,
     invalidation_targets,
     storable,
     validators_for,
@@ -226,12 +228,17 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
 
 def _plan(exchange: Exchange, answer: Answer, response: Response) -> Plan | Reason:
     request = exchange.request
-    if answer.ranged is not None and b"range" not in request.fields:
+    method, fields = request.method, request.fields
+    if isinstance(response, Updated):
+        # What a validation brings up to date is a GET's response, though a HEAD may have asked.
+        method = b"GET"
+    if answer.ranged is not None and b"range" not in fields:
         # We asked for the rest of a stored part in the client's name.
-        fields = request.fields.copy()
+        fields = fields.copy()
         fields.set(b"Range", answer.ranged)
+    if method != request.method or fields is not request.fields:
         request = RequestHead(
-            request.method,
+            method,
             request.target,
             request.version,
             fields,
@@ -289,7 +296,7 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     elif stale is not None and head.status < 500 and request.method == b"GET" and head.status != 304:
         store.delete(exchange.claim_key)
     if request.method == b"HEAD":
-        _head_learns(exchange, store, head)
+        _head_learns(exchange, store, answer)
     exchange.note(Outcome.PASS if reason is not None else Outcome.MISS, reason or why, head.status)
     send(
         exchange,
@@ -379,18 +386,22 @@ def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
     store = exchange.context.store
     assert store is not None
     answer.lease.connection.stream(_Ignore(answer))
-    fields = freshen(hit.stored_fields(stale.head), answer.head.fields)
-    updated = Updated(stale.status, fields)
-    plan = _plan(exchange, answer, updated)
-    entry: Entry | None = stale
-    if isinstance(plan, Plan):
-        times = plan.times
-        blob = serialise_response(stale.status, REASONS.get(stale.status, b""), plan.head)[:-2]
-        if store.refresh(stale, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s):
-            entry = store.lookup(stale.key)
-    else:
-        store.delete(stale.key)
+    entry = _renew(exchange, store, stale, answer)
     hit.serve(exchange, entry or stale, Outcome.REVALIDATED, Reason.STALE, fwd_status=304)
+
+
+def _renew(exchange: Exchange, store: Store, entry: Entry, answer: Answer) -> Entry | None:
+    """Store `entry` with the fields of `answer` laid over its own (RFC 9111 3.2), or drop it if they forbid storing."""
+    fields = freshen(hit.stored_fields(entry.head), answer.head.fields)
+    plan = _plan(exchange, answer, Updated(entry.status, fields))
+    if isinstance(plan, Reason):
+        store.delete(entry.key)
+        return None
+    times = plan.times
+    blob = serialise_response(entry.status, REASONS.get(entry.status, b""), plan.head)[:-2]
+    if store.refresh(entry, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s):
+        return store.lookup(entry.key)
+    return entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,18 +430,17 @@ class _Ignore:
         self._answer.discard()
 
 
-def _head_learns(exchange: Exchange, store: Store, head: ResponseHead) -> None:
-    """RFC 9111 4.3.5: a HEAD tells whether the stored GET response is still right."""
+def _head_learns(exchange: Exchange, store: Store, answer: Answer) -> None:
+    """RFC 9111 4.3.5: a HEAD's response brings the stored GET response up to date, or shows that it is outdated."""
     entry = exchange.find()
-    if entry is None or not hit.usable(entry) or head.status != 200:
+    if entry is None or not hit.usable(entry):
         return
     stored = hit.stored_fields(entry.head)
-    for name in (b"etag", b"last-modified", b"content-length"):
-        fresh = head.fields.get(name)
-        known = b"%d" % entry.length if name == b"content-length" else stored.get(name)
-        if fresh is not None and fresh != known:
-            store.expire(entry.key)
-            return
+    effect = head_effect(stored, entry.length, entry.status, answer.head.status, answer.head.fields)
+    if effect is HeadEffect.INVALIDATE:
+        store.expire(entry.key)
+    elif effect is HeadEffect.UPDATE:
+        _renew(exchange, store, entry, answer)
 
 
 def send(exchange: Exchange, answer: Answer, status: bytes) -> None:

@@ -44,6 +44,7 @@ class EdgeStatistics:
 
     connections: int
     connections_total: int
+    buffered: int
     requests: MetricsSnapshot
     store: StoreStatistics | None
     backends: dict[str, BackendStatistics]
@@ -198,6 +199,7 @@ class Edge:
         return EdgeStatistics(
             connections=len(connections) if connections is not None else 0,
             connections_total=connections.total if connections is not None else 0,
+            buffered=connections.buffered if connections is not None else 0,
             requests=self._metrics.snapshot(),
             store=self._store.statistics() if self._store is not None else None,
             backends={name: backend.statistics() for name, backend in backends.items()},
