@@ -214,16 +214,17 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
         backends={"app": Backend(**backend)},
         routes=options.get("routes", [Route(backend="app")]),
     )
-    async with Edge(config) as edge:
-        scene = Stage(origin, edge)
-        try:
+    scene: Stage | None = None
+    try:
+        async with Edge(config) as edge:
+            scene = Stage(origin, edge)
             yield scene
-        finally:
-            for client in scene.clients:
-                await client.close()
-            server.close()
-            for writer in list(origin.writers):
-                writer.close()
+    finally:
+        for client in scene.clients if scene is not None else ():
+            await client.close()
+        server.close()
+        for writer in list(origin.writers):
+            writer.close()
 
 
 def play(story: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
