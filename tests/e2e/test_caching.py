@@ -323,3 +323,36 @@ async def test_a_head_with_the_same_validators_renews_the_stored_response() -> N
         assert (answer.body, answer.get("x-method")) == (b"hello", "HEAD")
         assert (answer.get("cache-status") or "").startswith("flyby; hit")
         assert len(scene.origin.requests) == 2
+
+
+@play
+async def test_a_refresh_that_fails_leaves_what_is_stored_to_the_rest_of_its_window() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if len(origin.requests) == 1:
+            await reply(Cache_Control="max-age=0, stale-while-revalidate=60")(origin, request, writer)
+        else:
+            await reply(503, b"down")(origin, request, writer)
+
+    async with stage(script) as scene:
+        await scene.ask("/")
+        for refreshes in range(1, 4):
+            answer = await scene.ask("/")
+            assert (answer.status, answer.body) == (200, b"hello")
+            while len(scene.origin.requests) <= refreshes:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+
+
+@play
+async def test_a_failed_validation_does_not_cost_the_stored_response() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if len(origin.requests) == 2:
+            await reply(503, b"down")(origin, request, writer)
+        elif request.get("if-none-match") == '"v1"':
+            await reply(304, b"", ETag='"v1"')(origin, request, writer)
+        else:
+            await reply(ETag='"v1"', Cache_Control="max-age=0, must-revalidate")(origin, request, writer)
+
+    async with stage(script) as scene:
+        assert [(await scene.ask("/")).status for _ in range(3)] == [200, 503, 200]
+        assert scene.origin.requests[2].get("if-none-match") == '"v1"'

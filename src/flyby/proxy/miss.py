@@ -289,7 +289,8 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     if fill is not None:
         fill.abort(Ended.UNCACHEABLE)
         fill.release()
-        if request.method == b"GET":
+        # A failure says nothing against what is stored: it stays, to be validated or served stale again.
+        if request.method == b"GET" and (stale is None or head.status < 500):
             now_ms = exchange.context.clock.wall_ms()
             flags = int(EntryFlag.HIT_FOR_MISS)
             store.put(exchange.claim_key, b"", b"", 0, flags, now_ms, now_ms + HIT_FOR_MISS_MS, 0, 0)
