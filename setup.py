@@ -19,6 +19,7 @@ EXTENSIONS = [
     "flyby.store._entry",
     "flyby.store._fill",
     "flyby.store._check",
+    "flyby.store._statistics",
     "flyby.store._store",
     "flyby.store._fault",
 ]

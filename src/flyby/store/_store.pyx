@@ -18,7 +18,6 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from flyby.store.segment import open_segment
-from flyby.store.statistics import StoreStatistics
 
 from flyby.store._attachment cimport attach
 from flyby.store._check cimport check_fills, check_shard
@@ -29,14 +28,15 @@ from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._inflight cimport fills_claim, fills_sweep, fills_taint
 from flyby.store._layout cimport (
-    DOOMED, HOT, LOOSE, LZ4, MAIN, PIN_WAYS, PLAIN, SMALL, UNIT, Block, Header, Map, Shard, Worker, add64, block_at,
-    body_of, head_of, key_of, load64, lowest64, pending_at, pins_at, shard_at, shard_of, store32, store64,
-    stored_of, swap32, swap64, unit_of, worker_at,
+    DOOMED, HOT, LZ4, MAIN, PIN_WAYS, PLAIN, SMALL, Block, Map, Shard, Worker, add64, block_at, body_of, head_of,
+    key_of, load64, lowest64, pending_at, pins_at, shard_at, shard_of, store32, store64, stored_of, swap32, swap64,
+    unit_of, worker_at,
 )
 from flyby.store._shard cimport (
     shard_empty, shard_lock, shard_lookup, shard_publish, shard_remove, shard_unlock, shard_word, shard_sweep,
     units_for,
 )
+from flyby.store._statistics cimport statistics_of
 
 cdef enum:
     LONGEST_KEY = 0xFFFF
@@ -349,47 +349,7 @@ cdef class Store:
 
     def statistics(self):
         """Counts and sizes, summed over workers and shards, without a lock."""
-        cdef Map* m = &self._attachment.m
-        cdef Header* h = m.header
-        cdef Worker* w
-        cdef Shard* s
-        cdef uint32_t number
-        cdef dict total = dict.fromkeys(StoreStatistics.__dataclass_fields__, 0)
-        for number in range(h.workers):
-            w = worker_at(m, number)
-            total["hits"] += w.hits
-            total["misses"] += w.misses
-            total["hit_bytes"] += w.hit_bytes
-            total["inserts"] += w.inserts
-            total["insert_bytes"] += w.insert_bytes
-            total["refused"] += w.refused
-            total["fills"] += w.fills
-            total["collapsed"] += w.collapsed
-            total["committed"] += w.committed
-            total["failed"] += w.failed
-            total["busy"] += w.busy
-            total["pin_overflows"] += w.pin_overflows
-        for number in range(h.shards):
-            s = shard_at(m, number)
-            total["objects"] += s.queues[SMALL].count + s.queues[MAIN].count
-            total["free"] += s.free_units * UNIT
-            total["plain_bytes"] += s.plain_bytes
-            total["stored_bytes"] += s.stored_bytes
-            total["compressed"] += s.compressed
-            total["loose"] += s.queues[LOOSE].count
-            total["evicted_small"] += s.evicted_small
-            total["evicted_main"] += s.evicted_main
-            total["evicted_room"] += s.evicted_room
-            total["ghost_hits"] += s.ghost_hits
-            total["promotions"] += s.promotions
-            total["resets"] += s.resets
-        total["size"] = h.size
-        total["capacity"] = <uint64_t>h.arena_units * UNIT * h.shards
-        total["shards"] = h.shards
-        total["max_object"] = h.max_object
-        total["fills_open"] = m.fills.used
-        total["recoveries"] = m.fills.recoveries
-        return StoreStatistics(**total)
+        return statistics_of(&self._attachment.m)
 
     def check(self):
         """Go through everything and list what is not as it should be: nothing, in a sound store."""

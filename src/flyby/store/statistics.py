@@ -6,6 +6,35 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """What one worker has counted."""
+
+    hits: int
+    misses: int
+    hit_bytes: int
+    inserts: int
+    insert_bytes: int
+    refused: int  # objects that found no room
+    fills: int
+    collapsed: int
+    committed: int
+    failed: int
+    busy: int  # locks that were not had in time
+    pin_overflows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FillStates:
+    """The fetches under way, by how far they have come."""
+
+    empty: int
+    head: int
+    streaming: int
+    complete: int  # ended, and still held by a reader
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStatistics:
     """Totals over all workers since the store was made, and what it holds now."""
 
@@ -32,6 +61,7 @@ class StoreStatistics:
     promotions: int
     fills: int
     fills_open: int
+    fill_states: FillStates
     collapsed: int
     committed: int
     failed: int
@@ -39,6 +69,7 @@ class StoreStatistics:
     recoveries: int  # of the fill table, for the same reason
     busy: int  # locks that were not had in time
     pin_overflows: int
+    workers: tuple[WorkerStatistics, ...]  # the last one is the process that made the store
 
     @property
     def hit_ratio(self) -> float:

@@ -1,0 +1,1 @@
+"""What the store counts, read without a lock; used by the store only."""

@@ -1,0 +1,78 @@
+# cython: language_level=3
+"""What the store counts, read without a lock and without a write: a mapping that only may be read will do.
+
+Every count has one writer (a worker its area, the holder of a shard's lock that shard), so each is right by itself;
+together they are of nearly the same moment.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from flyby.store.statistics import FillStates, StoreStatistics, WorkerStatistics
+
+from flyby.store._layout cimport (
+    FILL_UNUSED, LOOSE, MAIN, SMALL, UNIT, Header, Map, Shard, Worker, load32, shard_at, slot_at, worker_at,
+)
+
+
+cdef object statistics_of(Map* m):
+    cdef Header* h = m.header
+    cdef Shard* s
+    cdef uint32_t number
+    cdef dict total = dict.fromkeys(StoreStatistics.__dataclass_fields__, 0)
+    workers = tuple(worker_statistics(worker_at(m, number)) for number in range(h.workers))
+    for name in WorkerStatistics.__dataclass_fields__:
+        total[name] = sum(getattr(worker, name) for worker in workers)
+    for number in range(h.shards):
+        s = shard_at(m, number)
+        total["objects"] += s.queues[SMALL].count + s.queues[MAIN].count
+        total["free"] += s.free_units * UNIT
+        total["plain_bytes"] += s.plain_bytes
+        total["stored_bytes"] += s.stored_bytes
+        total["compressed"] += s.compressed
+        total["loose"] += s.queues[LOOSE].count
+        total["evicted_small"] += s.evicted_small
+        total["evicted_main"] += s.evicted_main
+        total["evicted_room"] += s.evicted_room
+        total["ghost_hits"] += s.ghost_hits
+        total["promotions"] += s.promotions
+        total["resets"] += s.resets
+    total["size"] = h.size
+    total["capacity"] = <uint64_t>h.arena_units * UNIT * h.shards
+    total["shards"] = h.shards
+    total["max_object"] = h.max_object
+    total["fills_open"] = m.fills.used
+    total["fill_states"] = fill_states(m)
+    total["recoveries"] = m.fills.recoveries
+    total["workers"] = workers
+    return StoreStatistics(**total)
+
+
+cdef object worker_statistics(Worker* w):
+    return WorkerStatistics(
+        hits=w.hits,
+        misses=w.misses,
+        hit_bytes=w.hit_bytes,
+        inserts=w.inserts,
+        insert_bytes=w.insert_bytes,
+        refused=w.refused,
+        fills=w.fills,
+        collapsed=w.collapsed,
+        committed=w.committed,
+        failed=w.failed,
+        busy=w.busy,
+        pin_overflows=w.pin_overflows,
+    )
+
+
+cdef object fill_states(Map* m):
+    """Slots are taken from the low end, so a look at as many as are in use rarely goes far."""
+    cdef uint32_t number, state, seen = 0
+    cdef list counts = [0, 0, 0, 0, 0]
+    for number in range(m.header.fill_slots):
+        if seen >= m.fills.used:
+            break
+        state = load32(&slot_at(m, number).state)
+        if state < FILL_UNUSED:
+            seen += 1
+            counts[state] += 1
+    return FillStates(*counts)
