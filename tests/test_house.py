@@ -29,17 +29,19 @@ FLOORS = (
     ("policy",),
     ("store",),
     ("upstream",),
+    ("control",),
     ("proxy",),
     ("server", "demo"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
-# Beyond the order: the store knows bytes and times but no HTTP, the upstream knows neither store nor policy, and the
-# demo is an application like any other.
+# Beyond the order: the store knows bytes and times but no HTTP, the upstream knows neither store nor policy, the
+# control state nothing of a proxy, and the demo is an application like any other.
 STRANGERS = {
     "store": {"wire", "policy"},
     "upstream": {"policy", "store"},
+    "control": {*FLOOR} - {"errors", "clock", "control"},
     "demo": {*FLOOR} - {"demo"},
 }
 

@@ -1,8 +1,8 @@
 """Errors by who is to blame; every error says what to do about it.
 
 A `WireError` is the fault of the peer that sent the bytes, an `UpstreamError` the origin's or the way to it, a
-`ConfigError` the operator's, a `StoreError` the cache's (which never fails a request: the proxy goes on without it).
-Only `proxy/exchange.py` turns an error into a response.
+`ConfigError` the operator's, a `StoreError` the cache's (which never fails a request: the proxy goes on without it),
+a `StateError` the control state's. Only `proxy/exchange.py` turns an error into a response.
 """
 
 from __future__ import annotations
@@ -79,3 +79,11 @@ class UpstreamError(FlybyError):
 
 class StoreError(FlybyError):
     """The shared-memory store cannot be made or attached; the message names the limit and the remedy."""
+
+
+class StateError(FlybyError):
+    """The control state cannot be used, or not in this way; `exit_code` is the sysexits code that says why."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
