@@ -272,8 +272,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.refused(self, error)
         status, fields, content = pages.client_error(error, None)
         fields.set(b"Connection", b"close")
-        head = serialise_response(status, REASONS.get(status, b"Error"), fields)
-        self._outbox.write([head, content])
+        self._outbox.write([serialise_response(status, REASONS.get(status, b"Error"), fields), content])
         self._linger_close()
 
     def _linger_close(self) -> None:
@@ -329,6 +328,9 @@ class Connection(asyncio.BufferedProtocol):
         return b"Connection: keep-alive\r\n" if request.version < 11 else b""
 
     def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
+        self.begin_ready(serialise_response(status, reason, fields)[:-2], length, status)
+
+    def begin_ready(self, head: bytes, length: int, status: int) -> None:
         request = cast(RequestHead, self._request)
         self.begun = True
         framing = b""
@@ -343,11 +345,12 @@ class Connection(asyncio.BufferedProtocol):
             framing = b"Transfer-Encoding: chunked\r\n"
             self._framing = BodyKind.CHUNKED
         else:
-            self._keep_alive = False
-            self._framing = BodyKind.CLOSE
-        head = serialise_response(status, reason, fields)
+            self._keep_alive, self._framing = False, BodyKind.CLOSE
         # The head waits for the content's first part, to leave with it in one segment.
-        self._outbox.hold(b"".join((head[:-2], framing, self._connection_field(), b"\r\n")))
+        self._outbox.hold(b"".join((head, framing, self._connection_field(), b"\r\n")))
+
+    def flush(self) -> None:
+        self._outbox.release()
 
     def data(self, view: memoryview | bytes) -> None:
         if self._closing or self._framing is BodyKind.NONE or not len(view):
@@ -418,9 +421,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _resume_pending(self) -> None:
         if self._exchange is None and not self._closing:
-            pending = memoryview(bytes(self._pending))
-            self._pending.clear()
-            self._receive(pending)
+            pending, self._pending = self._pending, bytearray()
+            self._receive(memoryview(pending))
             if len(self._pending) < QUEUE_LIMIT:
                 self._resume_reading()
 
@@ -436,8 +438,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pipe = pipe
         self._stage = "pipe"
         self._deadline = 0.0
-        ahead = bytes(self._pending)
-        self._pending.clear()
+        ahead, self._pending = bytes(self._pending), bytearray()
         self._resume_reading()
         return ahead
 

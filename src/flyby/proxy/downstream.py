@@ -2,8 +2,8 @@
 
 `proxy/connection.py` is the HTTP/1 form. An exchange reads the request's content from it, and answers in one of two
 ways: `send_stored` for what lies ready (one gathered write, sent on as the client takes it), or `begin`, `data`…,
-`end` for what is still arriving. `abort` breaks a begun response off, so that the client sees that it is incomplete
-(RFC 9112 8).
+`end` for what is still arriving; behind `begin` comes `data`, `end` or `flush` within the same call. `abort` breaks a
+begun response off, so that the client sees that it is incomplete (RFC 9112 8).
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ class Downstream(Protocol):
 
     def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
         """Begin a response; `length` is its content's length in bytes, -1 where only its end will tell."""
+
+    def begin_ready(self, head: bytes, length: int, status: int) -> None:
+        """`begin`, of a status line and field lines that are bytes already: no framing fields, no final CRLF."""
+
+    def flush(self) -> None:
+        """Nothing follows at once: a head that `begin` held back, to leave with the content's first part, must go."""
 
     def data(self, view: memoryview | bytes) -> None:
         """A part of the content; `view` is only read during the call."""

@@ -2,8 +2,8 @@
 
     request ─▶ route ─▶ key ─▶ lookup ─▶ fresh: hit (this call stack, no Task)
                                       ├▶ stale, may be refreshed behind: hit, and a refresh in the background
-                                      └▶ miss, or must be validated: `miss.run`, a coroutine
-            ─▶ upgrade: `upgrade.run` · anything that is not cached: `miss.forward`
+                                      └▶ miss, or must be validated: `miss.start`
+            ─▶ upgrade: `upgrade.run` · anything that is not cached: `miss.start_forward`
 
 An exchange does not know which version of HTTP brought it; it talks to a `Downstream`. It is the only place where an
 error becomes a response, and where the exchange is recorded for metrics and log.
@@ -134,7 +134,7 @@ class Exchange:
         elif self.cacheable:
             self._look_up()
         else:
-            self.run(miss.forward(self, Reason.METHOD if request.method not in LOOKED_UP else Reason.BYPASS))
+            miss.start_forward(self, Reason.METHOD if request.method not in LOOKED_UP else Reason.BYPASS)
 
     def _leave_out_cookies(self) -> None:
         """Neither the cache nor the origin sees the cookies that the route leaves out."""
@@ -179,7 +179,7 @@ class Exchange:
             return
         if entry.flags & EntryFlag.HIT_FOR_MISS:
             waiting = entry.fresh_ms > self.context.clock.wall_ms()
-            self.run(miss.run(self, None, Reason.HIT_FOR_MISS, collapse=not waiting))
+            miss.start(self, None, Reason.HIT_FOR_MISS, collapse=not waiting)
             return
         verdict = self.judge(entry)
         if verdict is Reuse.FRESH:
@@ -203,7 +203,7 @@ class Exchange:
                 504, self.identity.decode("ascii", "replace"), cache_status(Outcome.ERROR, Reason.ONLY_IF_CACHED)
             )
             return
-        self.run(miss.run(self, entry, reason))
+        miss.start(self, entry, reason)
 
     def run(self, story: Coroutine[Any, Any, None]) -> None:
         """Let `story` answer."""

@@ -70,4 +70,5 @@ async def follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended |
     delivery = Delivery(fill, exchange.downstream, ended, lambda reason: False)
     exchange.stop = delivery.stop
     delivery.start()
+    exchange.downstream.flush()
     return None

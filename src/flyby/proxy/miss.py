@@ -50,8 +50,17 @@ ELECTIONS = 3  # how often a follower whose owner vanished stands for owner befo
 _CLIENT_CONDITIONS = (b"if-none-match", b"if-modified-since")
 
 
-async def run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool = True) -> None:
+def start(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool = True) -> None:
     """Answer with the origin's help."""
+    exchange.run(_run(exchange, stale, why, collapse))
+
+
+def start_forward(exchange: Exchange, why: Reason) -> None:
+    """Pass a request on that is not cached."""
+    exchange.run(_forward(exchange, why))
+
+
+async def _run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool) -> None:
     store = exchange.context.store
     assert store is not None
     if not _may_share(exchange.request):
@@ -116,8 +125,8 @@ async def refresh(exchange: Exchange, stale: Entry) -> None:
         return
 
 
-async def forward(exchange: Exchange, why: Reason) -> None:
-    """Pass a request on that is not cached, and drop what it makes untrue (RFC 9111 4.4)."""
+async def _forward(exchange: Exchange, why: Reason) -> None:
+    """Pass on, and drop what the request makes untrue (RFC 9111 4.4)."""
     answer = await ask(exchange, exchange.request.method, exchange.request.fields)
     _invalidate(exchange, answer.head)
     if exchange.request.method == b"POST" and exchange.context.store is not None and not exchange.match.route.cache.off:
@@ -379,6 +388,7 @@ def _stream_stored(
         delivery = Delivery(fill.follow(), downstream, lambda: None, failed, start, end)
         exchange.stop = delivery.stop
         delivery.start()
+        downstream.flush()
     answer.lease.connection.stream(sink)
 
 
@@ -465,6 +475,7 @@ def send(exchange: Exchange, answer: Answer, status: bytes) -> None:
         exchange.stop = None
 
     answer.lease.connection.stream(ToClient(answer, exchange.downstream, done))
+    exchange.downstream.flush()
 
 
 def _bodiless(exchange: Exchange, head: ResponseHead) -> bool:

@@ -35,6 +35,12 @@ class Nobody:
     def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
         self.begun = True
 
+    def begin_ready(self, head: bytes, length: int, status: int) -> None:
+        self.begun = True
+
+    def flush(self) -> None:
+        return
+
     def data(self, view: memoryview | bytes) -> None:
         return
 

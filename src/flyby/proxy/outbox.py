@@ -38,9 +38,8 @@ class Outbox:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def hold(self, head: bytes) -> None:
-        """Keep `head` for the next `write`, at most until this tick ends."""
+        """Keep `head` for the next `write` or `release`, which comes in the same call."""
         self._held = head
-        asyncio.get_running_loop().call_soon(self.release)
 
     def release(self) -> None:
         """Send a head that is held."""
