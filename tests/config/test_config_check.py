@@ -80,7 +80,10 @@ def told(text: str) -> list[str]:
         ("[cache]\ntargeted = ['A', 'a']", 'f:2:18: "a" is given twice (remove one of them)'),
         ("[cache]\ntargeted = ['CDN Cache:']", 'f:2:13: "CDN Cache:" is not a header name (did you mean "CDN-Cache"?)'),
         # [backends]
-        ("[backends.app]\n", 'f:1:11: backend "app" has no origins (write origins = ["https://..."])'),
+        (
+            "[backends.app]\n",
+            'f:1:11: backend "app" has no origins (write origins = ["https://..."], or tunnel = true)',
+        ),
         ('[backends."a b"]\norigins = ["http://a"]', 'f:1:11: "a b" is no name for a backend'),
         ("[backends.a]\norigins = ['a:5']", "f:2:12: 'a:5' is not an http:// or https:// URL (write http://a:5)"),
         (

@@ -293,6 +293,11 @@ def test_persistence(version: bytes, lines: list[bytes], keep_alive: bool) -> No
         ([b"Connection: Upgrade", b"Upgrade: websocket"], b"websocket"),
         ([b"Connection: keep-alive, upgrade", b"Upgrade: WebSocket"], b"websocket"),
         ([b"Connection: upgrade", b"Upgrade: h2c, websocket"], b"websocket"),
+        ([b"Connection: upgrade", b"Upgrade: Flyby-Tunnel/1"], b"flyby-tunnel/1"),
+        ([b"Connection: upgrade", b"Upgrade: h2c, flyby-tunnel/1, websocket"], b"flyby-tunnel/1"),
+        ([b"Connection: upgrade", b"Upgrade: flyby-tunnel"], None),
+        ([b"Connection: upgrade", b"Upgrade: flyby-tunnel/2"], None),
+        ([b"Upgrade: flyby-tunnel/1"], None),
         ([b"Connection: upgrade", b"Upgrade: h2c"], None),
         ([b"Connection: upgrade", b"Upgrade: websocket/13"], None),
         ([b"Connection: upgrade", b"Upgrade: foo", b"Content-Length: 0"], None),
@@ -300,7 +305,7 @@ def test_persistence(version: bytes, lines: list[bytes], keep_alive: bool) -> No
         ([b"Connection: upgrade"], None),
     ],
 )
-def test_only_websocket_is_ever_switched_to(lines: list[bytes], upgrade: bytes | None) -> None:
+def test_only_known_protocols_are_ever_switched_to(lines: list[bytes], upgrade: bytes | None) -> None:
     assert request(get(*lines)).upgrade == upgrade
 
 

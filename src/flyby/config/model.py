@@ -176,11 +176,13 @@ class Eject(Table, frozen=True):
 class Backend(Table, frozen=True):
     """`[backends.NAME]`: origins that serve the same thing, and how to reach them.
 
-    `host` is the Host that the origin sees: "origin" (the name in its URL, what a Heroku app needs), "client" (what
-    the client sent) or a name of your own.
+    `host` is the Host that the origin sees: "origin" (the name in its URL, what a Heroku app needs; without origins
+    the client's), "client" (what the client sent) or a name of your own. `tunnel` says that the origins are dynos that
+    dial in; `origins` are then asked only while no dyno is there, and may be none.
     """
 
     origins: list[str] = []
+    tunnel: bool = False
     host: str = "origin"
     tls_name: str | None = None
     ca_file: str | None = None

@@ -138,8 +138,9 @@ def _backend(name: str, backend: Backend) -> Iterator[Fault]:
     path: Path = ("backends", name)
     if not _BACKEND_NAME.match(name):
         yield Fault(path, f'"{name}" is no name for a backend', "use letters, digits, and _ . - inside", on_key=True)
-    if not backend.origins:
-        yield Fault(path, f'backend "{name}" has no origins', 'write origins = ["https://..."]', on_key=True)
+    if not backend.origins and not backend.tunnel:
+        hint = 'write origins = ["https://..."], or tunnel = true'
+        yield Fault(path, f'backend "{name}" has no origins', hint, on_key=True)
     seen: set[object] = set()
     for index, text in enumerate(backend.origins):
         try:

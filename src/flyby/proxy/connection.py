@@ -50,32 +50,10 @@ class Connection(asyncio.BufferedProtocol):
     """One client connection; also the `Downstream` of the exchange that is under way on it."""
 
     __slots__ = (
-        "_body",
-        "_closing",
-        "_connections",
-        "_content",
-        "_deadline",
-        "_deaf",
-        "_exchange",
-        "_expecting",
-        "_framing",
-        "_keep_alive",
-        "_linger",
-        "_on_writable",
-        "_outbox",
-        "_pending",
-        "_pipe",
-        "_reader",
-        "_reading",
-        "_receiving",
-        "_request",
-        "_stage",
-        "_trailers",
-        "_transport",
-        "begun",
-        "client",
-        "paused",
-    )
+        "_body", "_closing", "_connections", "_content", "_deadline", "_deaf", "_exchange", "_expecting", "_framing",
+        "_keep_alive", "_linger", "_on_writable", "_outbox", "_pending", "_pipe", "_reader", "_reading", "_receiving",
+        "_request", "_stage", "_trailers", "_transport", "begun", "client", "paused",
+    )  # fmt: skip
 
     def __init__(self, connections: Connections, scheme: bytes) -> None:
         # For the connection's life.
@@ -441,6 +419,19 @@ class Connection(asyncio.BufferedProtocol):
         ahead, self._pending = bytes(self._pending), bytearray()
         self._resume_reading()
         return ahead
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport away after a 101 was sent, with what the client sent ahead: here all is over.
+
+        The caller gives the transport its own protocol.
+        """
+        ahead = self.take_over(cast("Pipe", None))
+        self._connections.discard(self)
+        self._closing = True
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.finished()
+        return self._transport, ahead
 
     def pipe_write(self, data: memoryview | bytes) -> None:
         self._outbox.write([data])

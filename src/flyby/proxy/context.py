@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flyby.clock import Clock
 from flyby.config import Cache, Config, RouteCache
@@ -19,6 +19,9 @@ from flyby.policy import CacheRules
 from flyby.proxy.router import Router
 from flyby.store import Store
 from flyby.upstream import Backend
+
+if TYPE_CHECKING:
+    from flyby.proxy.exchange import Exchange
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class Context:
     metrics: Metrics
     log: Callable[[AccessRecord], None] | None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    local: Mapping[bytes, Callable[[Exchange], None]] = field(default_factory=dict)  # paths under /.flyby/
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -40,6 +40,7 @@ from flyby.store import Entry
 from flyby.upstream import Backend
 from flyby.wire import REASONS, BodyKind, Fields, RequestHead
 
+RESERVED = b"/.flyby/"
 LOOKED_UP = frozenset((b"GET", b"HEAD"))
 
 logger = logging.getLogger("flyby.proxy")
@@ -116,6 +117,9 @@ class Exchange:
         if request.method == b"PURGE":
             purge.run(self)
             return
+        if request.path.startswith(RESERVED):
+            self._answer_locally()
+            return
         match = self.context.router.match(request)
         if match is None:
             raise WireError(404, "no-route", "")
@@ -129,12 +133,19 @@ class Exchange:
         self.path = match.path
         if self.rules.ignore_cookies is not None or self.rules.keep_cookies is not None:
             self._leave_out_cookies()
-        if request.upgrade is not None:
+        if request.upgrade == b"websocket":
             self.run(upgrade.run(self))
         elif self.cacheable:
             self._look_up()
         else:
             miss.start_forward(self, Reason.METHOD if request.method not in LOOKED_UP else Reason.BYPASS)
+
+    def _answer_locally(self) -> None:
+        """The paths that are flyby's own, under any host: never passed on, never stored."""
+        answer = self.context.local.get(self.request.path.split(b"?", 1)[0])
+        if answer is None:
+            raise WireError(404, "no-such-path", "")
+        answer(self)
 
     def _leave_out_cookies(self) -> None:
         """Neither the cache nor the origin sees the cookies that the route leaves out."""

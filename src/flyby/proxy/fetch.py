@@ -1,8 +1,13 @@
 """One upstream request: lease a connection, send, read the response's head; again elsewhere where that is safe.
 
-Retried are: a dial that failed (nothing was passed on), on another origin or once more; and an idempotent request
-without content, once, on a fresh connection, when a kept connection died before the first byte of a response (RFC
-9112 9.3.1). A request whose content has begun to flow is never repeated.
+    what failed                                          may be sent again
+    a dial; the connection closed before the request     any request: nothing was passed on
+    the agent in a dyno refused it (`Flyby-Refused`)     any request: nothing was passed on; another dyno is asked
+    no byte of a response on a kept or donated           an idempotent one (RFC 9110 9.2.2, RFC 9112 9.3.1); a kept
+    connection                                           connection's, on a fresh one; a dyno's, at another dyno
+    anything else, or content that is not kept whole     none
+
+All but refusals spend from the backend's retry budget. The answer of an agent that refuses is never shown.
 """
 
 from __future__ import annotations
@@ -12,15 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flyby.clock import Clock
-from flyby.errors import Retry, UpstreamError, WireError
+from flyby.errors import Retry, UpstreamError
 from flyby.policy import format_http_date
 from flyby.proxy.downstream import Downstream
-from flyby.proxy.forwarding import safe_trailers
-from flyby.upstream import Backend, Lease, UpstreamConnection
-from flyby.wire import CHUNK_END, BodyKind, Fields, RequestHead, ResponseHead, chunk_head, last_chunk, serialise_request
+from flyby.proxy.sending import Sending
+from flyby.upstream import Backend, Lease
+from flyby.wire import BodyKind, Fields, RequestHead, ResponseHead, serialise_request
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 ATTEMPTS = 3
+REFUSALS = 8  # agents that may hand one request back
 
 
 @dataclass(slots=True)
@@ -66,29 +72,38 @@ async def fetch(
     """
     tried: list[str] = []
     fresh = False
-    for attempt in range(ATTEMPTS):
-        lease = await backend.lease(fresh=fresh, exclude=tuple(tried))
+    attempts, refusals = ATTEMPTS, REFUSALS
+    content = None if request.body is BodyKind.NONE else Sending(request, downstream)
+    backend.retries.earn()
+    while True:
+        lease = await backend.lease(fresh=fresh, exclude=tried)
         started = clock.monotonic()
         request_ms = clock.wall_ms()
         connection = lease.connection
         sender: asyncio.Task[None] | None = None
         try:
             connection.send(serialise_request(method, path, fields_for(lease.origin.authority)))
-            if request.body is not BodyKind.NONE:
-                sender = asyncio.create_task(_send_content(connection, request, downstream))
+            if content is not None:
+                sender = content.start(connection)
             head = await connection.read_head(method, lambda interim: _relay(downstream, interim))
         except UpstreamError as error:
             lease.observe(clock.monotonic() - started, failed=True)
             lease.discard()
-            blame = await _client_fault(sender)
+            blame = await content.stop() if content is not None else None
             if blame is not None:
                 raise blame from error
-            again = attempt + 1 < ATTEMPTS and sender is None
-            if again and error.retry is Retry.ALWAYS:
+            attempts -= 1
+            if not attempts or (content is not None and not content.whole):
+                raise
+            if error.retry is Retry.ALWAYS:
                 tried.append(lease.origin.address)
-            elif again and error.retry is Retry.IF_REUSED and not fresh and method in IDEMPOTENT:
-                fresh = True
+            elif error.retry is Retry.NEVER or method not in IDEMPOTENT or fresh:
+                raise
+            elif lease.donated:
+                tried.append(lease.origin.address)
             else:
+                fresh = True
+            if not backend.retries.spend():
                 raise
         except BaseException:
             if sender is not None:
@@ -96,41 +111,52 @@ async def fetch(
             lease.discard()
             raise
         else:
+            if lease.donated and head.status == 503 and head.fields.get(b"flyby-refused") is not None:
+                refusals -= 1
+                await _take_back(backend, lease, content)
+                if refusals and (content is None or content.whole):
+                    tried.append(lease.origin.address)
+                    continue
+                raise UpstreamError(503, "refused", "destination_unavailable", "no dyno takes requests at the moment")
             now = clock.monotonic()
             lease.observe(now - started, failed=head.status in (502, 503, 504))
+            if content is not None:
+                content.answered()
             if not head.fields.get(b"date"):
                 head.fields.set(b"Date", format_http_date(clock.wall_ms() // 1000))
             return Answer(lease, head, request_ms, clock.wall_ms(), round((now - started) * 1000), sender)
-    raise UpstreamError(502, "no-origin", "destination_unavailable", "no origin took the request")
+
+
+async def _take_back(backend: Backend, lease: Lease, content: Sending | None) -> None:
+    """An agent has handed the request back; its connection is good for the next one when nothing is left on it."""
+    if backend.donors is not None:
+        backend.donors.refused(lease)
+    if content is None or content.sent:
+        lease.connection.stream(_Nothing())
+        lease.release()
+        return
+    lease.discard()
+    blame = await content.stop()
+    if blame is not None:
+        raise blame
+
+
+class _Nothing:
+    """The sink of a response that has no content."""
+
+    __slots__ = ()
+
+    def data(self, view: memoryview) -> None:
+        return
+
+    def end(self, trailers: Fields | None) -> None:
+        return
+
+    def fail(self, error: UpstreamError) -> None:
+        return
 
 
 def _relay(downstream: Downstream, interim: ResponseHead) -> None:
     # 100 and 101 are each hop's own affair; what else is interim belongs to the client (RFC 9110 15.2).
     if interim.status > 101:
         downstream.interim(interim.status, interim.reason, interim.fields)
-
-
-async def _send_content(connection: UpstreamConnection, request: RequestHead, downstream: Downstream) -> None:
-    downstream.expect_satisfied()
-    chunked = request.body is BodyKind.CHUNKED
-    try:
-        while part := await downstream.read_content():
-            connection.send([chunk_head(len(part)), part, CHUNK_END] if chunked else part)
-            await connection.drain()
-        if chunked:
-            connection.send(last_chunk(safe_trailers(downstream.request_trailers())))
-    except WireError:
-        connection.abort()
-        raise
-    except UpstreamError:
-        # Whoever reads the response learns of it there, and may have read an early answer already.
-        return
-
-
-async def _client_fault(sender: asyncio.Task[None] | None) -> WireError | None:
-    if sender is None:
-        return None
-    if not sender.done():
-        sender.cancel()
-    result = (await asyncio.gather(sender, return_exceptions=True))[0]
-    return result if isinstance(result, WireError) else None

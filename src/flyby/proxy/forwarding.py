@@ -99,7 +99,7 @@ def _port(request: RequestHead, client: Client) -> bytes:
 
 def map_location(fields: Fields, request: RequestHead, upstream_host: bytes) -> None:
     """Point `Location` and `Content-Location` at the name that the client knows, where they name the origin itself."""
-    if upstream_host == request.host:
+    if not upstream_host or upstream_host == request.host:
         return
     for name in (b"location", b"content-location"):
         value = fields.get(name)

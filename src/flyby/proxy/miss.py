@@ -212,7 +212,9 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
     setting = backend.settings.host
 
     def fields_for(authority: bytes) -> Fields:
-        host = authority if setting == "origin" else request.host if setting == "client" else setting.encode()
+        # A dyno of a backend without an origin of its own has no name but the client's.
+        clients = setting == "client" or (setting == "origin" and not authority)
+        host = request.host if clients else authority if setting == "origin" else setting.encode()
         out = forwarding.upstream_fields(
             request, fields, exchange.downstream.client, exchange.identity, host, exchange.context.clock.wall_ms()
         )

@@ -5,17 +5,23 @@ a sink. Knows neither the store nor the policy.
 """
 
 from flyby.upstream.backend import Backend, BackendStatistics, OriginStatistics
+from flyby.upstream.balance import Member, choose
 from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Origin
+from flyby.upstream.donors import Donors, DonorStatistics
 from flyby.upstream.pool import Lease
 from flyby.upstream.sink import Sink
 
 __all__ = [
     "Backend",
     "BackendStatistics",
+    "DonorStatistics",
+    "Donors",
     "Lease",
+    "Member",
     "Origin",
     "OriginStatistics",
     "Sink",
     "UpstreamConnection",
+    "choose",
 ]

@@ -1,5 +1,7 @@
 """A backend as the proxy sees it: a lease on a connection to one of its origins, and what there is to know about them.
 
+Connections that peers have donated (`donors`: the tunnel) come first; the origins are what is left without them.
+
 For each request an origin is chosen (`balance`), then its pool decides (`pool`), and this file acts on the decision:
 it dials, or waits in the queue within `pool.wait_s`. An origin that cannot be reached is passed over for another, so
 that a request fails only when every origin that it may try has failed; one whose pool is full is passed over while
@@ -18,8 +20,10 @@ from typing import Protocol
 from flyby.clock import Clock
 from flyby.errors import ConfigError, Problem, Retry, UpstreamError
 from flyby.upstream.balance import EjectSettings, Member, choose
+from flyby.upstream.budget import RetryBudget
 from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Dialler, Origin
+from flyby.upstream.donors import Donors, DonorStatistics
 from flyby.upstream.health import Checks, HealthSettings, probe
 from flyby.upstream.pool import DIAL, FULL, Decision, Lease, Pool, PoolSettings
 from flyby.upstream.resolver import Resolver
@@ -35,6 +39,8 @@ class BackendSettings(Protocol):
 
     @property
     def origins(self) -> Sequence[str]: ...
+    @property
+    def tunnel(self) -> bool: ...
     @property
     def host(self) -> str: ...
     @property
@@ -80,6 +86,7 @@ class BackendStatistics:
 
     name: str
     origins: tuple[OriginStatistics, ...]
+    donors: tuple[DonorStatistics, ...] = ()
 
 
 class Backend:
@@ -96,6 +103,8 @@ class Backend:
     ) -> None:
         self.name = name
         self.settings = settings
+        self.donors: Donors | None = None
+        self.retries = RetryBudget()
         self._clock = clock
         self._limits = limits
         try:
@@ -103,7 +112,7 @@ class Backend:
         except ValueError as error:
             raise ConfigError([Problem("", 0, 0, f"backend {name}: {error}")]) from error
         origins = list({origin.address: origin for origin in parsed}.values())
-        if not origins:
+        if not origins and not settings.tunnel:
             raise ConfigError([Problem("", 0, 0, f"backend {name} has no origins", "origins = [URL, ...]")])
         secure = any(origin.scheme == "https" for origin in origins)
         tls = client_context(settings.ca_file, settings.verify) if secure else None
@@ -145,6 +154,11 @@ class Backend:
 
         Raises `UpstreamError` when no origin can be reached (its `retry` is ALWAYS), or no place comes free in time.
         """
+        donors = self.donors
+        if donors is not None:
+            lease = donors.checkout(exclude) or await donors.wait(exclude, fallback=bool(self._members))
+            if lease is not None:
+                return lease
         tried = set(exclude)
         attempts = min(ORIGIN_ATTEMPTS, len(self._members))
         while True:
@@ -187,10 +201,13 @@ class Backend:
                 )
                 for member, pool in ((member, self._pools[member.address]) for member in self._members)
             ),
+            self.donors.statistics() if self.donors is not None else (),
         )
 
     def _choose(self, exclude: Collection[str]) -> Member:
         members = self._members
+        if not members:
+            raise UpstreamError(503, "no-origin", "destination_unavailable", f"backend {self.name} has no origin")
         if len(members) == 1:
             return members[0]
         now = self._clock.monotonic()

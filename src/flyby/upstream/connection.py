@@ -86,6 +86,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_write_paused",
         "born",
         "detached",
+        "donated",
         "exchanges",
         "generation",
         "on_closed",
@@ -107,6 +108,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.generation = 0
         self.exchanges = 0
         self.detached = False  # its transport has gone to another protocol
+        self.donated = False  # it was accepted, not dialled: it is as old as a kept one before its first exchange
         self.on_closed: Callable[[UpstreamConnection], None] | None = None
         self._buffer = read_buffer(loop)
         self._heads = ResponseHeads(limits)
@@ -481,7 +483,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def _early_end(self) -> UpstreamError:
         """The stream ended before a response's head was whole."""
-        return faults.incomplete() if self._received else faults.unanswered(kept=self.exchanges > 1)
+        return faults.incomplete() if self._received else faults.unanswered(self.donated or self.exchanges > 1)
 
     def _wake_drain(self) -> None:
         drained, self._drained = self._drained, None

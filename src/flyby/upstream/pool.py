@@ -53,12 +53,23 @@ class Decision(enum.Enum):
 DIAL, WAIT, FULL = Decision
 
 
+class Home(Protocol):
+    """Where a leased connection comes from and goes back to: a `Pool`, or whoever is given connections (`donors`)."""
+
+    origin: Origin
+    member: Member
+    clock: Clock
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """End the lease that holds `connection`."""
+
+
 class Lease:
     """The right to one exchange on `connection`; ended by `release`, `discard` or the connection's `detach`."""
 
     __slots__ = ("_generation", "_pool", "connection", "reused")
 
-    def __init__(self, pool: Pool, connection: UpstreamConnection, reused: bool) -> None:
+    def __init__(self, pool: Home, connection: UpstreamConnection, reused: bool) -> None:
         self._pool = pool
         self._generation = connection.generation
         self.connection = connection
@@ -71,6 +82,11 @@ class Lease:
     def origin(self) -> Origin:
         """Where the connection leads."""
         return self._pool.origin
+
+    @property
+    def donated(self) -> bool:
+        """Whether the connection was donated by a peer that speaks for the origin."""
+        return self.connection.donated
 
     @property
     def held(self) -> bool:

@@ -30,6 +30,7 @@ _OPTION = re.compile(_TOKEN)
 _CODINGS = re.compile(_TOKEN + rb"(?:[ \t]*,[ \t]*" + _TOKEN + rb")*\Z")
 # A `Connection: Content-Length` asks some proxies to drop the framing that they were to obey.
 _NEVER_OPTIONS = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_PROTOCOLS = frozenset({b"websocket", b"flyby-tunnel/1"})
 
 
 def content_length(values: list[bytes], status: int) -> int:
@@ -116,7 +117,7 @@ def connection_close(version: int, fields: Fields, requests: bool) -> bool:
 
 
 def upgrade_of(version: int, method: bytes, fields: Fields, kind: BodyKind, length: int) -> bytes | None:
-    """The protocol to switch to, which is websocket or none: any other offer is ignored (RFC 9110 7.8)."""
+    """The protocol to switch to, the first that is known here; any other offer is ignored (RFC 9110 7.8)."""
     offer = fields.combined(b"upgrade")
     if offer is None or version < 11:
         return None
@@ -128,4 +129,4 @@ def upgrade_of(version: int, method: bytes, fields: Fields, kind: BodyKind, leng
     # every request, content or not, and expects to be ignored.
     if kind is not BodyKind.NONE and length != 0 and protocols != [b"h2c"]:
         raise WireError(400, "upgrade", "a request that asks for an upgrade has content")
-    return b"websocket" if b"websocket" in protocols and method == b"GET" else None
+    return next((protocol for protocol in protocols if protocol in _PROTOCOLS), None) if method == b"GET" else None
