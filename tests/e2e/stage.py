@@ -197,8 +197,8 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
-    """Raise the curtain. `options`: profile, purge, route (RouteCache), timeouts, limits, backend (Backend's
-    keywords)."""
+    """Raise the curtain. `options`: profile, cache (Cache's keywords), purge, route (RouteCache), timeouts, limits,
+    backend (Backend's keywords)."""
     origin = Origin(script)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
@@ -210,7 +210,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
             timeouts=options.get("timeouts", Timeouts(drain_s=0.1)),
             **{key: options[key] for key in ("purge", "limits") if key in options},
         ),
-        cache=Cache(size="16MiB", profile=options.get("profile", "default")),
+        cache=Cache(size="16MiB", profile=options.get("profile", "default"), **options.get("cache", {})),
         backends={"app": Backend(**backend)},
         routes=options.get("routes", [Route(backend="app")]),
     )

@@ -133,6 +133,7 @@ class Cache(Table, frozen=True):
     path: str | None = None
     targeted: list[str] = field(default_factory=lambda: list(TARGETED))
     max_variants: Count = MAX_VARIANTS
+    strip_tags: bool = True
 
     @property
     def size_bytes(self) -> int:

@@ -46,14 +46,18 @@ from flyby.policy.reuse import Reuse, allowed_for, current_age_s, only_if_cached
 from flyby.policy.rules import PROFILES, CacheRules, Names, Profile
 from flyby.policy.storable import Plan, has_content, storable, stored_fields
 from flyby.policy.structured import parse_dictionary
+from flyby.policy.tags import MAX_TAG, MAX_TAGS, TAG_FIELDS, is_tag, named_tags, response_tags
 from flyby.policy.update import HeadEffect, freshen, head_effect
 from flyby.policy.vary import language_key, stored_language_key, variant_key, vary_names
 
 __all__ = [
     "HEURISTIC_STATUSES",
     "MAX_PARTS",
+    "MAX_TAG",
+    "MAX_TAGS",
     "PROFILES",
     "SAFE_METHODS",
+    "TAG_FIELDS",
     "UNKEYED",
     "UNSAFE_METHODS",
     "UNSATISFIABLE",
@@ -92,10 +96,12 @@ __all__ = [
     "head_effect",
     "if_range_matches",
     "invalidation_targets",
+    "is_tag",
     "is_unsafe",
     "language_key",
     "lifetime",
     "multipart",
+    "named_tags",
     "only_if_cached",
     "parse_cache_control",
     "parse_content_range",
@@ -107,6 +113,7 @@ __all__ = [
     "request_control",
     "resolve",
     "response_control",
+    "response_tags",
     "reuse",
     "serve_partial",
     "stale_on_error_allowed",

@@ -1,8 +1,12 @@
 """The cache key (RFC 9111 2), and what must not reach the origin because the key does not cover it.
 
 The rule: the key covers every input that the origin can see, or the origin does not see it. Scheme, host and the raw
-path with the raw query are keyed byte for byte, each with its length before it, so that no part can spill into the
-next. A query parameter that the route excludes is taken out of the forwarded path too, and request fields that are
+path with the raw query are keyed byte for byte, with a space between, which none of them can hold, so that no part can
+spill into the next; and in this order, so that the keys of a host, or below a path, begin alike:
+
+    https example.com /news/today?page=2
+
+A query parameter that the route excludes is taken out of the forwarded path too, and request fields that are
 known to make an application answer for another URI, host, scheme or method are not forwarded where the response might
 be stored.
 """
@@ -69,8 +73,7 @@ _DOTS = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:\Z|/|\\|%2f|%5c|;)", r
 def primary_key(scheme: bytes, host: bytes, path: bytes, rules: CacheRules) -> tuple[bytes, bytes]:
     """The key of a resource (RFC 9111 2), and the path to ask the origin for."""
     path = forwarded_path(path, rules)
-    parts = (scheme, host, path)
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts), path
+    return b"%b %b %b" % (scheme, host, path), path
 
 
 def forwarded_path(path: bytes, rules: CacheRules) -> bytes:

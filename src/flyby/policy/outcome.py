@@ -66,6 +66,7 @@ class Reason(enum.StrEnum):
     VARY_PERSONAL = "vary-personal"
     VARY_REFUSED = "vary-refused"
     VARIANTS = "variants"
+    TAGS = "tags"
     PROVOKED = "provokable-error"
     REDIRECT_LOOP = "redirect-loop"
     PATH = "dot-segments"

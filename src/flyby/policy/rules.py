@@ -73,6 +73,7 @@ class CacheRules:
     keep_cookies: Names | None = None
     vary_allow: frozenset[bytes] | None = None
     max_variants: int = MAX_VARIANTS
+    strip_tags: bool = True
     points: Profile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +92,7 @@ class CacheRules:
         keep_cookies: Iterable[str] | None = None,
         vary_allow: Iterable[str] | None = None,
         max_variants: int = MAX_VARIANTS,
+        strip_tags: bool = True,
     ) -> CacheRules:
         """From the words of a configuration (`[cache]` and `[routes.cache]`)."""
 
@@ -107,4 +109,5 @@ class CacheRules:
             keep_cookies=names(keep_cookies),
             vary_allow=None if vary_allow is None else frozenset(name.lower().encode() for name in vary_allow),
             max_variants=max_variants,
+            strip_tags=strip_tags,
         )

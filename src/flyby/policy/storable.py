@@ -18,6 +18,7 @@ from flyby.policy.key import has_dot_segments
 from flyby.policy.outcome import Reason
 from flyby.policy.ranges import parse_content_range
 from flyby.policy.rules import MAX_VARY_FIELDS, CacheRules
+from flyby.policy.tags import TAG_FIELDS, response_tags
 from flyby.policy.update import REPORTING
 from flyby.policy.vary import vary_names
 from flyby.wire import Fields, strip_hop_by_hop
@@ -49,12 +50,14 @@ _NOT_STORED = REPORTING | {b"age", b"content-length"}
 
 @dataclass(slots=True)
 class Plan:
-    """How a response is to be stored. `head` has neither framing nor Age nor what belongs to one connection."""
+    """How a response is to be stored. `head` has neither framing nor Age nor what belongs to one connection,
+    nor the fields that named its tags, if these are kept from clients."""
 
     times: Times
     flags: EntryFlag
     head: Fields
     vary: tuple[bytes, ...]
+    tags: tuple[bytes, ...] = ()
 
 
 def storable(
@@ -77,6 +80,9 @@ def storable(
     refused = _vary_refusal(names, rules)
     if refused is not None:
         return refused
+    tags = response_tags(fields)
+    if tags is None:
+        return Reason.TAGS
     overridden = rules.ttl_override_s is not None and (response.status < 400 or response.status in (404, 410))
     ttl_s = rules.ttl_override_s if overridden else None
     life = _lifetime(response, control, response_ms, rules) if ttl_s is None else Lifetime(ceil(ttl_s), True)
@@ -90,16 +96,19 @@ def storable(
     return Plan(
         times=times,
         flags=flags,
-        head=stored_fields(fields, control),
+        head=stored_fields(fields, control, TAG_FIELDS if rules.strip_tags else frozenset()),
         vary=names,
+        tags=tags,
     )
 
 
-def stored_fields(fields: Fields, control: CacheControl) -> Fields:
+def stored_fields(fields: Fields, control: CacheControl, stripped: frozenset[bytes] = frozenset()) -> Fields:
     """The fields that are stored (RFC 9111 3.1): without those that the response keeps from caches by name
-    (5.2.2.4, .7).
+    (5.2.2.4, .7), nor the `stripped` ones.
     """
-    return strip_hop_by_hop(fields).without(_NOT_STORED.union(control.no_cache_fields, control.private_fields))
+    return strip_hop_by_hop(fields).without(
+        _NOT_STORED.union(stripped, control.no_cache_fields, control.private_fields)
+    )
 
 
 def has_content(request: Request) -> bool:

@@ -60,4 +60,5 @@ def cache_rules(cache: Cache, route: RouteCache) -> CacheRules:
         keep_cookies=route.keep_cookies,
         vary_allow=route.vary_allow,
         max_variants=cache.max_variants,
+        strip_tags=cache.strip_tags,
     )

@@ -34,6 +34,7 @@ _OURS = (
     b"content-length",
     b"flyby-purge",
     b"flyby-purge-secret",
+    b"flyby-purge-tag",
 )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
 from flyby.policy import (
+    TAG_FIELDS,
     UNSAFE_METHODS,
     EntryFlag,
     HeadEffect,
@@ -467,6 +468,8 @@ def send(exchange: Exchange, answer: Answer, status: bytes) -> None:
         if given is not None and head.fields.get(b"transfer-encoding") is None:
             fields.set(b"Content-Length", given)
     forwarding.add_via(fields)
+    if exchange.rules.strip_tags:
+        fields = fields.without(TAG_FIELDS)
     forwarding.apply_rules(fields, exchange.match.route.response_headers)
     fields.add(b"Cache-Status", status)
     length = length if kind is BodyKind.LENGTH else 0 if kind is BodyKind.NONE and not _bodiless(exchange, head) else -1
