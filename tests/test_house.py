@@ -31,6 +31,7 @@ FLOORS = (
     ("upstream",),
     ("control",),
     ("proxy",),
+    ("heroku",),
     ("server", "demo"),
     ("cli",),
 )

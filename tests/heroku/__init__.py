@@ -1,0 +1,1 @@
+"""The buildpack, built and booted as Heroku does it."""

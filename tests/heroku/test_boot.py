@@ -1,0 +1,204 @@
+"""What happens in a dyno before the app starts: .profile.d/flyby.sh, and the loop that keeps the agent running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.heroku.conftest import Platform
+from tests.heroku.heroku import Dyno, Slug, without_python
+
+APP = {"requirements.txt": "", "Procfile": "app: bin/app\n"}
+
+
+def wait_for(found: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def slug(platform: Platform) -> Slug:
+    slug = platform.slug(APP)
+    assert slug.compile(SOURCE_VERSION="4f2a9c1").returncode == 0
+    slug.config = {"FLY_TOKEN": "fly_abc_secret"}
+    return slug
+
+
+@pytest.fixture
+def dynos() -> Iterator[list[Dyno]]:
+    booted: list[Dyno] = []
+    yield booted
+    for dyno in booted:
+        dyno.stop(signal.SIGKILL)
+
+
+def told(slug: Slug) -> list[dict[str, str]]:
+    """What the agents that were started saw, in order."""
+    log = slug.folder / "agent.log"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def printed(slug: Slug, command: str, dyno: str, options: str = "", **config: str) -> subprocess.CompletedProcess[str]:
+    """Runs `command` behind the profile script, which must leave nothing running in these."""
+    slug.config |= config
+    script = f"{options}. .profile.d/flyby.sh; {command}"
+    environment = slug.environment(dyno, 8000)
+    return subprocess.run(
+        ["bash", "-c", script], cwd=slug.folder, env=environment, capture_output=True, text=True, timeout=10
+    )
+
+
+def test_the_agent_starts_beside_the_app(slug: Slug, dynos: list[Dyno]) -> None:
+    dynos.append(slug.boot("sleep 30", "web.1", 8123))
+    wait_for(lambda: told(slug))
+    assert told(slug) == [
+        {
+            "PORT": "8123",
+            "FLY_PORT": "8123",
+            "FLY_TOKEN": "fly_abc_secret",
+            "FLY_REMOTE_ENDPOINT": "https://edge.example.com",
+            "FLY_RELEASE_ID": "4f2a9c1",
+            "FLY_RELEASE_DESC": "",
+        }
+    ]
+
+
+def test_a_renamed_type_and_its_agent_agree_on_a_port(slug: Slug, dynos: list[Dyno]) -> None:
+    dynos.append(slug.boot("env", "app.1"))
+    wait_for(lambda: told(slug))
+    dynos[0].process.wait(10)
+    assert "PORT=5000\n" in dynos[0].said()
+    assert (told(slug)[0]["PORT"], told(slug)[0]["FLY_PORT"]) == ("5000", "5000")
+
+
+def test_a_port_of_the_users_own_is_kept(slug: Slug, dynos: list[Dyno]) -> None:
+    slug.config |= {"FLY_PORT": "9000"}
+    dynos.append(slug.boot("sleep 30", "web.1", 8123))
+    wait_for(lambda: told(slug))
+    assert (told(slug)[0]["PORT"], told(slug)[0]["FLY_PORT"]) == ("8123", "9000")
+
+
+@pytest.mark.parametrize(
+    ("config", "release"),
+    [
+        ({}, "4f2a9c1"),
+        ({"HEROKU_SLUG_COMMIT": "slug"}, "slug"),
+        ({"HEROKU_SLUG_COMMIT": "slug", "HEROKU_BUILD_COMMIT": "build"}, "build"),
+        ({"HEROKU_BUILD_COMMIT": "build", "FLY_RELEASE_ID": "mine"}, "mine"),
+    ],
+)
+def test_where_the_release_comes_from(slug: Slug, dynos: list[Dyno], config: dict[str, str], release: str) -> None:
+    slug.config |= config
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    assert told(slug)[0]["FLY_RELEASE_ID"] == release
+
+
+def test_a_description_of_many_lines_becomes_one(slug: Slug, dynos: list[Dyno]) -> None:
+    slug.config |= {"HEROKU_SLUG_DESCRIPTION": 'Deploy "it"\nFLY_PORT=1'}
+    dynos.append(slug.boot("sleep 30", "web.1", 8123))
+    wait_for(lambda: told(slug))
+    assert told(slug)[0]["FLY_RELEASE_DESC"] == 'Deploy "it" FLY_PORT=1'
+    assert told(slug)[0]["FLY_PORT"] == "8123"
+
+
+@pytest.mark.parametrize("dyno", ["run.8213", "release.1", "scheduler.5", "worker.1", "", "worker-12a34b56d-e78f9"])
+def test_other_dynos_are_left_alone(slug: Slug, dyno: str) -> None:
+    done = printed(slug, 'echo "${FLY_REMOTE_ENDPOINT-unset}"', dyno)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "unset\n", "")
+    assert told(slug) == []
+
+
+@pytest.mark.parametrize("dyno", ["web.1", "app.12", "web-12a34b56d-e78f9", "app-5c9d7b8f6d-x2x4k"])
+def test_dynos_of_both_generations_are_known(slug: Slug, dynos: list[Dyno], dyno: str) -> None:
+    dynos.append(slug.boot("sleep 30", dyno))
+    wait_for(lambda: told(slug))
+
+
+def test_a_config_var_names_the_types(slug: Slug, dynos: list[Dyno]) -> None:
+    slug.config |= {"FLY_PROCESS_TYPES": "api,front"}
+    assert printed(slug, "true", "web.1").returncode == 0
+    assert told(slug) == []
+    dynos.append(slug.boot("sleep 30", "front.2"))
+    wait_for(lambda: told(slug))
+
+
+def test_without_a_token_the_app_boots_and_one_line_says_so(slug: Slug) -> None:
+    del slug.config["FLY_TOKEN"]
+    done = printed(slug, "echo the app", "web.1")
+    assert (done.returncode, done.stdout) == (0, "the app\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert "FLY_TOKEN is not set" in done.stderr
+    assert told(slug) == []
+
+
+def test_the_agent_can_be_switched_off(slug: Slug) -> None:
+    done = printed(slug, "echo the app", "web.1", FLY_DISABLED="1")
+    assert (done.stdout, done.stderr) == ("the app\n", "")
+    assert told(slug) == []
+
+
+@pytest.mark.parametrize("options", ["", "set -u; ", "set -e; ", "set -eu; ", "set -euo pipefail; "])
+def test_the_script_ends_no_shell_whatever_its_options(slug: Slug, dynos: list[Dyno], options: str) -> None:
+    (slug.folder / ".profile.d/a.sh").write_text(f"{options}\n")
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    assert dynos[0].process.poll() is None
+
+
+def test_the_script_survives_a_broken_slug(slug: Slug) -> None:
+    os.remove(slug.folder / ".flyby/lib/dyno.sh")
+    done = printed(slug, "echo the app", "web.1", "set -eu; ")
+    assert (done.returncode, done.stdout) == (0, "the app\n")
+
+
+def test_a_second_shell_in_the_dyno_starts_no_second_agent(slug: Slug, dynos: list[Dyno]) -> None:
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    assert printed(slug, "true", "web.1").returncode == 0
+    time.sleep(0.2)
+    assert len(told(slug)) == 1
+
+
+def test_an_agent_that_dies_is_started_again(slug: Slug, dynos: list[Dyno]) -> None:
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in dynos[0].members()}
+    agents = [pid for pid, line in lines.items() if b"flyby-agent.pyz" in line]
+    assert len(agents) == 1
+    os.kill(agents[0], signal.SIGKILL)
+    wait_for(lambda: len(told(slug)) == 2)
+    assert "starts again in 1 s" in dynos[0].said()
+
+
+def test_an_agent_that_cannot_work_is_let_go(slug: Slug, dynos: list[Dyno]) -> None:
+    slug.config |= {"TELL_CODE": "78"}
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    wait_for(lambda: len(list(dynos[0].members())) == 1)
+    assert len(told(slug)) == 1
+
+
+def test_term_to_the_dyno_ends_all_and_starts_nothing(slug: Slug, dynos: list[Dyno]) -> None:
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    dynos[0].send(signal.SIGTERM)
+    wait_for(lambda: not list(dynos[0].members()))
+    assert len(told(slug)) == 1
+
+
+def test_a_dyno_without_any_python_says_what_to_do(slug: Slug, platform: Platform, dynos: list[Dyno]) -> None:
+    slug.path = without_python(platform.folder / "bin")
+    script = (slug.folder / ".flyby/bin/flyby-agent").read_text().replace("/usr/bin/python3", "/nonexistent/python3")
+    (slug.folder / ".flyby/bin/flyby-agent").write_text(script)
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: "FLY_PYTHON=vendor" in dynos[0].said())
