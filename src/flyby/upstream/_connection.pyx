@@ -1,0 +1,492 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False
+"""One connection to an origin: requests out, responses in, one exchange at a time (RFC 9112 9).
+
+           send            expect              head complete         stream
+    IDLE ───────▶ SENT ───────────▶ HEAD ───────────────────────▶ HELD ───────────▶ BODY
+      ▲                             └──── 101: HELD, then detach() ──▶ CLOSED         │
+      └───────────────────────── message complete, and reusable ◀───────────────────┘   anything else: CLOSED
+
+Rules. (1) Framing is `wire`'s; a message is delivered whole and what lies behind it is never read as the next
+response: surplus bytes, bytes on an idle connection and a parse error all cost the connection. (2) Every holder gets
+one ending: a receiver sees `head` once or `fail` once (`read_head` returns or raises once), a sink sees `end` once or
+`fail` once; after `abort` (the holder's own doing) they see nothing more. (3) Memory is bounded: bytes that nobody has
+asked for yet are kept up to 64 KiB, then reading pauses; a sink holds the flow with `pause_reading`, and gets at most
+what was already read.
+
+All connections of a loop read into one buffer: a chunk is used up within `buffer_updated`, or copied. What came behind
+a head is not copied when the receiver lets the content flow within its `head`. Plain TCP is written to at once, past
+the transport, as long as the transport holds nothing back. Time limits are a deadline in a field that one timer looks
+at when it goes off, so that an exchange makes no timer of its own.
+"""
+
+from flyby.errors import Retry, UpstreamError, WireError
+from flyby.upstream import faults
+from flyby.upstream._deadline cimport Deadline
+from flyby.upstream._outgoing cimport Outgoing
+from flyby.upstream.read_buffer import read_buffer
+from flyby.upstream.tls import orderly_end
+from flyby.wire import BodyKind
+from flyby.wire._body cimport BodyReader
+from flyby.wire._head cimport HeadReader, ResponseHead
+
+cdef Py_ssize_t AHEAD_LIMIT = 65_536  # bytes kept for a holder that has not asked for them yet
+cdef int INTERIM_LIMIT = 16
+
+cdef tuple NAMES = ("idle", "sent", "head", "held", "body", "closed")
+cdef object KIND_NONE = BodyKind.NONE
+cdef object KIND_LENGTH = BodyKind.LENGTH
+cdef object KIND_CLOSE = BodyKind.CLOSE
+cdef object NEVER = Retry.NEVER
+
+
+cdef class Connection:
+    """The protocol of an outgoing transport. A response's time limits are given in seconds.
+
+    `generation` counts the leases it was given to, `on_closed` is called once when it is gone or detached: both belong
+    to whoever pools it.
+    """
+
+    def __init__(self, loop, limits, double first_byte_s, double between_bytes_s, double born=0.0):
+        self._loop = loop
+        self._limits = limits
+        self._first_byte_s = first_byte_s
+        self._between_bytes_s = between_bytes_s
+        self.born = born
+        self._buffer = read_buffer(loop)
+        self._reader = HeadReader(limits, "response")
+        self._out = Outgoing(loop)
+        self._ahead = b""
+        self._head_s = first_byte_s
+        self._keep = True
+        self._deadline = Deadline(loop, self._on_deadline)
+
+    def __repr__(self):
+        return f"<UpstreamConnection {NAMES[self._state]} exchanges={self.exchanges} reusable={self.reusable}>"
+
+    # ---- what a holder does ------------------------------------------------------------------------------------------
+
+    @property
+    def reusable(self):
+        """Whether the next request may go out on it."""
+        return self._state == IDLE and self._keep
+
+    @property
+    def died_unanswered(self):
+        """Whether it was lost as kept connections are: before the request, or before the first byte of an answer."""
+        return self._failure is not None and self._failure.retry is not NEVER
+
+    cpdef bint quiet(self):
+        """Whether nothing waits to be read: no byte of an answer that nobody asked for, no end of the stream.
+
+        The loop may not have come round to them yet; a request that went out now would take them for its answer.
+        """
+        return self._out.quiet()
+
+    cpdef send(self, data):
+        """Write a part of the request at once. Failures surface in the receiver, in `read_head` and `drain`."""
+        cdef State state = self._state
+        if state == IDLE:
+            self._state = SENT
+            self._received = self._early = False
+            self.exchanges += 1
+        elif state == HELD or state == BODY:
+            self._early = True
+        elif state == CLOSED and self._failure is None:
+            self._failure = faults.terminated("the connection closed before the request was sent", Retry.ALWAYS)
+        if state == CLOSED or not self._out.open():
+            return
+        # Bytes only: a transport may keep what it is given, and a view's memory need not live as long.
+        if not isinstance(data, bytes):
+            data = bytes(data) if isinstance(data, (bytearray, memoryview)) else b"".join(data)
+        self._out.write(<bytes>data)
+        if state == HEAD and self._reader.empty:
+            self._deadline.within(self._head_s)
+
+    async def drain(self):
+        """Wait until less than 64 KiB wait to be sent. Raises `UpstreamError` when the connection is lost."""
+        paused = self._out.wait()
+        if paused is not None and not self._closed():
+            await paused
+        if self._closed():
+            raise self._failure or faults.terminated("the connection to the origin was closed")
+
+    cpdef expect(self, bytes method, receiver, timeout=None):
+        """Hand the response's heads to `receiver`: each 1xx but 101 to its `interim` (RFC 9110 15.2), then the final
+        one, or that of a 101, to its `head`; or to its `fail` that there will be none. It may hear of it at once.
+
+        `method` is the request's: it decides whether content follows. `timeout` replaces the backend's limit from the
+        last byte that was sent to the first that is received.
+        """
+        cdef bytes ahead
+        if self._closed() and not self._ahead:
+            if self._failure is None:
+                self._fail(self._early_end())
+            receiver.fail(self._failure)
+            return
+        if self._state != SENT:
+            raise RuntimeError(f"expect() on a connection that is {NAMES[self._state]}")
+        self._state = HEAD
+        self._receiver = receiver
+        self._method = method
+        self._interims = 0
+        self._head_s = self._first_byte_s if timeout is None else timeout
+        if self._ahead:
+            ahead = self._ahead
+            self._ahead = b""
+            self._feed_head(memoryview(ahead))
+        if self._receiver is not receiver or self._state != HEAD:
+            return
+        if self._lost or self._eof:
+            self._fail(self._early_end())
+            return
+        if self._throttled:
+            self._unthrottle()
+        if not self._received:
+            self._deadline.within(self._head_s)
+
+    async def read_head(self, bytes method, on_interim=None, timeout=None):
+        """`expect`, for who can wait: returns the final head, or raises `UpstreamError`."""
+        receiver = Awaited(self._loop.create_future(), on_interim)
+        self.expect(method, receiver, timeout)
+        return await receiver.answer
+
+    cpdef stream(self, sink):
+        """Let the content flow. What is here already is delivered before this returns, an ending too."""
+        if self._state != HELD:
+            if self._failure is None:
+                raise RuntimeError(f"stream() on a connection that is {NAMES[self._state]}")
+            sink.fail(self._failure)
+            return
+        self._state = BODY
+        self._sink = sink
+        if self._kind is KIND_LENGTH:
+            self._left = self._length
+        else:
+            self._left = -1
+            self._body = BodyReader(self._kind, self._length, self._limits, "response")
+        ahead = self._rest
+        self._rest = None
+        if ahead is None:
+            ahead = memoryview(self._ahead)
+            self._ahead = b""
+        if len(ahead) or self._left == 0 or self._kind is KIND_NONE:
+            self._feed_body(ahead)
+        if self._sink is not sink or self._state != BODY:
+            return
+        if self._eof or self._lost:
+            self._end_of_stream()
+            return
+        if not self._paused:
+            if self._throttled:
+                self._unthrottle()
+            self._deadline.within(self._between_bytes_s)
+
+    cpdef pause_reading(self):
+        """Hold the content back; only the sink's holder calls it, while the content flows."""
+        if self._state == BODY and not self._paused:
+            self._paused = True
+            self._deadline.lift()  # the silence is ours
+            if not self._throttled and self._transport is not None and not self._transport.is_closing():
+                self._transport.pause_reading()
+
+    cpdef resume_reading(self):
+        """Let it flow again; does nothing when it flows."""
+        if self._paused:
+            self._paused = False
+            if self._state == BODY:
+                self._deadline.within(self._between_bytes_s)
+            self._unthrottle()
+
+    def detach(self):
+        """After a 101: the transport, no longer reading, and the bytes that came behind the head.
+
+        The caller gives the transport its own protocol and resumes reading. The pool forgets this connection.
+        """
+        transport = self._transport
+        if self._state != HELD or transport is None or self._status != 101:
+            raise RuntimeError(f"detach() on a connection that is {NAMES[self._state]}")
+        if self._lost or transport.is_closing():
+            raise self._failure or faults.terminated("the origin closed the connection after its 101")
+        if not self._throttled:
+            transport.pause_reading()
+        ahead = self._ahead if self._rest is None else bytes(self._rest)
+        self._ahead = b""
+        self._rest = None
+        self._state = CLOSED
+        self.detached = True
+        self._forget_transport()
+        self._deadline.stop()
+        self._tell_closed()
+        return transport, ahead
+
+    cpdef abort(self):
+        """Drop the connection now; the holder hears nothing more of it, but `read_head` and `drain` raise."""
+        self._sink = None
+        if self._failure is None:
+            self._failure = faults.terminated("the exchange was given up")
+        receiver = self._receiver
+        self._receiver = None
+        self._shut(True)
+        if isinstance(receiver, Awaited):
+            receiver.fail(self._failure)
+
+    cpdef close(self):
+        """Close an idle connection in good order (TLS: with close_notify)."""
+        self._shut(self._state != IDLE)
+
+    # ---- what the transport does -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self._out.attach(transport)
+
+    def get_buffer(self, sizehint):
+        return self._buffer
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        cdef State state = self._state
+        if state == BODY:
+            self._deadline.extend()
+            self._feed_body(self._buffer[:nbytes])
+        elif state == HEAD:
+            self._feed_head(self._buffer[:nbytes])
+        elif state == SENT or state == HELD:
+            self._ahead += bytes(self._buffer[:nbytes])
+            if len(self._ahead) >= AHEAD_LIMIT and not self._throttled:
+                self._throttled = True
+                self._transport.pause_reading()
+        elif state == IDLE:
+            # Nobody asked: an answer to no request, or the rest of a longer answer than was announced.
+            self._shut(True)
+
+    def eof_received(self):
+        cdef State state = self._state
+        self._keep = False
+        self._eof = orderly_end(self._transport)
+        if state == BODY:
+            self._end_of_stream()
+        elif state == HEAD:
+            self._fail(self._early_end())
+        elif state == IDLE:
+            self._shut(False)
+        # False: the transport closes itself. Bytes that are kept are still delivered; there is nothing to wait for.
+        return False
+
+    def connection_lost(self, exc):
+        cdef State state = self._state
+        if self._lost:
+            return
+        self._lost = True
+        self._keep = False
+        if state == BODY:
+            # Without the end of the stream before it: a reset, or TLS without close_notify (RFC 9112 9.8: incomplete).
+            self._fail(faults.incomplete())
+        elif state == HEAD:
+            self._fail(self._early_end())
+        elif state == IDLE:
+            self._shut(True)
+        self._forget_transport()
+        self._deadline.stop()
+        self._out.resume()
+
+    def pause_writing(self):
+        self._out.pause()
+
+    def resume_writing(self):
+        self._out.resume()
+        if self._state == HEAD and self._reader.empty:
+            # The origin has taken request bytes just now: it is being sent to, not waited for.
+            self._deadline.within(self._head_s)
+
+    # ---- a response's head -------------------------------------------------------------------------------------------
+
+    cdef int _feed_head(self, view) except -1:
+        """Read heads; interim ones are handed on as they come, up to 16 of them."""
+        cdef ResponseHead head
+        cdef Py_ssize_t size = len(view)
+        cdef Py_ssize_t at = 0
+        receiver = self._receiver
+        self._received = True
+        try:
+            while at < size:
+                at += self._reader.feed(view[at:] if at else view)
+                if not self._reader.complete:
+                    break
+                head = self._reader.take_response()
+                if head.status >= 200 or head.status == 101:
+                    self._final(head, receiver, view[at:])
+                    return 0
+                self._interims += 1
+                if self._interims > INTERIM_LIMIT:
+                    raise faults.malformed("too many interim heads")
+                receiver.interim(head)
+                if self._receiver is not receiver:
+                    return 0
+        except WireError as error:
+            self._fail(faults.malformed_head(error))
+            return 0
+        except UpstreamError as error:
+            self._fail(error)
+            return 0
+        return self._deadline.within(self._head_s if self._reader.empty else self._between_bytes_s)
+
+    cdef int _final(self, ResponseHead head, receiver, rest) except -1:
+        self._kind, self._length = head.framing(self._method)
+        self._status = head.status
+        self._state = HELD
+        self._deadline.lift()
+        # A connection that switched protocols speaks HTTP no more, nor does one whose content ends with it.
+        if not head.keep_alive or head.status == 101 or self._kind is KIND_CLOSE:
+            self._keep = False
+        self._early = self._out.unsent()
+        self._receiver = None
+        self._rest = rest
+        try:
+            receiver.head(head)
+        finally:
+            if self._rest is not None:
+                self._ahead = bytes(self._rest)
+                self._rest = None
+        return 0
+
+    # ---- its content -------------------------------------------------------------------------------------------------
+
+    cdef int _feed_body(self, view) except -1:
+        cdef BodyReader body = self._body
+        cdef Py_ssize_t size = len(view)
+        cdef Py_ssize_t consumed
+        sink = self._sink
+        if self._left >= 0:
+            consumed = <Py_ssize_t>min(self._left, <long long>size)
+            self._left -= consumed
+            if consumed:
+                sink.data(view if consumed == size else view[:consumed])
+                if self._sink is not sink:
+                    return 0
+            if self._left == 0:
+                self._complete(consumed < size)
+            return 0
+        try:
+            slices, consumed = body.feed(view)
+        except WireError as error:
+            self._fail(faults.malformed_content(error))
+            return 0
+        for piece in slices:
+            sink.data(piece)
+            if self._sink is not sink:
+                return 0
+        if body.done:
+            self._complete(consumed < size)
+        return 0
+
+    cdef int _complete(self, bint surplus) except -1:
+        cdef BodyReader body = self._body
+        sink = self._sink
+        self._sink = self._body = None
+        self._deadline.lift()
+        if surplus or self._early or self._out.unsent():
+            self._keep = False
+        if self._keep:
+            self._state = IDLE
+            if self._paused or self._throttled:
+                # Idle, it must read: that is how it learns that the origin closes.
+                self._unthrottle()
+        else:
+            self._shut(self._out.unsent())
+        self._paused = False
+        if sink is not None:
+            sink.end(None if body is None else body.trailers)
+        return 0
+
+    cdef int _end_of_stream(self) except -1:
+        """The stream ended, or was lost after bytes that were kept: is the content whole?"""
+        if self._left < 0 and self._eof and self._kind is KIND_CLOSE:
+            self._complete(False)
+        else:
+            self._fail(faults.incomplete())
+        return 0
+
+    # ---- ends --------------------------------------------------------------------------------------------------------
+
+    cdef bint _closed(self) noexcept:
+        return self._lost or self._state == CLOSED
+
+    cdef int _fail(self, error) except -1:
+        """End the exchange with `error`, told to whoever waits for the response."""
+        if self._failure is None:
+            self._failure = error
+        sink = self._sink
+        receiver = self._receiver
+        self._sink = self._receiver = None
+        self._shut(True)
+        if sink is not None:
+            sink.fail(error)
+        elif receiver is not None:
+            receiver.fail(error)
+        return 0
+
+    cdef int _shut(self, bint abort) except -1:
+        """Close the transport; nothing is read any more."""
+        if self._state == CLOSED:
+            return 0
+        self._state = CLOSED
+        self._keep = False
+        self._ahead = b""
+        self._rest = self._body = self._receiver = None
+        self._deadline.stop()
+        if self._transport is not None and not self._lost:
+            # What was never sent will never be of use; closing would wait for it.
+            if abort:
+                self._transport.abort()
+            else:
+                self._transport.close()
+        self._out.resume()
+        self._tell_closed()
+        return 0
+
+    cdef int _forget_transport(self) except -1:
+        self._transport = None
+        self._out.forget()
+        return 0
+
+    cdef int _tell_closed(self) except -1:
+        told = self.on_closed
+        self.on_closed = None
+        if told is not None:
+            told(self)
+        return 0
+
+    cdef object _early_end(self):
+        """The stream ended before a response's head was whole."""
+        return faults.incomplete() if self._received else faults.unanswered(self.donated or self.exchanges > 1)
+
+    cdef int _unthrottle(self) except -1:
+        self._throttled = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return 0
+
+    def _on_deadline(self):
+        unanswered = self._state == HEAD and self._reader.empty
+        self._fail(faults.not_answered_in_time() if unanswered else faults.silent())
+
+
+cdef class Awaited:
+    """The receiver behind `read_head`: a future."""
+
+    def __init__(self, answer, on_interim):
+        self.answer = answer
+        self._on_interim = on_interim
+
+    def interim(self, head):
+        if self._on_interim is not None:
+            self._on_interim(head)
+
+    def head(self, head):
+        if not self.answer.done():
+            self.answer.set_result(head)
+
+    def fail(self, error):
+        if not self.answer.done():
+            self.answer.set_exception(error)
