@@ -8,6 +8,7 @@ a `StateError` the control state's. Only `proxy/exchange.py` turns an error into
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass
 
 
@@ -78,7 +79,14 @@ class UpstreamError(FlybyError):
 
 
 class StoreError(FlybyError):
-    """The shared-memory store cannot be made or attached; the message names the limit and the remedy."""
+    """The shared-memory store cannot be made or attached; the message names the limit and the remedy.
+
+    `exit_code` is what a command ends with for it (sysexits): a matter of the system's, by default.
+    """
+
+    def __init__(self, message: str, exit_code: int = os.EX_OSERR) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class StateError(FlybyError):

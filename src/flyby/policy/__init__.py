@@ -24,7 +24,7 @@ from flyby.policy.cache_control import (
 )
 from flyby.policy.conditional import evaluate, strong_validator, validators_for
 from flyby.policy.dates import format_http_date, parse_http_date
-from flyby.policy.entry import EntryFlag, Request, Response, Times
+from flyby.policy.entry import STORED_FORMAT, EntryFlag, Request, Response, Times
 from flyby.policy.freshness import HEURISTIC_STATUSES, Lifetime, lifetime
 from flyby.policy.invalidation import SAFE_METHODS, UNSAFE_METHODS, invalidation_targets, is_unsafe, resolve
 from flyby.policy.key import UNKEYED, drop_unkeyed, filter_cookies, forwarded_path, has_dot_segments, primary_key
@@ -57,6 +57,7 @@ __all__ = [
     "MAX_TAGS",
     "PROFILES",
     "SAFE_METHODS",
+    "STORED_FORMAT",
     "TAG_FIELDS",
     "UNKEYED",
     "UNSAFE_METHODS",

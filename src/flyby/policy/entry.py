@@ -27,6 +27,11 @@ class Times:
     sie_s: int = 0
 
 
+# Of keys, stored heads and flags. A cache that outlives its process is dropped by code that reads them in another way,
+# so whoever changes one of them counts on.
+STORED_FORMAT = 1
+
+
 class EntryFlag(enum.IntFlag):
     """Facts about a stored response that its reuse depends on."""
 

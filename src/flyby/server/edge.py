@@ -28,6 +28,7 @@ from flyby.proxy.connections import Connections
 from flyby.proxy.context import Context, cache_rules
 from flyby.proxy.exchange import Exchange
 from flyby.proxy.router import Router
+from flyby.server.cache import open_store
 from flyby.server.listeners import open_listeners
 from flyby.store import Store, StoreStatistics
 from flyby.upstream import Backend, BackendStatistics
@@ -98,9 +99,8 @@ class Edge:
 
     async def start(self) -> None:
         """Make what is needed and begin to listen."""
-        cache = self._config.cache
         if self._store is None:
-            self._store = Store.create(cache.size_bytes, path=cache.path, max_object=cache.max_object_bytes)
+            self._store = open_store(self._config.cache)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._store.fileno(), self._store.dispatch)
         self._context = await self._make_context(self._config, {})

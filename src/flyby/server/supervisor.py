@@ -34,7 +34,7 @@ from flyby.demo import Demo
 from flyby.errors import ConfigError, Problem, StoreError
 from flyby.log import operations, set_up_operations_log
 from flyby.server.banner import banner
-from flyby.server.listeners import EX_CONFIG, EX_OSERR, BindError, Listeners, open_listeners
+from flyby.server.listeners import EX_CONFIG, BindError, Listeners, open_listeners
 from flyby.server.worker import EX_SOFTWARE, SIGNALS, EdgeFactory, work
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ def run(
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     set_up_operations_log("supervisor")
     # All that a worker runs is imported before the fork, once, for all of them; a stub edge needs not all of it.
-    from flyby.store import Store
+    from flyby.server.cache import open_store
 
     if edge is None:
         from flyby.server.edge import Edge
@@ -334,9 +334,7 @@ def run(
     try:
         config = _fronting(config, demo)
         listeners = open_listeners(config.server.listen, workers)
-        store = Store.create(
-            config.cache.size_bytes, path=config.cache.path, max_object=config.cache.max_object_bytes, workers=workers
-        )
+        store = open_store(config.cache, workers)
     except ConfigError as error:
         for problem in error.problems:
             operations.error("%s", problem)
@@ -346,7 +344,7 @@ def run(
         return error.exit_code
     except StoreError as error:
         operations.error("%s", error)
-        return EX_OSERR
+        return error.exit_code
     _raise_descriptor_limit()
 
     read = reload if reload is not None else lambda: config

@@ -12,6 +12,7 @@ cdef class Attachment:
     cdef object _mapping  # the mmap
     cdef object __weakref__
     cdef Py_buffer _buffer  # keeps the mapping mapped for as long as anybody holds this object
+    cdef int _maker  # the process that made or resumed the store: its close is the store's
     cdef list _bells  # eventfds, one a worker area
     cdef dict _watchers  # slot number -> list of callbacks
     cdef uint32_t* _counts  # how many Fills of each slot this process has open
@@ -30,4 +31,5 @@ cdef class Attachment:
     cdef int fork(self) except -1
 
 
-cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers)
+cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning)
+cdef Attachment from_file(str path, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning)

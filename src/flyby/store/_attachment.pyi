@@ -3,6 +3,8 @@
 MAX_WORKERS: int
 MAX_SHARDS: int
 
+class Unfit(Exception): ...
+
 class Attachment:
     @property
     def usable(self) -> bool: ...

@@ -1,33 +1,41 @@
 # cython: language_level=3
 """One process's hold on the mapping: its worker area, its bells, and who waits for which fetch.
 
-`attach` lays a new store out. A process that forks leaves the child an attachment that is not usable until it joins
-as a worker: two processes must never write one worker area. Whatever belonged to the former process (entries, fills)
-is inert in the child.
+`attach` lays a new store out, `resume` takes over one that was kept. A process that forks leaves the child an
+attachment that is not usable until it joins as a worker: two processes must never write one worker area. Whatever
+belonged to the former process (entries, fills) is inert in the child.
 """
 
+import logging
 import os
 import secrets
 import weakref
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 from flyby.errors import StoreError
+from flyby.store.cache_file import CacheFile, write_closed, write_open
+
+from flyby.store._arena cimport arena_after, arena_first
+from flyby.store._check cimport verify_shard
 from flyby.store._guard cimport guard_format
 from flyby.store._hash cimport Digest, siphash
 from flyby.store._inflight cimport fills_format, fills_leave, fills_ring
 from flyby.store._layout cimport (
-    BUCKET_WORDS, LAYOUT_VERSION, PAGE, PIN_WAYS, UNIT, Block, FillSlot, FillTable, Header, Map, Shard, Worker,
-    slot_at,
+    BUCKET_WORDS, DOOMED, END, FILLING, LAYOUT_VERSION, LOOSE, MAIN, PAGE, PIN_WAYS, SMALL, UNIT, Block, FillSlot, FillTable,
+    Header, Map, Shard, Worker, load32, pending_at, shard_at, slot_at, store32, swap32, worker_at,
 )
-from flyby.store._shard cimport shard_format
+from flyby.store._shard cimport shard_format, shard_lock, shard_reap, shard_unlock
 
 MAX_WORKERS = 63  # a word has a bit for each, and one for the process that made the store
 MAX_SHARDS = 64
+
+logger = logging.getLogger("flyby.store")
 
 cdef uint64_t MAGIC = 0x65726F7473796C66  # "flystore"
 
@@ -74,6 +82,8 @@ cdef class Attachment:
             for fd in self._bells:
                 os.close(fd)
             self._bells = []
+            if self._maker == os.getpid():
+                write_closed(self._mapping)
 
     def bell(self):
         return self._bells[self.m.worker]
@@ -183,21 +193,59 @@ cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) e
     return 0
 
 
-cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers):
-    """Lay out a new store in a mapping of zeros."""
+cdef uint32_t sizes_of_structs() noexcept:
+    return sizeof(Header) << 20 ^ sizeof(Shard) << 10 ^ sizeof(Block) ^ sizeof(FillSlot) << 5 ^ sizeof(Worker) << 15
+
+
+cdef size_t fixed_size() noexcept:
+    """How many bytes of a header never change."""
+    cdef Header header
+    return <char*>&header.apart - <char*>&header
+
+
+cdef Attachment opened(object mapping):
     cdef Attachment attachment = Attachment.__new__(Attachment)
+    PyObject_GetBuffer(mapping, &attachment._buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    attachment._mapping = mapping
+    attachment.m.base = <char*>attachment._buffer.buf
+    attachment.m.header = <Header*>attachment.m.base
+    return attachment
+
+
+cdef int begin(Attachment attachment, bytes meaning) except -1:
+    """Take the maker's area, once everything else stands."""
     cdef Map* m = &attachment.m
-    cdef Header* h
+    cdef uint32_t number
+    attachment._counts = <uint32_t*>calloc(m.header.fill_slots, sizeof(uint32_t))
+    if attachment._counts == NULL:
+        raise MemoryError
+    for number in range(m.header.workers):
+        attachment._bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        m.bells[number] = attachment._bells[number]
+    write_open(attachment._mapping, PyBytes_FromStringAndSize(m.base, fixed_size()), meaning)
+    attachment._maker = os.getpid()
+    attachment.take_area(m.header.workers - 1)
+    _attachments.add(attachment)
+    return 0
+
+
+cdef int check_locks(int failed) except -1:
+    if failed:
+        raise StoreError(f"this system has no robust shared locks: {os.strerror(failed)}")
+    return 0
+
+
+cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning):
+    """Lay out a new store in a mapping of zeros."""
+    cdef Attachment attachment = opened(mapping)
+    cdef Map* m = &attachment.m
+    cdef Header* h = m.header
     cdef uint32_t number
     cdef int failed
     if not 1 <= workers <= MAX_WORKERS:
         raise StoreError(f"a store has from 1 to {MAX_WORKERS} workers, not {workers}")
-    PyObject_GetBuffer(mapping, &attachment._buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
-    m.base = <char*>attachment._buffer.buf
-    attachment._mapping = mapping
-    h = m.header = <Header*>m.base
     h.version = LAYOUT_VERSION
-    h.sizes = sizeof(Header) << 20 ^ sizeof(Shard) << 10 ^ sizeof(Block) ^ sizeof(FillSlot) << 5 ^ sizeof(Worker) << 15
+    h.sizes = sizes_of_structs()
     h.key0 = int.from_bytes(secrets.token_bytes(8), "little")
     h.key1 = int.from_bytes(secrets.token_bytes(8), "little")
     h.nonce = int.from_bytes(secrets.token_bytes(8), "little")
@@ -208,15 +256,117 @@ cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint3
     fills_format(m)
     for number in range(h.shards):
         failed = failed or shard_format(m, number)
-    if failed:
-        raise StoreError(f"this system has no robust shared locks: {os.strerror(failed)}")
+    check_locks(failed)
     h.magic = MAGIC  # last: what has no magic is no store
-    attachment._counts = <uint32_t*>calloc(h.fill_slots, sizeof(uint32_t))
-    if attachment._counts == NULL:
-        raise MemoryError
-    for number in range(h.workers):
-        attachment._bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        m.bells[number] = attachment._bells[number]
-    attachment.take_area(workers)
-    _attachments.add(attachment)
+    begin(attachment, meaning)
     return attachment
+
+
+# ---- a store that was here before --------------------------------------------------------------------------------
+
+
+class Unfit(Exception):
+    """What another process left cannot be kept; the message says why."""
+
+
+cdef Attachment from_file(str path, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning):
+    """The store that the file keeps, or a new one in it; one line in the log says which and why."""
+    file = CacheFile(path, size)
+    try:
+        doubt = file.doubt(meaning, fixed_size())
+        if doubt is None:
+            try:
+                attachment = resume(file.kept(), size, max_object, workers, meaning, file.same_boot())
+            except Unfit as unfit:
+                doubt = str(unfit)
+            else:
+                logger.info("the cache in %s is kept, with %d objects", path, objects_in(&attachment.m))
+                return attachment
+        if doubt:
+            logger.warning("the cache in %s is dropped: %s", path, doubt)
+        return attach(file.renewed(), size, max_object, workers, meaning)
+    finally:
+        file.close()
+
+
+cdef uint64_t objects_in(Map* m) noexcept:
+    cdef uint64_t count = 0
+    cdef uint32_t number
+    for number in range(m.header.shards):
+        count += shard_at(m, number).queues[SMALL].count + shard_at(m, number).queues[MAIN].count
+    return count
+
+
+cdef Attachment resume(
+    object mapping, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning, bint recover
+):
+    """Take over the store of a process that is gone; raises `Unfit` at the least doubt. Nobody else maps it.
+
+    The geometry is derived again and must be the same. What belonged to processes (locks, worker areas but for their
+    counts, fetches under way, pins) begins anew; a shard that was left half changed is recovered if that may be
+    (`recover`: its memory is as the dead left it). Then everything is read once, and must be in order.
+    """
+    cdef Attachment attachment = opened(mapping)
+    cdef Map* m = &attachment.m
+    cdef Header* h = m.header
+    cdef Header fit
+    cdef uint32_t number
+    cdef Shard* s
+    cdef list problems = []
+    if h.magic != MAGIC or h.version != LAYOUT_VERSION or h.sizes != sizes_of_structs():
+        raise Unfit("another version of flyby made it")
+    memset(&fit, 0, sizeof(fit))
+    plan(&fit, size, max_object, workers)
+    fit.magic = h.magic
+    fit.version = h.version
+    fit.sizes = h.sizes
+    fit.key0 = h.key0
+    fit.key1 = h.key1
+    fit.nonce = h.nonce
+    if memcmp(h, &fit, fixed_size()):
+        raise Unfit("it was made for another number of workers, or another cache.max_object")
+    m.fills = <FillTable*>(m.base + h.at_fills)
+    m.worker = workers
+    forget_processes(m)
+    check_locks(guard_format(&m.fills.lock))
+    for number in range(h.shards):
+        s = shard_at(m, number)
+        check_locks(guard_format(&s.lock))
+        if s.number != number or load32(&s.dirty) and not recover:
+            raise Unfit("it was closed half changed")
+        if not shard_lock(m, s):
+            raise Unfit("a part of it cannot be recovered")
+        try:
+            verify_shard(m, s, problems)
+            if problems:
+                raise Unfit(f"it is damaged ({problems[0]})")
+            adopt(m, s)
+        finally:
+            shard_unlock(m, s)
+    begin(attachment, meaning)
+    return attachment
+
+
+cdef void forget_processes(Map* m) noexcept:
+    """No worker lives, no fetch is under way, nobody reads anything."""
+    cdef uint32_t number
+    cdef uint64_t recoveries = m.fills.recoveries
+    for number in range(m.header.workers):
+        worker_at(m, number).rung = 0
+        memset(pending_at(m, number), 0, m.header.worker_stride - (<char*>pending_at(m, 0) - <char*>worker_at(m, 0)))
+    memset(m.fills, 0, m.header.at_shards - m.header.at_fills)
+    m.fills.recoveries = <uint32_t>recoveries
+    fills_format(m)
+
+
+cdef void adopt(Map* m, Shard* s) noexcept:
+    """Free what was being filled, or only kept for readers that are gone."""
+    cdef Block* b = arena_first(m, s)
+    swap32(&s.dirty, 1)
+    while b.state != END:
+        b.held = 0
+        if b.state == FILLING:
+            b.state = DOOMED
+        b = arena_after(b)
+    shard_reap(m, s, s.queues[LOOSE].count)
+    store32(&s.dirty, 0)

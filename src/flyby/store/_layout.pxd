@@ -5,7 +5,8 @@ Everything refers by offset: processes may map the store anywhere. A *unit* is 1
 counted from the start of its shard's arena (32 bits; 0 is nobody), or from the start of the mapping (48 bits) where
 shards mix.
 
-    0         Header      one page: magic, version, geometry, hash key, the generation counter
+    0         Header      half a page: magic, version, geometry, hash key; then `apart` what changes
+    2048      Record      half a page: is the store in use, by whom, or was it closed (cache_file.py)
     workers   Worker      one for each worker and one for the process that made the store until it joins
                           │ counters │ words of pending fills, a bit a fill slot │ pins: sets of eight words │
     fills     FillTable   │ lock │ name buckets │ FillSlot (512 bytes each): the fetches under way │
@@ -154,7 +155,7 @@ cdef struct Header:
     uint64_t shard_stride
     uint64_t in_shard_ghosts
     uint64_t in_shard_arena
-    uint64_t apart[8]
+    uint64_t apart[8]  # what stands before this never changes, and a digest of it guards a kept store
     uint64_t generation  # the last one given out
     uint64_t epoch  # how often everything was purged
 

@@ -18,7 +18,13 @@ class Store:
     def workers(self) -> int: ...
     @classmethod
     def create(
-        cls, size: int, *, path: str | None = None, max_object: int | None = None, workers: int = 1
+        cls,
+        size: int,
+        *,
+        path: str | None = None,
+        max_object: int | None = None,
+        workers: int = 1,
+        meaning: bytes = b"",
     ) -> Store: ...
     def join(self, worker: int) -> None: ...
     def sweep(self, worker: int) -> None: ...

@@ -17,9 +17,9 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from flyby.store.segment import open_segment
+from flyby.store.segment import anonymous, checked_size
 
-from flyby.store._attachment cimport attach
+from flyby.store._attachment cimport attach, from_file
 from flyby.store._check cimport check_fills, check_shard
 from flyby.store._entry cimport Entry, copied, entry_of
 from flyby.store._eviction cimport allocate
@@ -50,13 +50,20 @@ cdef class Store:
         raise TypeError("a store is made by Store.create")
 
     @classmethod
-    def create(cls, size, *, path=None, max_object=None, workers=1):
-        """A new, empty store of `size` bytes in all, for that many workers. Raises `StoreError`."""
+    def create(cls, size, *, path=None, max_object=None, workers=1, meaning=b""):
+        """A store of `size` bytes in all, for that many workers. Raises `StoreError`.
+
+        With a path, what an earlier process left there is kept if it can be relied on: then everything is found again
+        that was stored. `meaning` names how the caller reads keys, heads and flags; what was stored under another one
+        is dropped.
+        """
         cdef Store store = Store.__new__(Store)
-        cdef uint64_t whole
-        mapping = open_segment(size // 4096 * 4096, path)
-        whole = len(mapping)
-        store._attachment = attach(mapping, whole, whole // SHARE if max_object is None else max_object, workers)
+        cdef uint64_t whole = checked_size(size)
+        cdef uint64_t largest = whole // SHARE if max_object is None else max_object
+        if path is None:
+            store._attachment = attach(anonymous(whole), whole, largest, workers, meaning)
+        else:
+            store._attachment = from_file(path, whole, largest, workers, meaning)
         store.size = whole
         store.max_object = store._attachment.m.header.max_object
         store.workers = workers
@@ -120,7 +127,7 @@ cdef class Store:
                     bits &= bits - 1
 
     def close(self):
-        """Use the store no more; views that are out stay good."""
+        """Use the store no more; views that are out stay good. Who made it comes last: then a file counts as closed."""
         self._attachment.close()
 
     # ---- objects -----------------------------------------------------------------------------------------------------
