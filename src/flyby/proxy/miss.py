@@ -8,35 +8,26 @@ when the origin fails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
 from flyby.policy import (
     TAG_FIELDS,
-    UNSAFE_METHODS,
     EntryFlag,
-    HeadEffect,
     Outcome,
     Plan,
     Reason,
-    Response,
     Reuse,
     cache_status,
     drop_unkeyed,
     evaluate,
-    freshen,
-    head_effect,
-    invalidation_targets,
-    storable,
     validators_for,
 )
-from flyby.proxy import forwarding, hit, partial, variants
+from flyby.proxy import forwarding, hit, partial, renewal, variants
 from flyby.proxy.delivery import Delivery
 from flyby.proxy.fetch import Answer, fetch
 from flyby.proxy.follow import follow
 from flyby.proxy.nobody import Nobody
-from flyby.proxy.resource import resource_key
 from flyby.proxy.sinks import Ended, ToClient, ToFill
 from flyby.store import COMPLETE, Entry, Fill, Store
 from flyby.wire import REASONS, BodyKind, Fields, RequestHead, ResponseHead, serialise_response, strip_hop_by_hop
@@ -129,10 +120,10 @@ async def refresh(exchange: Exchange, stale: Entry) -> None:
 async def _forward(exchange: Exchange, why: Reason) -> None:
     """Pass on, and drop what the request makes untrue (RFC 9111 4.4)."""
     answer = await ask(exchange, exchange.request.method, exchange.request.fields)
-    _invalidate(exchange, answer.head)
+    renewal.invalidate(exchange, answer.head)
     if exchange.request.method == b"POST" and exchange.context.store is not None and not exchange.match.route.cache.off:
         # RFC 9110 9.3.3: a POST's response that says where it can be had again serves later GETs.
-        plan = _plan(exchange, answer, answer.head)
+        plan = renewal.plan_for(exchange, answer, answer.head)
         if isinstance(plan, Plan):
             exchange.find()
             _decide(exchange, None, None, why, answer)
@@ -238,42 +229,13 @@ async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes 
     return answer
 
 
-def _plan(exchange: Exchange, answer: Answer, response: Response) -> Plan | Reason:
-    request = exchange.request
-    method, fields = request.method, request.fields
-    if isinstance(response, Updated):
-        # What a validation brings up to date is a GET's response, though a HEAD may have asked.
-        method = b"GET"
-    if answer.ranged is not None and b"range" not in fields:
-        # We asked for the rest of a stored part in the client's name.
-        fields = fields.copy()
-        fields.set(b"Range", answer.ranged)
-    if method != request.method or fields is not request.fields:
-        request = RequestHead(
-            method,
-            request.target,
-            request.version,
-            fields,
-            scheme=request.scheme,
-            host=request.host,
-            path=request.path,
-        )
-    return storable(
-        request,
-        response,
-        request_ms=answer.request_ms,
-        response_ms=answer.response_ms,
-        rules=exchange.rules,
-    )
-
-
 def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, answer: Answer) -> bool:
     """Store or pass on. True when `fill` has been handed to the stream."""
     store = exchange.context.store
     assert store is not None
     head = answer.head
     request = exchange.request
-    plan = _plan(exchange, answer, head)
+    plan = renewal.plan_for(exchange, answer, head)
     kind, length = head.framing(request.method)
     reason = plan if isinstance(plan, Reason) else None
     if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
@@ -309,7 +271,7 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     elif stale is not None and head.status < 500 and request.method == b"GET" and head.status != 304:
         store.delete(exchange.claim_key)
     if request.method == b"HEAD":
-        _head_learns(exchange, store, answer)
+        renewal.learn_from_head(exchange, store, answer)
     exchange.note(Outcome.PASS if reason is not None else Outcome.MISS, reason or why, head.status)
     send(
         exchange,
@@ -400,30 +362,8 @@ def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
     store = exchange.context.store
     assert store is not None
     answer.lease.connection.stream(_Ignore(answer))
-    entry = _renew(exchange, store, stale, answer)
+    entry = renewal.renew(exchange, store, stale, answer)
     hit.serve(exchange, entry or stale, Outcome.REVALIDATED, Reason.STALE, fwd_status=304)
-
-
-def _renew(exchange: Exchange, store: Store, entry: Entry, answer: Answer) -> Entry | None:
-    """Store `entry` with the fields of `answer` laid over its own (RFC 9111 3.2), or drop it if they forbid storing."""
-    fields = freshen(hit.stored_fields(entry.head), answer.head.fields)
-    plan = _plan(exchange, answer, Updated(entry.status, fields))
-    if isinstance(plan, Reason):
-        store.delete(entry.key)
-        return None
-    times = plan.times
-    blob = serialise_response(entry.status, REASONS.get(entry.status, b""), plan.head)[:-2]
-    if store.refresh(entry, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s):
-        return store.lookup(entry.key)
-    return entry
-
-
-@dataclass(frozen=True, slots=True)
-class Updated:
-    """A stored response with the fields of its validation: what `storable` judges again."""
-
-    status: int
-    fields: Fields
 
 
 class _Ignore:
@@ -442,19 +382,6 @@ class _Ignore:
 
     def fail(self, error: UpstreamError) -> None:
         self._answer.discard()
-
-
-def _head_learns(exchange: Exchange, store: Store, answer: Answer) -> None:
-    """RFC 9111 4.3.5: a HEAD's response brings the stored GET response up to date, or shows that it is outdated."""
-    entry = exchange.find()
-    if entry is None or not hit.usable(entry):
-        return
-    stored = hit.stored_fields(entry.head)
-    effect = head_effect(stored, entry.length, entry.status, answer.head.status, answer.head.fields)
-    if effect is HeadEffect.INVALIDATE:
-        store.expire(entry.key)
-    elif effect is HeadEffect.UPDATE:
-        _renew(exchange, store, entry, answer)
 
 
 def send(exchange: Exchange, answer: Answer, status: bytes) -> None:
@@ -485,13 +412,3 @@ def send(exchange: Exchange, answer: Answer, status: bytes) -> None:
 
 def _bodiless(exchange: Exchange, head: ResponseHead) -> bool:
     return exchange.request.method == b"HEAD" or head.status in (204, 304)
-
-
-def _invalidate(exchange: Exchange, head: ResponseHead) -> None:
-    """RFC 9111 4.4: after an unsafe request that was not refused, what is stored of its target is not to be trusted."""
-    store = exchange.context.store
-    if store is None or exchange.request.method not in UNSAFE_METHODS or not 200 <= head.status < 400:
-        return
-    for scheme, host, path in invalidation_targets(exchange.request, head):
-        primary, _ = resource_key(exchange.match, scheme, host, path, exchange.rules)
-        variants.purge(store, primary, soft=False)
