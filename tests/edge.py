@@ -109,7 +109,7 @@ def served(*options: str, config: str | None = None, workers: int = 1) -> Iterat
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env={**os.environ, "PYTHONPATH": PACKAGES, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONPATH": PACKAGES, "PYTHONUNBUFFERED": "1", "XDG_STATE_HOME": directory},
             )
             edge = ServedEdge(process, log)
             try:

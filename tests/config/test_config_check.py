@@ -24,7 +24,7 @@ def told(text: str) -> list[str]:
         ("[server]\nworkes = 3", 'f:2:1: unknown key "workes" (did you mean "workers"?)'),
         ("[sever]\n", 'f:1:2: unknown key "sever" (did you mean "server"?)'),
         ("listen = []", 'f:1:1: unknown key "listen" ("listen" belongs in [server])'),
-        ("[server]\nzzz = 1", 'f:2:1: unknown key "zzz" (known: listen, workers, log, limits, timeouts, purge)'),
+        ("[server]\nzzz = 1", 'f:2:1: unknown key "zzz" (known: listen, workers, log, state, '),
         ("[server.timeouts]\nidle = 3", 'f:2:1: unknown key "idle" (did you mean "idle_s"?)'),
         # kinds
         ("server = 3", "f:1:10: expected a table, got a number (write it as [server])"),

@@ -247,7 +247,8 @@ def test_changes_of_others_are_noticed_once(tmp_path: Path) -> None:
         line.remove_backend("shop")
         assert edge.changed()
         edge.add_backend("blog")
-        assert not edge.changed()  # what one did oneself is no news
+        assert edge.changed()  # one's own change counts, too
+        assert not edge.changed()
         assert line.changed()
 
 

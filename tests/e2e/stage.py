@@ -198,7 +198,7 @@ class Stage:
 @contextlib.asynccontextmanager
 async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     """Raise the curtain. `options`: profile, cache (Cache's keywords), purge, route (RouteCache), timeouts, limits,
-    backend (Backend's keywords)."""
+    backend (Backend's keywords), routes, server (Server's)."""
     origin = Origin(script)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
@@ -209,6 +209,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
             listen=["127.0.0.1:0"],
             timeouts=options.get("timeouts", Timeouts(drain_s=0.1)),
             **{key: options[key] for key in ("purge", "limits") if key in options},
+            **options.get("server", {}),
         ),
         cache=Cache(size="16MiB", profile=options.get("profile", "default"), **options.get("cache", {})),
         backends={"app": Backend(**backend)},

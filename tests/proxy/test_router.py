@@ -208,3 +208,45 @@ def test_a_path_made_to_backtrack_is_matched_in_one_pass() -> None:
     for _ in range(20):
         assert route_of(Route(path=pattern), Request(path)) is None
     assert time.process_time() - started < 2
+
+
+PREVIEWS = {"shop.preview.test": "shop", "blog.preview.test": "blog"}
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "backend"),
+    [
+        (b"shop.preview.test", b"/", "shop"),
+        (b"shop.preview.test:8443", b"/x?y", "shop"),
+        (b"blog.preview.test", b"/api", "blog"),  # not the route of /api: it names no host
+        (b"old.preview.test", b"/", "app"),  # no backend's preview: an ordinary host
+        (b"a.shop.preview.test", b"/", "app"),
+        (b"preview.test", b"/", "app"),
+        (b"example.com", b"/api", "api"),
+        (b"shop.preview.test", b"/ours/x", "app"),  # a route that names the host can take it, or a part of it
+    ],
+)
+def test_a_preview_belongs_to_its_backend(host: bytes, path: bytes, backend: str) -> None:
+    settings = Backend(origins=["http://127.0.0.1:1"])
+    config = Config(
+        backends={"app": settings, "api": settings},
+        routes=[
+            Route(host="*.preview.test", path="/ours", backend="app"),
+            Route(path="/api", backend="api"),
+            Route(host="*", backend="app"),
+        ],
+    )
+    assert config.problems() == []
+    router = Router(config, PREVIEWS)
+    match = router.match(Request(path=path, host=host))
+    assert match is not None
+    assert (match.backend, match.path, match.redirect) == (backend, path, None)
+    assert match.route in router.routes  # whose rules are compiled by that list
+
+
+def test_previews_stand_before_the_sole_backend() -> None:
+    router = Router(Config(backends={"app": Backend(origins=["http://127.0.0.1:1"])}), PREVIEWS)
+    backends = [router.match(Request(host=host)) for host in (b"shop.preview.test", b"example.com")]
+    assert [match.backend for match in backends if match is not None] == ["shop", "app"]
+    alone = Router(Config(), PREVIEWS)
+    assert alone.match(Request(host=b"example.com")) is None

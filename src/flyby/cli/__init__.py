@@ -1,7 +1,8 @@
 """The command `flyby`: one group, whose commands are imported only when they are called.
 
 Manners: what was asked for goes to standard output, what went wrong to standard error as one line. Exit codes are
-0 done, 1 failed while running, 2 wrong use, 77 not permitted, 78 wrong configuration (sysexits), 130 interrupted.
+0 done, 1 failed while running, 2 wrong use, 130 interrupted, and of sysexits: 65 data that is damaged or not ours, 66 a
+state that is not there, 73 and 74 it cannot be made or written, 75 try again, 77 not permitted, 78 wrong configuration.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from importlib import import_module
 import click
 
 from flyby import __version__
+from flyby.errors import ConfigError, StateError
 
 EX_FAILED = 1
 EX_USAGE = 2
+EX_CONFIG = 78
 EX_INTERRUPTED = 130
 
 # Each command is the attribute `command` of the module of its name.
-COMMANDS = ("check", "serve")
+COMMANDS = ("backend", "check", "serve", "token")
 
 
 class Commands(click.Group):
@@ -72,6 +75,13 @@ def _run(arguments: list[str]) -> int:
         hint = f" (see {command} --help)" if isinstance(error, click.UsageError) else ""
         click.echo(f"{command}: {message}{hint}", err=True)
         return error.exit_code
+    except StateError as error:
+        click.echo(f"flyby: {error}", err=True)
+        return error.exit_code
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        return EX_CONFIG
     except (click.Abort, KeyboardInterrupt):
         return EX_INTERRUPTED
     except OSError as error:

@@ -7,38 +7,22 @@ It is also what a reload calls, so that HUP sees the changed file under the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import click
 from msgspec.structs import replace
 
+from flyby.cli.options import checked
 from flyby.config.model import LOG_FORMATS, PROFILES, Backend, Cache, Config, LogFormat, Profile, Route
 from flyby.config.values import parse_listen, parse_origin, parse_size
+from flyby.control import default_directory
 from flyby.errors import ConfigError, Problem
 
 EX_CONFIG = 78
 
 MAX_WORKERS = 1024  # more is a slip of the finger
 ORIGIN = "origin"  # the backend that --origin makes
-
-
-Callback = Callable[[click.Context, click.Parameter, Any], Any]
-
-
-def _checked(parse: Callable[[str], object]) -> Callback:
-    """A callback that lets one of the configuration's parsers judge the text, and keeps it as it was written."""
-
-    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        try:
-            for text in (value,) if isinstance(value, str) else value or ():
-                parse(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
-        return value
-
-    return check
 
 
 def _workers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
@@ -60,6 +44,7 @@ class Options:
     cache_size: str | None = None
     profile: Profile | None = None
     log: LogFormat | None = None
+    state: str | None = None
 
 
 def configured(options: Options) -> Config:
@@ -72,6 +57,8 @@ def configured(options: Options) -> Config:
         server = replace(server, workers=options.workers)
     if options.log is not None:
         server = replace(server, log=options.log)
+    if options.state is not None:
+        server = replace(server, state=options.state)
     if options.cache_size is not None:
         cache = replace(cache, size=options.cache_size)
     if options.profile is not None:
@@ -102,14 +89,14 @@ def _with_origins(config: Config, origins: list[str]) -> Config:
     "--listen",
     multiple=True,
     metavar="HOST:PORT",
-    callback=_checked(parse_listen),
+    callback=checked(parse_listen),
     help="Where to listen; can be repeated.  [default: 127.0.0.1:8080]",
 )
 @click.option(
     "--origin",
     multiple=True,
     metavar="URL",
-    callback=_checked(parse_origin),
+    callback=checked(parse_origin),
     help="What to stand in front of; repeat it for several equal origins.  [default: a demo app]",
 )
 @click.option(
@@ -121,11 +108,16 @@ def _with_origins(config: Config, origins: list[str]) -> Config:
 @click.option(
     "--cache-size",
     metavar="SIZE",
-    callback=_checked(parse_size),
+    callback=checked(parse_size),
     help=f"Shared memory for the cache, all workers together.  [default: {Cache().size}]",
 )
 @click.option("--profile", type=click.Choice(PROFILES), help="Caching rules: safe in front of apps, or to the letter.")
 @click.option("--log", type=click.Choice(LOG_FORMATS), help="Format of the access log.  [default: console]")
+@click.option(
+    "--state",
+    metavar="DIR",
+    help="Where flyby backend keeps backends and tokens.  [default: $STATE_DIRECTORY, or ~/.local/state/flyby]",
+)
 @click.option("--print-config", is_flag=True, help="Write the equivalent configuration file and exit.")
 def command(print_config: bool, **given: Any) -> int:
     """Serve an origin through the cache.
@@ -142,7 +134,14 @@ def command(print_config: bool, **given: Any) -> int:
         return 0
     from flyby.server import run
 
-    return run(config, reload=lambda: configured(options))
+    return run(_with_state(config), reload=lambda: _with_state(configured(options)))
+
+
+def _with_state(config: Config) -> Config:
+    """The configuration with the state's place spelled out: what is printed has it only where somebody named it."""
+    if config.server.state is not None:
+        return config
+    return replace(config, server=replace(config.server, state=str(default_directory())))
 
 
 def _refuse(error: ConfigError) -> int:

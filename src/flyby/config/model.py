@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KIB = 1024
 MIB = 1024 * KIB
 
+PREVIEW_DOMAIN = "preview.localhost"  # *.localhost is this machine for browsers and curl, so it works as it is
+
 # -- limits on what a client or an origin may send (RFC 9112 3: a server chooses its limits, and answers 414 or 431)
 REQUEST_LINE = 8 * KIB  # longest request line; a longer one is answered with 414
 HEADER_BLOCK = 32 * KIB  # all field lines of a request together; more is answered with 431
@@ -114,11 +116,17 @@ class Purge(Table, frozen=True):
 
 
 class Server(Table, frozen=True):
-    """`[server]`: where we listen, and the client's side."""
+    """`[server]`: where we listen, and the client's side.
+
+    `state` is the directory with the backends that `flyby backend` has added; each is served, beside the
+    configuration's own, under NAME.`preview_domain`. An empty domain: under none.
+    """
 
     listen: list[str] = field(default_factory=lambda: ["127.0.0.1:8080"])
     workers: Count | Literal["auto"] = "auto"
     log: LogFormat = "console"
+    state: str | None = None
+    preview_domain: str = PREVIEW_DOMAIN
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     purge: Purge = field(default_factory=Purge)

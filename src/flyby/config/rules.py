@@ -94,6 +94,11 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
         if address.port and address in seen:
             yield Fault((*path, "listen", index), f'"{text}" is given twice', "remove one of them")
         seen.setdefault(address, index)
+    if server.state is not None and (not server.state or FilePath(server.state).is_file()):
+        hint = "name the one that flyby backend add --state was given"
+        yield Fault((*path, "state"), f'"{server.state}" is not a directory', hint)
+    if server.preview_domain:
+        yield from _preview_domain(server.preview_domain, (*path, "preview_domain"))
     purge = server.purge
     if purge.secret is not None and not _VISIBLE.match(purge.secret):
         hint = "" if purge.secret else "remove the key to have no secret"
@@ -105,6 +110,16 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
             yield Fault(
                 (*path, "purge", "allow", index), f'"{text}" is not an address or network', _network(text, error)
             )
+
+
+def _preview_domain(text: str, path: Path) -> Iterator[Fault]:
+    try:
+        name, port = parse_authority(text)
+    except ValueError as error:
+        yield sentence(path, error)
+        return
+    if port is not None or ":" in name or text.endswith("."):
+        yield Fault(path, f'"{text}" must be a domain name, without a port', 'as in "preview.example.com"')
 
 
 def _network(text: str, error: ValueError) -> str:

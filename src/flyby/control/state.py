@@ -4,7 +4,7 @@ One object a process, opened after the fork (SQLite's connections do not survive
 are named by their name. Every change is one transaction; every failure is a `StateError` of one sentence.
 
 `changed` is cheap enough to be asked all the time: SQLite keeps a counter that moves with each commit of another
-connection (PRAGMA data_version), and reading it touches shared memory only.
+connection (PRAGMA data_version), and reading it touches shared memory only; this connection's own are counted in it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from flyby.control.releases import ReleaseRecord
 from flyby.control.tokens import TokenRecord
 from flyby.errors import StateError
 
+EX_NOINPUT = 66
+
 WAIT_S = 5.0  # how long a change waits for another program's
 
 
@@ -39,9 +41,20 @@ class State:
         self._seen = self._version()
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], *, clock: Clock | None = None, wait_s: float = WAIT_S) -> State:
-        """The state in `directory`, which is made if it is not there. `wait_s` bounds the wait for another writer."""
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        clock: Clock | None = None,
+        wait_s: float = WAIT_S,
+    ) -> State:
+        """The state in `directory`; with `create` it is made if it is not there. `wait_s` bounds the wait for another
+        writer.
+        """
         place = Path(directory)
+        if not create and not (place / DATABASE).exists():
+            raise StateError(f"{place / DATABASE} is not there (flyby backend add NAME makes it)", EX_NOINPUT)
         connection = schema.connect(place, wait_s)
         return cls(place / DATABASE, connection, clock or SystemClock())
 
@@ -60,14 +73,14 @@ class State:
         self._connection.close()
 
     def changed(self) -> bool:
-        """Whether another process has changed anything since this was asked last, or since it was opened."""
+        """Whether anything has changed, here or in another process, since this was asked last or since the opening."""
         before, self._seen = self._seen, self._version()
         return self._seen != before
 
-    def _version(self) -> int:
+    def _version(self) -> tuple[int, int]:
         with explained(self.path):
-            [version] = self._connection.execute("PRAGMA data_version").fetchone()
-        return int(version)
+            [others] = self._connection.execute("PRAGMA data_version").fetchone()
+        return others, self._connection.total_changes
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

@@ -5,11 +5,17 @@ that no route does. Everything is compared on the raw bytes that the client sent
 the origin's to apply): only the host is normalised, and that by the parser. A match costs at most one pass over the
 path for each route and never backtracks, whatever the patterns and the path are.
 
+A preview host belongs to its backend: routes that name no host are not looked at for it, and after those that name one
+it leads to its backend, with the rules of a route that says nothing else. So `[[routes]] backend = "app"` at the end of
+a configuration does not take the previews of all other backends.
+
 The query takes no part in matching. It is passed on as it came, and handed to a redirect whose target has none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from flyby.config import Config, Route
@@ -82,33 +88,54 @@ class Match:
 
 
 class Router:
-    """The compiled routes of one configuration, which must have passed its check."""
+    """The compiled routes of one configuration, which must have passed its check.
 
-    __slots__ = ("_compiled", "routes")
+    `previews` maps a host name in lower case to the backend whose preview it is.
+    """
 
-    def __init__(self, config: Config) -> None:
-        self.routes: tuple[Route, ...] = tuple(config.effective_routes())
-        self._compiled = tuple(_Compiled(route) for route in self.routes)
+    __slots__ = ("_compiled", "_previews", "routes")
+
+    def __init__(self, config: Config, previews: Mapping[str, str] = MappingProxyType({})) -> None:
+        ordinary = config.effective_routes()
+        hosts = {host: Route(host=host, backend=backend) for host, backend in previews.items()}
+        self.routes: tuple[Route, ...] = (*ordinary, *hosts.values())
+        self._compiled = tuple(_Compiled(route) for route in ordinary)
+        self._previews = {host.encode("ascii"): route for host, route in hosts.items()}
 
     def match(self, request: Routable) -> Match | None:
         """The first route that fits, or None."""
         whole = request.path
         path, mark, query = whole.partition(b"?")
+        preview = self._previews.get(_without_port(request.host)) if self._previews else None
         for compiled in self._compiled:
+            if preview is not None and not compiled.names_host:
+                continue
             captures = compiled.fits(request, path)
             if captures is not None:
                 return compiled.outcome(whole, path, mark + query, captures)
-        return None
+        return None if preview is None else Match(preview, preview.backend or "", whole)
 
 
 class _Compiled:
     """One route, ready to be matched."""
 
-    __slots__ = ("_fields", "_host", "_pattern", "_plain", "_prefix", "_rewrite", "_scheme", "_target", "route")
+    __slots__ = (
+        "_fields",
+        "_host",
+        "_pattern",
+        "_plain",
+        "_prefix",
+        "_rewrite",
+        "_scheme",
+        "_target",
+        "names_host",
+        "route",
+    )
 
     def __init__(self, route: Route) -> None:
         self.route = route
         self._host: HostPattern | None = parse_host(route.host) if route.host is not None else None
+        self.names_host = self._host is not None
         self._scheme = route.scheme.encode("ascii") if route.scheme is not None else None
         self._fields = tuple(
             (name.lower().encode("ascii"), value.encode("ascii")) for name, value in route.headers.items()
@@ -155,15 +182,17 @@ class _Compiled:
 
 
 def _host_fits(pattern: HostPattern, authority: bytes) -> bool:
-    # Without a port in the pattern any port will do. "]" ends an IPv6 address, whose colons are no ports.
-    host = authority
-    if not pattern.ported:
-        colon = authority.rfind(b":")
-        if colon > authority.rfind(b"]"):
-            host = authority[:colon]
+    # Without a port in the pattern any port will do.
+    host = authority if pattern.ported else _without_port(authority)
     if pattern.wildcard:  # at least one more label: "*.example.com" is not example.com
         return len(host) > len(pattern.name) and host.endswith(pattern.name)
     return host == pattern.name
+
+
+def _without_port(authority: bytes) -> bytes:
+    # "]" ends an IPv6 address, whose colons are no ports.
+    colon = authority.rfind(b":")
+    return authority[:colon] if colon > authority.rfind(b"]") else authority
 
 
 def _prefix_fits(prefix: bytes, path: bytes) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flyby.config import Config
+from flyby.control import BackendRecord
 from flyby.server.listeners import show
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -32,18 +33,33 @@ _TOUR: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+def _behind(origins: Sequence[str]) -> str:
+    return ", ".join(origins) or "dynos that dial in"
+
+
 def url(address: tuple[str, int]) -> str:
     """What to type into a client on this machine."""
     host, port = address
     return f"http://{show(_WILDCARDS.get(host, host), port)}"
 
 
-def banner(config: Config, addresses: Sequence[tuple[str, int]], workers: int, *, demo: bool) -> str:
-    """The text, with its final newline."""
+def banner(
+    config: Config,
+    addresses: Sequence[tuple[str, int]],
+    workers: int,
+    known: Sequence[BackendRecord] = (),
+    *,
+    demo: bool,
+) -> str:
+    """The text, with its final newline. `known` are the backends of the control state."""
     if demo:
         fronts = ["the built-in demo app (name your own with --origin URL)"]
     else:
-        fronts = [f"{name}: {', '.join(backend.origins)}" for name, backend in config.backends.items()]
+        fronts = [f"{name}: {_behind(backend.origins)}" for name, backend in config.backends.items()]
+        domain = config.server.preview_domain
+        for record in known:
+            preview = f", as {record.name}.{domain}" if domain else ""
+            fronts.append(f"{record.name}: {_behind(record.origins)}{preview}")
     lines = [
         "flyby listens on " + ", ".join(f"http://{show(*address)}" for address in addresses),
         *(f"       in front of {front}" for front in fronts),

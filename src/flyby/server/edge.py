@@ -16,10 +16,12 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from flyby.clock import Clock, SystemClock
 from flyby.config import Config
+from flyby.control import State
 from flyby.errors import ConfigError, StoreError, WireError
 from flyby.log import AccessRecord
 from flyby.metrics import Metrics, MetricsSnapshot
@@ -30,6 +32,7 @@ from flyby.proxy.exchange import Exchange
 from flyby.proxy.router import Router
 from flyby.server.cache import open_store
 from flyby.server.listeners import open_listeners
+from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Store, StoreStatistics
 from flyby.upstream import Backend, BackendStatistics
 from flyby.wire import RequestHead
@@ -55,8 +58,10 @@ class Edge:
     """A caching reverse proxy in the running loop; see the module's text.
 
     `store` and `sockets` are what a supervisor made before it forked; without them the edge makes its own.
-    `access_log` is called with each finished exchange. Raises `ConfigError` on a configuration that cannot be used,
-    `StoreError` when the cache cannot be made, `BindError` when an address cannot be bound.
+    `access_log` is called with each finished exchange. `state` is an open control state, which stays the caller's;
+    without it, the one in `server.state` is watched, and used as soon as it is there. Raises `ConfigError` on a
+    configuration that cannot be used, `StoreError` when the cache cannot be made, `BindError` when an address cannot be
+    bound.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Edge:
         *,
         store: Store | None = None,
         sockets: Sequence[socket.socket] | None = None,
+        state: State | None = None,
         clock: Clock | None = None,
         worker: int = 0,
         access_log: Callable[[AccessRecord], None] | None = None,
@@ -80,6 +86,11 @@ class Edge:
         self._worker = worker
         self._access_log = access_log
         self._metrics = Metrics()
+        directory = config.server.state
+        self._watch = Watch(Path(directory) if directory is not None else None, state, self._clock)
+        self._looking: asyncio.TimerHandle | None = None
+        self._taking: asyncio.Task[None] | None = None
+        self._switching = asyncio.Lock()
         self._servers: list[asyncio.Server] = []
         self._context: Context | None = None
         self._connections: Connections | None = None
@@ -87,6 +98,11 @@ class Edge:
 
     def __repr__(self) -> str:
         return f"<Edge {self.addresses} {self._connections!r}>"
+
+    @property
+    def state(self) -> State | None:
+        """The control state, or None while there is none."""
+        return self._watch.state
 
     async def __aenter__(self) -> Edge:
         await self.start()
@@ -103,6 +119,7 @@ class Edge:
             self._store = open_store(self._config.cache)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._store.fileno(), self._store.dispatch)
+        self._watch.look()
         self._context = await self._make_context(self._config, {})
         server = self._config.server
         self._connections = Connections(server.limits, server.timeouts, self._clock, self._exchange, self._refused)
@@ -112,17 +129,18 @@ class Edge:
         for sock in self._sockets:
             self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=BACKLOG))
             self.addresses.append(sock.getsockname()[:2])
+        self._looking = loop.call_later(LOOK_S, self._look)
 
     async def _make_context(self, config: Config, kept: dict[str, Backend]) -> Context:
         backends = {}
-        for name, settings in config.backends.items():
+        for name, settings in joined(config, self._watch.records).items():
             old = kept.get(name)
             if old is not None and old.settings == settings:
                 backends[name] = old
                 continue
             backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
             await backends[name].start()
-        router = Router(config)
+        router = Router(config, previews(config, self._watch.records))
         rules = {id(route): cache_rules(config.cache, route.cache) for route in router.routes}
         purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)
         log = self._access_log if config.server.log != "off" else None
@@ -148,22 +166,49 @@ class Edge:
         problems = config.problems()
         if problems:
             raise ConfigError(problems)
-        old = self._context
-        assert old is not None
         assert self._connections is not None
-        self._context = await self._make_context(config, old.backends)
+        async with self._switching:
+            await self._switch(config)
         self._connections.limits = config.server.limits
         self._connections.timeouts = config.server.timeouts
+
+    async def _switch(self, config: Config) -> None:
+        """Put a context of `config` and of what is known of the state in the place of the one in use."""
+        old = self._context
+        if old is None:
+            return  # drained meanwhile
+        self._context = await self._make_context(config, old.backends)
         self._config = config
         for name, backend in old.backends.items():
             if self._context.backends.get(name) is not backend:
                 self._context.spawn(backend.close())
+
+    def _look(self) -> None:
+        """Take up what has changed in the control state."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_S, self._look)
+        known = self._watch.records
+        if self._watch.look() and self._watch.records != known:
+            self._taking = loop.create_task(self._take_backends())
+
+    async def _take_backends(self) -> None:
+        async with self._switching:
+            try:
+                await self._switch(self._config)
+            except ConfigError as error:
+                logger.error("the backends of the control state are not usable: %s", error)
 
     async def drain(self, timeout: float) -> None:
         """Stop listening, let responses finish for at most `timeout` seconds, close."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
         if self._connections is not None:
             broken = await self._connections.drain(timeout)
             if broken:
@@ -175,6 +220,7 @@ class Edge:
             for backend in self._context.backends.values():
                 await backend.close()
             self._context = None
+        self._watch.close()
         if self._store is not None:
             asyncio.get_running_loop().remove_reader(self._store.fileno())
             if self._owns_store:

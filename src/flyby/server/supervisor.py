@@ -25,13 +25,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
 from flyby.config import Backend, Config
+from flyby.control import DATABASE, BackendRecord, State
 from flyby.demo import Demo
-from flyby.errors import ConfigError, Problem, StoreError
+from flyby.errors import ConfigError, Problem, StateError, StoreError
 from flyby.log import operations, set_up_operations_log
 from flyby.server.banner import banner
 from flyby.server.listeners import EX_CONFIG, BindError, Listeners, open_listeners
@@ -294,6 +296,7 @@ class Supervisor:
             return
         for name, old, new in (
             ("server.listen", self.config.server.listen, config.server.listen),
+            ("server.state", self.config.server.state, config.server.state),
             ("server.workers", self.config.server.workers, config.server.workers),
             ("cache.size", self.config.cache.size, config.cache.size),
             ("cache.max_object", self.config.cache.max_object, config.cache.max_object),
@@ -330,8 +333,10 @@ def run(
 
         edge = Edge
     workers = len(os.sched_getaffinity(0)) if config.server.workers == "auto" else config.server.workers
-    demo = Demo.open() if config.demo else None
+    demo: Demo | None = None
     try:
+        known = _backends_of_state(config)
+        demo = Demo.open() if config.demo and not known else None
         config = _fronting(config, demo)
         listeners = open_listeners(config.server.listen, workers)
         store = open_store(config.cache, workers)
@@ -339,7 +344,7 @@ def run(
         for problem in error.problems:
             operations.error("%s", problem)
         return EX_CONFIG
-    except BindError as error:
+    except (BindError, StateError) as error:
         operations.error("%s", error)
         return error.exit_code
     except StoreError as error:
@@ -361,7 +366,7 @@ def run(
     gc.collect()
     gc.freeze()  # a collection in a child must not touch, and so copy, the pages that it shares with us
     supervisor.start()
-    sys.stdout.write(banner(config, listeners.addresses, workers, demo=demo is not None))
+    sys.stdout.write(banner(config, listeners.addresses, workers, known, demo=demo is not None))
     sys.stdout.flush()
     code = supervisor.run()
     store.close()
@@ -384,9 +389,19 @@ def _body(
     return body
 
 
+def _backends_of_state(config: Config) -> list[BackendRecord]:
+    """The backends in the control state at this moment; `StateError` when there is one that cannot be used."""
+    if config.server.state is None or not Path(config.server.state, DATABASE).exists():
+        return []
+    with State.open(
+        config.server.state, create=False
+    ) as state:  # closed before any fork: each worker opens it for itself
+        return state.backends()
+
+
 def _fronting(config: Config, demo: Demo | None) -> Config:
     """The configuration with the demo app as its backend, where none is named."""
-    if not config.demo:
+    if not config.demo or (demo is None and _backends_of_state(config)):
         return config
     if demo is None:
         hint = "name an origin, or restart flyby to serve the demo app"
