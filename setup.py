@@ -24,6 +24,7 @@ EXTENSIONS = [
     "flyby.store._check",
     "flyby.store._statistics",
     "flyby.store._store",
+    "flyby.store._view",
     "flyby.store._fault",
 ]
 

@@ -33,3 +33,6 @@ cdef class Attachment:
 
 cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning)
 cdef Attachment from_file(str path, uint64_t size, uint64_t max_object, uint32_t workers, bytes meaning)
+cdef size_t fixed_size() noexcept
+cdef uint32_t sizes_of_structs() noexcept
+cdef uint64_t magic() noexcept

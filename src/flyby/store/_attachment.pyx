@@ -37,8 +37,6 @@ MAX_SHARDS = 64
 
 logger = logging.getLogger("flyby.store")
 
-cdef uint64_t MAGIC = 0x65726F7473796C66  # "flystore"
-
 _attachments = weakref.WeakSet()
 
 
@@ -193,6 +191,10 @@ cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) e
     return 0
 
 
+cdef uint64_t magic() noexcept:
+    return 0x65726F7473796C66  # "flystore"
+
+
 cdef uint32_t sizes_of_structs() noexcept:
     return sizeof(Header) << 20 ^ sizeof(Shard) << 10 ^ sizeof(Block) ^ sizeof(FillSlot) << 5 ^ sizeof(Worker) << 15
 
@@ -257,7 +259,7 @@ cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint3
     for number in range(h.shards):
         failed = failed or shard_format(m, number)
     check_locks(failed)
-    h.magic = MAGIC  # last: what has no magic is no store
+    h.magic = magic()  # last: what has no magic is no store
     begin(attachment, meaning)
     return attachment
 
@@ -313,7 +315,7 @@ cdef Attachment resume(
     cdef uint32_t number
     cdef Shard* s
     cdef list problems = []
-    if h.magic != MAGIC or h.version != LAYOUT_VERSION or h.sizes != sizes_of_structs():
+    if h.magic != magic() or h.version != LAYOUT_VERSION or h.sizes != sizes_of_structs():
         raise Unfit("another version of flyby made it")
     memset(&fit, 0, sizeof(fit))
     plan(&fit, size, max_object, workers)

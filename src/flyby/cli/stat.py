@@ -1,0 +1,125 @@
+"""`flyby stat`: what the cache of a running flyby holds and does, read from its memory without its knowing.
+
+In a terminal a table is drawn again every second, with what happens a second beside the totals; otherwise, or with
+`--once`, it is printed once, and with `--json` as one object for programs. Which cache: the file that `--path` or the
+configuration's `cache.path` names, the one of process `--pid`, or else the only one in use that this user may see.
+
+Exit codes: 0, 66 (EX_NOINPUT) when there is no such cache, 65 (EX_DATAERR) when it is another version's or damaged, 69
+(EX_UNAVAILABLE) when the process that had it has ended, 78 when the configuration cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from flyby.cli.table import table
+from flyby.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from flyby.store import StoreView
+
+CLEAR = "\x1b[H\x1b[J"  # to the top of the screen, and nothing left below
+
+
+@click.command("stat")
+@click.option("--pid", type=click.IntRange(min=1), metavar="PID", help="The cache of the flyby with that process id.")
+@click.option("--path", metavar="FILE", help="The cache that this file keeps.")
+@click.option("-c", "--config", metavar="FILE", help="The cache that this configuration file names.")
+@click.option("--once", is_flag=True, help="Print the table once, also in a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks."
+)
+def command(pid: int | None, path: str | None, config: str | None, once: bool, as_json: bool, interval: float) -> int:
+    """Show what the cache of a running flyby holds and does.
+
+    Without a choice it is the only one in use that this user may look into.
+    """
+    from flyby.store import StoreView
+
+    if sum(each is not None for each in (pid, path, config)) > 1:
+        raise click.UsageError("--pid, --path and --config each name a cache: give one", click.get_current_context())
+    try:
+        where, name = chosen(pid, _configured(config) if config is not None else path)
+        view = StoreView.open(where)
+        if as_json:
+            click.echo(json.dumps(report(view, name), indent=2))
+        elif once or not sys.stdout.isatty():
+            click.echo("\n".join(table(name, view.record, view.statistics())))
+        else:
+            _live(view, name, interval)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        return os.EX_CONFIG
+    except StoreError as error:
+        click.echo(f"flyby stat: {error}", err=True)
+        return error.exit_code
+    return 0
+
+
+def chosen(pid: int | None, path: str | None) -> tuple[str, str]:
+    """What to open, and its name for people. Raises `StoreError` when that is not one cache."""
+    from flyby.store.running import running_stores
+
+    if path is not None:
+        return path, path
+    found = running_stores()
+    if pid is not None:
+        found = [store for store in found if pid in store.processes]
+        if not found:
+            raise StoreError(f"process {pid} has no cache that this user may look into", os.EX_NOINPUT)
+    if not found:
+        raise StoreError("no flyby is running that this user may look into", os.EX_NOINPUT)
+    if len(found) > 1:
+        each = ", ".join(f"{store.process} ({store.name})" for store in found)
+        raise StoreError(f"several are running, name one with --pid: {each}", os.EX_NOINPUT)
+    return found[0].path, found[0].name
+
+
+def _configured(config: str) -> str | None:
+    from flyby.config import Config
+
+    return Config.load(config).cache.path
+
+
+def report(view: StoreView, name: str) -> dict[str, object]:
+    """Everything, for programs."""
+    from flyby.store.cache_file import OPEN
+
+    record, statistics = view.record, view.statistics()
+    return {
+        "name": name,
+        "process": record.process,
+        "open": record.state == OPEN,
+        "opened_ms": record.opened_ms,
+        "closed_ms": record.closed_ms,
+        **asdict(statistics),
+        "hit_ratio": statistics.hit_ratio,
+        "evictions": statistics.evictions,
+    }
+
+
+def _live(view: StoreView, name: str, interval: float) -> None:
+    """Until the user or the cache ends it."""
+    before, then = None, 0.0
+    while True:
+        now, statistics, record = time.monotonic(), view.statistics(), view.record
+        lines = table(name, record, statistics, before, now - then)
+        # One write, so that a terminal never shows half of it.
+        click.echo(CLEAR + "\n".join(lines), nl=True)
+        if not _lives(record.process):
+            raise StoreError(f"process {record.process} has ended", os.EX_UNAVAILABLE)
+        before, then = statistics, now
+        time.sleep(interval)
+
+
+def _lives(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")

@@ -1,0 +1,13 @@
+"""A look at a store from outside."""
+
+from flyby.store.cache_file import Record
+from flyby.store.statistics import StoreStatistics
+
+class StoreView:
+    @property
+    def path(self) -> str: ...
+    @property
+    def record(self) -> Record: ...
+    @classmethod
+    def open(cls, path: str) -> StoreView: ...
+    def statistics(self) -> StoreStatistics: ...

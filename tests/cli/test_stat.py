@@ -1,0 +1,256 @@
+"""`flyby stat`: which cache it finds, what it tells, and that nobody at work in the cache notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flyby.cli import main
+from flyby.cli.table import table
+from flyby.store import Store, StoreView
+from flyby.store.cache_file import OPEN, Record
+from flyby.store.running import RunningStore, running_stores
+from tests.edge import PACKAGES
+
+MIB = 1 << 20
+RECORD = Record(OPEN, 4711, "boot", b"", b"", 1_700_000_000_000, 0)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["stat", *arguments])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "cache")
+
+
+@pytest.fixture
+def store(path: str) -> Iterator[Store]:
+    made = Store.create(4 * MIB, path=path, workers=2)
+    for number in range(50):
+        made.put(b"key %d" % number, b"head", b"text " * 500, 200, 0, 1, 2, 3, 4)
+    for number in range(60):
+        made.lookup(b"key %d" % number)
+    yield made
+    made.close()
+
+
+def test_one_table(store: Store, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--path", path) == 0
+    said = capsys.readouterr().out
+    assert f"cache in {path}, of process {os.getpid()} since 20" in said
+    assert "objects   50, bodies of 122.1 KiB held in " in said
+    assert "50 as lz4" in said
+    assert "hit ratio 83.33%" in said
+    assert re.search(r"^hits +50$", said, re.MULTILINE)
+    assert re.search(r"^maker +50 +10 +50 ", said, re.MULTILINE)
+    assert "a second" not in said
+
+
+def test_json_tells_all_that_the_store_counts(store: Store, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json", "--path", path) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"name": path, "process": os.getpid(), "open": True, "objects": 50}.items() <= told.items()
+    assert set(store.statistics().__dataclass_fields__) <= set(told)
+    assert [worker["hits"] for worker in told["workers"]] == [0, 0, 50]
+    assert told["fill_states"] == {"empty": 0, "head": 0, "streaming": 0, "complete": 0, "failed": 0}
+
+
+def test_a_closed_cache_can_be_looked_into(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Store.create(MIB, path=path).close()
+    assert run("--path", path) == 0
+    assert f"cache in {path}, closed since 20" in capsys.readouterr().out
+
+
+def test_a_view_follows_and_can_only_read(store: Store, path: str) -> None:
+    view = StoreView.open(path)
+    assert view.statistics() == store.statistics()
+    fill = store.claim(b"new")
+    store.put(b"another", b"", b"x", 200, 0, 1, 2, 3, 4)
+    assert fill is not None
+    seen = view.statistics()
+    assert seen == store.statistics()
+    assert (seen.objects, seen.fills_open, seen.fill_states.empty) == (51, 1, 1)
+    fill.release()
+    modes = [line.split()[1] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(path)]
+    assert sorted(modes) == ["r--s", "rw-s"]
+    assert store.check() == []
+
+
+def test_a_cache_that_is_dropped_stays_readable_to_who_looks(path: str) -> None:
+    store = Store.create(4 * MIB, path=path)
+    store.put(b"key", b"", b"x", 200, 0, 1, 2, 3, 4)
+    view = StoreView.open(path)
+    store.close()
+    del store
+    Store.create(MIB, path=path).close()
+    assert view.statistics().objects == 1
+    assert StoreView.open(path).statistics().objects == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--path", "/no/where"], 66, "cannot look into /no/where: No such file or directory"),
+        (["--path", "/etc/passwd"], 65, "/etc/passwd is no cache of flyby"),
+        (["--path", "/dev/zero"], 65, "/dev/zero is no cache of flyby"),
+        (["--pid", "1"], 66, "process 1 has no cache that this user may look into"),
+        (["--config", "/no/where"], 78, "/no/where:1:1: cannot be read"),
+        (["--pid", "1", "--path", "x"], 2, "give one"),
+        (["--interval", "0"], 2, "--interval"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("at", "says"), [(8, "of another version of flyby"), (40, "damaged"), (2048, "is no cache of flyby")]
+)
+def test_a_header_that_cannot_be_read_is_not_believed(
+    at: int, says: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store.create(MIB, path=path).close()
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(b"\xff\xff")
+    assert run("--path", path) == os.EX_DATAERR
+    assert says in capsys.readouterr().err
+
+
+def test_a_shortened_file_is_not_mapped(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Store.create(2 * MIB, path=path).close()
+    os.truncate(path, MIB)
+    assert run("--path", path) == os.EX_DATAERR
+    assert "damaged" in capsys.readouterr().err
+
+
+# ---- which one it is -------------------------------------------------------------------------------------------------
+
+
+def test_stores_in_use_are_found_by_who_holds_them(store: Store, path: str) -> None:
+    anonymous = Store.create(MIB)
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+    try:
+        own = [found for found in running_stores() if os.getpid() in found.processes]
+        assert {(found.process, found.name) for found in own} == {(os.getpid(), path), (os.getpid(), "memory")}
+        assert all(pid in found.processes for found in own)
+        assert {StoreView.open(found.path).statistics().objects for found in own} == {50, 0}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        anonymous.close()
+
+
+ONE = RunningStore(70, (70, 71), "/proc/70/fd/4", "memory")
+OTHER = RunningStore(80, (80,), "/proc/80/fd/5", "/run/flyby/cache")
+
+
+@pytest.mark.parametrize(
+    ("found", "arguments", "says"),
+    [
+        ([], [], "no flyby is running that this user may look into"),
+        ([ONE, OTHER], [], "several are running, name one with --pid: 70 (memory), 80 (/run/flyby/cache)"),
+        ([ONE, OTHER], ["--pid", "71"], "cannot look into /proc/70/fd/4"),
+        ([OTHER], [], "cannot look into /proc/80/fd/5"),
+    ],
+)
+def test_the_only_one_or_the_one_that_is_named(
+    found: list[RunningStore],
+    arguments: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = os.open
+
+    def gone(path: str, flags: int, mode: int = 0o777) -> int:
+        if path.startswith("/proc/"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return real(path, flags, mode)
+
+    monkeypatch.setattr("flyby.store.running.running_stores", lambda: found)
+    monkeypatch.setattr(os, "open", gone)
+    assert run(*arguments) == os.EX_NOINPUT
+    assert says in capsys.readouterr().err
+
+
+def test_the_configuration_names_it(
+    store: Store, path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "flyby.toml"
+    file.write_text(f'[cache]\npath = "{path}"\n')
+    assert run("--config", str(file)) == 0
+    assert f"cache in {path}" in capsys.readouterr().out
+
+
+# ---- the live table --------------------------------------------------------------------------------------------------
+
+
+def test_rates_are_what_came_since_the_last_look(store: Store) -> None:
+    before = store.statistics()
+    now = replace(before, hits=before.hits + 300, misses=before.misses + 100, hit_bytes=before.hit_bytes + 4 * MIB)
+    lines = table("memory", RECORD, now, before, 2.0)
+    assert re.fullmatch(r"hit ratio 76\.\d\d%, just now 75\.00%", lines[4])
+    rates = {line[:22].strip(): line[38:].strip() for line in lines}
+    assert (rates["hits"], rates["misses"], rates["stored"]) == ("150", "50", "0")
+    assert rates["bytes of them"] == "0 B"  # of what was stored; of the hits, it stands above
+    assert "2.0 MiB" in "\n".join(lines)
+
+
+def test_live_in_a_terminal_until_the_cache_ends(path: str) -> None:
+    """A process with a cache, and another that watches it in a terminal; the first ends, and so does the second."""
+    ready, tell = os.pipe()
+    served = os.fork()
+    if not served:
+        made = Store.create(MIB, path=path)
+        os.write(tell, b".")
+        signal.pause()
+        del made
+    try:
+        assert os.read(ready, 1)
+        ours, theirs = pty.openpty()
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "flyby", "stat", "--path", path, "--interval", "0.1"],
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": PACKAGES},
+        )
+        os.close(theirs)
+        screen = b""
+        while screen.count(b"\x1b[H\x1b[J") < 3:
+            assert select.select([ours], [], [], 20)[0]
+            screen += os.read(ours, 65536)
+        assert b"a second" in screen
+    finally:
+        os.kill(served, signal.SIGKILL)
+        os.waitpid(served, 0)
+    assert watching.wait(20) == os.EX_UNAVAILABLE
+    assert watching.stderr is not None
+    with watching.stderr as stream:
+        assert stream.read() == f"flyby stat: process {served} has ended\n".encode()
+    for fd in (ours, ready, tell):
+        os.close(fd)
