@@ -94,10 +94,15 @@ class ServedEdge:
 
 
 @contextmanager
-def served(*options: str, config: str | None = None, workers: int = 1) -> Iterator[ServedEdge]:
-    """`flyby serve` with these options, over the text of a configuration file if there is one."""
+def served(
+    *options: str, config: str | None = None, workers: int = 1, program: tuple[str, ...] = ("-m", "flyby")
+) -> Iterator[ServedEdge]:
+    """`flyby serve` with these options, over the text of a configuration file if there is one.
+
+    `program` is how Python is told to run flyby.
+    """
     with tempfile.TemporaryDirectory(prefix="flyby-test-") as directory:
-        command = [sys.executable, "-m", "flyby", "serve", "--listen", "127.0.0.1:0", "--workers", str(workers)]
+        command = [sys.executable, *program, "serve", "--listen", "127.0.0.1:0", "--workers", str(workers)]
         if config is not None:
             file = Path(directory, "flyby.toml")
             file.write_text(config)
