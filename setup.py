@@ -5,6 +5,7 @@ from setuptools import Extension, setup
 
 EXTENSIONS = [
     "flyby.wire._fields",
+    "flyby.wire._serialise",
     "flyby.wire._scan",
     "flyby.wire._target",
     "flyby.wire._head",
@@ -12,6 +13,8 @@ EXTENSIONS = [
     "flyby.upstream._deadline",
     "flyby.upstream._outgoing",
     "flyby.upstream._connection",
+    "flyby.proxy._answer",
+    "flyby.proxy._upstream_fields",
     "flyby.store._hash",
     "flyby.store._guard",
     "flyby.store._arena",

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flyby.policy.structured import Token, Value, parse_dictionary
 from flyby.wire import Fields
 
 DELTA_MAX = 1 << 31  # RFC 9111 1.2.2: more than this counts as this
+REMEMBERED = 256  # bytes: sites use few values, and one that is not longer is read once
 INVALID = -1  # a lifetime that is there, but is no number
 
 _DIGITS = re.compile(rb"[0-9]+\Z")
@@ -68,7 +70,11 @@ def delta_seconds(text: bytes) -> int | None:
 
 
 def parse_cache_control(value: bytes) -> CacheControl:
-    """Read a combined Cache-Control value (RFC 9111 5.2). Never raises."""
+    """Read a combined Cache-Control value (RFC 9111 5.2). Never raises; the result is shared, and never changed."""
+    return _read(value) if len(value) > REMEMBERED else _remembered(value)
+
+
+def _read(value: bytes) -> CacheControl:
     control = CacheControl(present=True)
     at = 0
     while at < len(value):
@@ -87,6 +93,9 @@ def parse_cache_control(value: bytes) -> CacheControl:
         if name is not None:
             _directive(control, name[0].lower(), member[name.end() :])
     return control
+
+
+_remembered = lru_cache(maxsize=512)(_read)
 
 
 def request_control(fields: Fields) -> CacheControl:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from flyby.errors import UpstreamError, WireError
@@ -98,8 +98,12 @@ class Exchange:
 
     def start(self) -> None:
         """Decide, and answer at once where everything lies ready."""
+        self.told(self._decide)
+
+    def told(self, step: Callable[..., None], *given: Any) -> None:
+        """Go one step on in the story of this request; an error in it becomes the response."""
         try:
-            self._decide()
+            step(*given)
         except WireError as error:
             self.refuse(error)
         except UpstreamError as error:

@@ -14,46 +14,53 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from flyby.clock import Clock
 from flyby.errors import Retry, UpstreamError
-from flyby.policy import format_http_date
+from flyby.proxy._answer import Answer, refuses, relay_interim
 from flyby.proxy.downstream import Downstream
 from flyby.proxy.sending import Sending
 from flyby.upstream import Backend, Lease
-from flyby.wire import BodyKind, Fields, RequestHead, ResponseHead, serialise_request
+from flyby.wire import BodyKind, Fields, RequestHead, serialise_request
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 ATTEMPTS = 3
 REFUSALS = 8  # agents that may hand one request back
 
 
-@dataclass(slots=True)
-class Answer:
-    """A response whose head is here and whose content waits on `lease.connection`."""
+class Attempts:
+    """What has been tried for one request, and what may be tried still."""
 
-    lease: Lease
-    head: ResponseHead
-    request_ms: int
-    response_ms: int
-    first_byte_ms: int
-    sender: asyncio.Task[None] | None = None
-    ranged: bytes | None = None  # the Range that a 206 answers
+    __slots__ = ("_backend", "_left", "_method", "_refusals", "fresh", "tried")
 
-    def finish(self) -> None:
-        """The content has wholly arrived: give the connection back, unless the request is still being sent on it."""
-        if self.sender is not None and not self.sender.done():
-            self.sender.cancel()
-            self.lease.discard()
+    def __init__(self, backend: Backend, method: bytes) -> None:
+        self._backend = backend
+        self._method = method
+        self._left = ATTEMPTS
+        self._refusals = REFUSALS
+        self.tried: list[str] = []  # addresses that are to be avoided
+        self.fresh = False  # a kept connection will not do
+
+    def failed(self, error: UpstreamError, lease: Lease, repeatable: bool) -> bool:
+        """Whether the request may be sent again after `error`; `repeatable` tells of its content."""
+        self._left -= 1
+        if not self._left or not repeatable:
+            return False
+        if error.retry is Retry.ALWAYS:
+            self.tried.append(lease.origin.address)
+        elif error.retry is Retry.NEVER or self._method not in IDEMPOTENT or self.fresh:
+            return False
+        elif lease.donated:
+            self.tried.append(lease.origin.address)
         else:
-            self.lease.release()
+            self.fresh = True
+        return self._backend.retries.spend()
 
-    def discard(self) -> None:
-        """Break the response off."""
-        if self.sender is not None and not self.sender.done():
-            self.sender.cancel()
-        self.lease.discard()
+    def refused(self, lease: Lease, repeatable: bool) -> bool:
+        """Whether another agent may be asked since this one has handed the request back."""
+        self._refusals -= 1
+        self.tried.append(lease.origin.address)
+        return repeatable and self._refusals > 0
 
 
 async def fetch(
@@ -64,19 +71,19 @@ async def fetch(
     fields_for: Callable[[bytes], Fields],
     downstream: Downstream,
     clock: Clock,
+    attempts: Attempts | None = None,
 ) -> Answer:
     """Send the request until an origin answers.
 
-    `fields_for(authority)` gives the upstream request's fields for an origin. Raises `UpstreamError` when no origin
-    answers, `WireError` when the client's content is at fault.
+    `fields_for(authority)` gives the upstream request's fields for an origin; `attempts` were made before. Raises
+    `UpstreamError` when no origin answers, `WireError` when the client's content is at fault.
     """
-    tried: list[str] = []
-    fresh = False
-    attempts, refusals = ATTEMPTS, REFUSALS
     content = None if request.body is BodyKind.NONE else Sending(request, downstream)
-    backend.retries.earn()
+    if attempts is None:
+        backend.retries.earn()
+        attempts = Attempts(backend, method)
     while True:
-        lease = await backend.lease(fresh=fresh, exclude=tried)
+        lease = await backend.lease(fresh=attempts.fresh, exclude=attempts.tried)
         started = clock.monotonic()
         request_ms = clock.wall_ms()
         connection = lease.connection
@@ -85,25 +92,14 @@ async def fetch(
             connection.send(serialise_request(method, path, fields_for(lease.origin.authority)))
             if content is not None:
                 sender = content.start(connection)
-            head = await connection.read_head(method, lambda interim: _relay(downstream, interim))
+            head = await connection.read_head(method, lambda interim: relay_interim(downstream, interim))
         except UpstreamError as error:
             lease.observe(clock.monotonic() - started, failed=True)
             lease.discard()
             blame = await content.stop() if content is not None else None
             if blame is not None:
                 raise blame from error
-            attempts -= 1
-            if not attempts or (content is not None and not content.whole):
-                raise
-            if error.retry is Retry.ALWAYS:
-                tried.append(lease.origin.address)
-            elif error.retry is Retry.NEVER or method not in IDEMPOTENT or fresh:
-                raise
-            elif lease.donated:
-                tried.append(lease.origin.address)
-            else:
-                fresh = True
-            if not backend.retries.spend():
+            if not attempts.failed(error, lease, content is None or content.whole):
                 raise
         except BaseException:
             if sender is not None:
@@ -111,30 +107,35 @@ async def fetch(
             lease.discard()
             raise
         else:
-            if lease.donated and head.status == 503 and head.fields.get(b"flyby-refused") is not None:
-                refusals -= 1
+            if lease.donated and refuses(head):
                 await _take_back(backend, lease, content)
-                if refusals and (content is None or content.whole):
-                    tried.append(lease.origin.address)
+                if attempts.refused(lease, content is None or content.whole):
                     continue
-                raise UpstreamError(503, "refused", "destination_unavailable", "no dyno takes requests at the moment")
-            now = clock.monotonic()
-            lease.observe(now - started, failed=head.status in (502, 503, 504))
+                raise nobody()
             if content is not None:
                 content.answered()
-            if not head.fields.get(b"date"):
-                head.fields.set(b"Date", format_http_date(clock.wall_ms() // 1000))
-            return Answer(lease, head, request_ms, clock.wall_ms(), round((now - started) * 1000), sender)
+            return Answer(lease, head, started, request_ms, clock, sender)
+
+
+def nobody() -> UpstreamError:
+    """Every agent that was asked has handed the request back."""
+    return UpstreamError(503, "refused", "destination_unavailable", "no dyno takes requests at the moment")
+
+
+def take_back(backend: Backend, lease: Lease) -> None:
+    """An agent has handed a request back that is all sent; its connection is good for the next one."""
+    if backend.donors is not None:
+        backend.donors.refused(lease)
+    lease.connection.stream(_Nothing())
+    lease.release()
 
 
 async def _take_back(backend: Backend, lease: Lease, content: Sending | None) -> None:
-    """An agent has handed the request back; its connection is good for the next one when nothing is left on it."""
+    if content is None or content.sent:
+        take_back(backend, lease)
+        return
     if backend.donors is not None:
         backend.donors.refused(lease)
-    if content is None or content.sent:
-        lease.connection.stream(_Nothing())
-        lease.release()
-        return
     lease.discard()
     blame = await content.stop()
     if blame is not None:
@@ -154,9 +155,3 @@ class _Nothing:
 
     def fail(self, error: UpstreamError) -> None:
         return
-
-
-def _relay(downstream: Downstream, interim: ResponseHead) -> None:
-    # 100 and 101 are each hop's own affair; what else is interim belongs to the client (RFC 9110 15.2).
-    if interim.status > 101:
-        downstream.interim(interim.status, interim.reason, interim.fields)

@@ -10,32 +10,20 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Container
+from functools import lru_cache
 
 from flyby.config import HeaderRules
 from flyby.errors import UpstreamError
+from flyby.proxy._upstream_fields import CDN_ID, VIA
+from flyby.proxy._upstream_fields import upstream_fields as _upstream_fields
 from flyby.proxy.downstream import Client
-from flyby.wire import BodyKind, Fields, RequestHead, strip_hop_by_hop
-
-CDN_ID = b"flyby"
-VIA = b"1.1 flyby"
+from flyby.wire import Fields, RequestHead
 
 # Heroku keeps a client's X-Request-Id of 20 to 200 of these characters.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9+/=-]{20,200}\Z")
 
 _PORT = re.compile(rb"[0-9]{1,5}\Z")
-
-# What flyby itself says to the origin; a client's word for any of these is not passed on.
-_OURS = (
-    b"x-forwarded-proto",
-    b"x-forwarded-port",
-    b"x-forwarded-host",
-    b"x-request-start",
-    b"expect",
-    b"content-length",
-    b"flyby-purge",
-    b"flyby-purge-secret",
-    b"flyby-purge-tag",
-)
 
 
 def request_id(request: RequestHead) -> bytes:
@@ -57,45 +45,28 @@ def refuse_loop(request: RequestHead) -> None:
 
 
 def upstream_fields(
-    request: RequestHead, given: Fields, client: Client, identity: bytes, host: bytes, now_ms: int
+    request: RequestHead,
+    given: Fields,
+    client: Client,
+    identity: bytes,
+    host: bytes,
+    now_ms: int,
+    left_out: Container[bytes] | None = None,
 ) -> Fields:
-    """The fields of the upstream request (RFC 9110 7.6): those `given`, less what is this hop's affair, plus what we
-    say."""
-    fields = strip_hop_by_hop(given)
-    for name in _OURS:
-        fields.remove(name)
-    for name in {name.lower() for name, _ in fields if b"_" in name}:
-        fields.remove(name)
-    fields.set(b"Host", host)
-    address = client.address.encode("ascii", "replace")
-    seen = fields.combined(b"x-forwarded-for")
-    fields.set(b"X-Forwarded-For", seen + b", " + address if seen else address)
-    fields.set(b"X-Forwarded-Proto", request.scheme)
-    fields.set(b"X-Forwarded-Port", _port(request, client))
-    fields.set(b"X-Forwarded-Host", request.host)
-    fields.set(b"X-Request-Id", identity)
-    fields.set(b"X-Request-Start", b"%d" % now_ms)
-    via = fields.combined(b"via")
-    fields.set(b"Via", via + b", " + VIA if via else VIA)
-    loop = fields.combined(b"cdn-loop")
-    fields.set(b"Surrogate-Capability", b'flyby="Surrogate/1.0"')
-    fields.set(b"CDN-Loop", loop + b", " + CDN_ID if loop else CDN_ID)
-    if request.body is BodyKind.LENGTH:
-        fields.set(b"Content-Length", b"%d" % request.length)
-    elif request.body is BodyKind.CHUNKED:
-        fields.set(b"Transfer-Encoding", b"chunked")
-    elif request.method in (b"POST", b"PUT", b"PATCH"):
-        fields.set(b"Content-Length", b"0")
-    return fields
+    """The fields of the upstream request (RFC 9110 7.6): those `given`, but for the names in `left_out`, less what is
+    this hop's affair, plus what we say."""
+    port = _port(request.host, request.scheme, client.server_port)
+    return _upstream_fields(request, given, client.address, port, identity, host, now_ms, left_out)
 
 
-def _port(request: RequestHead, client: Client) -> bytes:
-    _, colon, port = request.host.rpartition(b":")
+@lru_cache(maxsize=256)
+def _port(host: bytes, scheme: bytes, server_port: int) -> bytes:
+    _, colon, port = host.rpartition(b":")
     if colon and _PORT.match(port):
         return port
-    if client.server_port in (80, 443, 0):
-        return b"443" if request.scheme == b"https" else b"80"
-    return b"%d" % client.server_port
+    if server_port in (80, 443, 0):
+        return b"443" if scheme == b"https" else b"80"
+    return b"%d" % server_port
 
 
 def map_location(fields: Fields, request: RequestHead, upstream_host: bytes) -> None:

@@ -11,26 +11,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
-from flyby.policy import (
-    TAG_FIELDS,
-    EntryFlag,
-    Outcome,
-    Plan,
-    Reason,
-    Reuse,
-    cache_status,
-    drop_unkeyed,
-    evaluate,
-    validators_for,
+from flyby.policy import UNKEYED, EntryFlag, Outcome, Plan, Reason, Reuse, drop_unkeyed, validators_for
+from flyby.proxy import hit, partial, renewal
+from flyby.proxy._answer import Answer, Asking
+from flyby.proxy.ask import (
+    CLIENT_CONDITIONS,
+    SHARED_LEFT_OUT,
+    after_refusal,
+    arrived,
+    ask,
+    ask_at_once,
+    may_share,
 )
-from flyby.proxy import forwarding, hit, partial, renewal, variants
-from flyby.proxy.delivery import Delivery
-from flyby.proxy.fetch import Answer, fetch
+from flyby.proxy.fetch import Attempts
 from flyby.proxy.follow import follow
 from flyby.proxy.nobody import Nobody
-from flyby.proxy.sinks import Ended, ToClient, ToFill
-from flyby.store import COMPLETE, Entry, Fill, Store
-from flyby.wire import REASONS, BodyKind, Fields, RequestHead, ResponseHead, serialise_response, strip_hop_by_hop
+from flyby.proxy.passing import send, status_field
+from flyby.proxy.sinks import Ended
+from flyby.proxy.storing import open_fill, stream_stored
+from flyby.store import COMPLETE, Entry, Fill
+from flyby.wire import BodyKind, Fields
 
 if TYPE_CHECKING:
     from flyby.proxy.exchange import Exchange
@@ -38,24 +38,106 @@ if TYPE_CHECKING:
 HIT_FOR_MISS_MS = 2_000  # how long an uncacheable answer keeps requests from waiting for one another
 ELECTIONS = 3  # how often a follower whose owner vanished stands for owner before it goes alone
 
-# Conditions of the client's that are answered from the stored response, so the fetch that fills the store is whole.
-_CLIENT_CONDITIONS = (b"if-none-match", b"if-modified-since")
-
 
 def start(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool = True) -> None:
-    """Answer with the origin's help."""
-    exchange.run(_run(exchange, stale, why, collapse))
+    """Answer with the origin's help: on a kept connection at once, else in a coroutine, which can wait."""
+    if stale is not None or not _fetch_at_once(exchange, why, collapse):
+        exchange.run(_run(exchange, stale, why, collapse))
 
 
 def start_forward(exchange: Exchange, why: Reason) -> None:
     """Pass a request on that is not cached."""
-    exchange.run(_forward(exchange, why))
+    lease = exchange.backend().lease_now() if exchange.request.body is BodyKind.NONE else None
+    if lease is not None:
+        ask_at_once(Asking(exchange, None, why, lease, _PASSING), None)
+    else:
+        exchange.run(_forward(exchange, why))
+
+
+# ---- without a Task --------------------------------------------------------------------------------------------------
+
+
+def _fetch_at_once(exchange: Exchange, why: Reason, collapse: bool) -> bool:
+    """Send the request now, if a connection lies ready and no other fetch is to be followed, nor a part completed."""
+    store = exchange.context.store
+    lease = exchange.backend().lease_now()
+    if lease is None or store is None:
+        return False
+    fill = None
+    shared = may_share(exchange.request)
+    if shared and collapse:
+        fill = store.claim(exchange.claim_key)
+        if fill is not None and (not fill.owner or partial.find(exchange) is not None):
+            _give_up(fill)
+            lease.release()
+            return False
+        if fill is not None and _came_meanwhile(exchange, fill):
+            lease.release()
+            return True
+    try:
+        ask_at_once(Asking(exchange, fill, why, lease, _FETCHING), SHARED_LEFT_OUT if shared else UNKEYED)
+    except BaseException:
+        _give_up(fill)
+        raise
+    return True
+
+
+class _Fetching:
+    """What becomes of a request that was sent at once, and whose response may be stored."""
+
+    @staticmethod
+    def answered(asking: Asking, answer: Answer) -> None:
+        try:
+            arrived(asking.exchange, answer)
+        except BaseException:
+            _give_up(asking.fill)
+            raise
+        _settle(asking.exchange, asking.fill, None, asking.why, answer)
+
+    @staticmethod
+    def failed(asking: Asking, error: UpstreamError) -> None:
+        attempts = Attempts(asking.exchange.backend(), asking.exchange.request.method)
+        if attempts.failed(error, asking.lease, repeatable=True):
+            asking.exchange.run(_fetch(asking.exchange, asking.fill, None, asking.why, attempts))
+            return
+        _give_up(asking.fill, Ended.UPSTREAM)
+        raise error
+
+    @staticmethod
+    def refused(asking: Asking) -> None:
+        asking.exchange.run(_fetch(asking.exchange, asking.fill, None, asking.why, after_refusal(asking)))
+
+
+class _Passing:
+    """The same of a request that is not cached."""
+
+    @staticmethod
+    def answered(asking: Asking, answer: Answer) -> None:
+        arrived(asking.exchange, answer)
+        _forwarded(asking.exchange, asking.why, answer)
+
+    @staticmethod
+    def failed(asking: Asking, error: UpstreamError) -> None:
+        attempts = Attempts(asking.exchange.backend(), asking.exchange.request.method)
+        if not attempts.failed(error, asking.lease, repeatable=True):
+            raise error
+        asking.exchange.run(_forward(asking.exchange, asking.why, attempts))
+
+    @staticmethod
+    def refused(asking: Asking) -> None:
+        asking.exchange.run(_forward(asking.exchange, asking.why, after_refusal(asking)))
+
+
+_FETCHING, _PASSING = _Fetching(), _Passing()
+
+
+# ---- with one, which can wait ----------------------------------------------------------------------------------------
 
 
 async def _run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool) -> None:
     store = exchange.context.store
     assert store is not None
-    if not _may_share(exchange.request):
+    if not may_share(exchange.request):
         await _fetch(exchange, None, stale, why)
         return
     for _ in range(ELECTIONS):
@@ -63,14 +145,8 @@ async def _run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: b
         if fill is None:
             break
         if fill.owner:
-            # Another fetch may have ended between our lookup and our claim.
-            entry = exchange.find()
-            if entry is not None and hit.usable(entry) and exchange.judge(entry) is Reuse.FRESH:
-                fill.abort(Ended.REVALIDATED)
-                fill.release()
-                hit.serve(exchange, entry, Outcome.HIT)
-                return
-            await _fetch(exchange, fill, stale, why)
+            if not _came_meanwhile(exchange, fill):
+                await _fetch(exchange, fill, stale, why)
             return
         if not collapse:
             fill.release()
@@ -88,10 +164,22 @@ async def _run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: b
     await _fetch(exchange, None, stale, why)
 
 
-def _may_share(request: RequestHead) -> bool:
-    """Whether one response may serve several such requests while it arrives."""
-    fields = request.fields
-    return request.method == b"GET" and b"range" not in fields and b"authorization" not in fields
+def _came_meanwhile(exchange: Exchange, fill: Fill) -> bool:
+    """Whether another fetch has ended between our lookup and our claim, and answered this request too."""
+    entry = exchange.find()
+    if entry is None or not hit.usable(entry) or exchange.judge(entry) is not Reuse.FRESH:
+        return False
+    _give_up(fill, Ended.REVALIDATED)
+    hit.serve(exchange, entry, Outcome.HIT)
+    return True
+
+
+def _give_up(fill: Fill | None, why: Ended = Ended.LOST) -> None:
+    """Release `fill`; its followers, if it is ours, learn `why`."""
+    if fill is not None:
+        if fill.owner and fill.state < COMPLETE:
+            fill.abort(why)
+        fill.release()
 
 
 async def refresh(exchange: Exchange, stale: Entry) -> None:
@@ -117,9 +205,12 @@ async def refresh(exchange: Exchange, stale: Entry) -> None:
         return
 
 
-async def _forward(exchange: Exchange, why: Reason) -> None:
+async def _forward(exchange: Exchange, why: Reason, attempts: Attempts | None = None) -> None:
+    _forwarded(exchange, why, await ask(exchange, exchange.request.fields, attempts=attempts))
+
+
+def _forwarded(exchange: Exchange, why: Reason, answer: Answer) -> None:
     """Pass on, and drop what the request makes untrue (RFC 9111 4.4)."""
-    answer = await ask(exchange, exchange.request.method, exchange.request.fields)
     renewal.invalidate(exchange, answer.head)
     if exchange.request.method == b"POST" and exchange.context.store is not None and not exchange.match.route.cache.off:
         # RFC 9110 9.3.3: a POST's response that says where it can be had again serves later GETs.
@@ -129,48 +220,57 @@ async def _forward(exchange: Exchange, why: Reason) -> None:
             _decide(exchange, None, None, why, answer)
             return
     exchange.note(Outcome.PASS, why, answer.head.status)
-    send(exchange, answer, cache_status(Outcome.PASS, why, fwd_status=answer.head.status))
+    send(exchange, answer, status_field(Outcome.PASS, why, fwd_status=answer.head.status))
 
 
 # ---- the owner's side ------------------------------------------------------------------------------------------------
 
 
-async def _fetch(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason) -> None:
+async def _fetch(
+    exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, attempts: Attempts | None = None
+) -> None:
     """Fetch, decide, stream. `fill` is released on every way out that does not hand it to the stream."""
-    handed_over = False
     try:
-        part = partial.find(exchange) if stale is None and _may_share(exchange.request) else None
-        try:
-            answer = await _ask_for_store(exchange, stale, part)
-            if part is not None and not _completes(part, answer):
-                part = None
-                answer.discard()
-                answer = await _ask_for_store(exchange, stale, None)
-        except UpstreamError as error:
-            if fill is not None:
-                fill.abort(Ended.UPSTREAM)
-            if stale is not None and hit.stale_allowed(exchange, stale, error.status):
-                hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
-                return
-            raise
-        head = answer.head
+        part = partial.find(exchange) if stale is None and may_share(exchange.request) else None
+        answer = await _ask_for_store(exchange, stale, part, attempts)
+        if part is not None and not _completes(part, answer):
+            part = None
+            answer.discard()
+            answer = await _ask_for_store(exchange, stale, None)
+    except UpstreamError as error:
+        _give_up(fill, Ended.UPSTREAM)
+        if stale is not None and hit.stale_allowed(exchange, stale, error.status):
+            hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
+            return
+        raise
+    except BaseException:
+        _give_up(fill)
+        raise
+    _settle(exchange, fill, stale, why, answer)
+
+
+def _settle(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, answer: Answer) -> None:
+    """The head is here: freshen what is stored, stand in for a failure, or decide on the response."""
+    handed_over = False
+    head = answer.head
+    try:
         if stale is not None and head.status == 304:
             _freshen(exchange, stale, answer)
-            if fill is not None:
-                fill.abort(Ended.REVALIDATED)
-            return
-        if stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status):
+            _give_up(fill, Ended.REVALIDATED)
+            handed_over = True
+        elif stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status):
             answer.discard()
-            if fill is not None:
-                fill.abort(Ended.REVALIDATED)
+            _give_up(fill, Ended.REVALIDATED)
+            handed_over = True
             hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED, fwd_status=head.status)
-            return
-        handed_over = _decide(exchange, fill, stale, why, answer)
+        else:
+            handed_over = _decide(exchange, fill, stale, why, answer)
+    except BaseException:
+        answer.discard()
+        raise
     finally:
-        if fill is not None and not handed_over:
-            if fill.state < COMPLETE:
-                fill.abort(Ended.LOST)
-            fill.release()
+        if not handed_over:
+            _give_up(fill)
 
 
 def _completes(part: partial.Part, answer: Answer) -> bool:
@@ -181,52 +281,20 @@ def _completes(part: partial.Part, answer: Answer) -> bool:
     return answer.head.status != 416
 
 
-async def _ask_for_store(exchange: Exchange, stale: Entry | None, part: partial.Part | None) -> Answer:
+async def _ask_for_store(
+    exchange: Exchange, stale: Entry | None, part: partial.Part | None, attempts: Attempts | None = None
+) -> Answer:
     """The request as it is sent to fill the store: unkeyed fields dropped, conditions ours."""
     fields = drop_unkeyed(exchange.request.fields)
-    if _may_share(exchange.request):
-        for name in _CLIENT_CONDITIONS:
+    if may_share(exchange.request) or (stale is not None and not stale.flags & EntryFlag.PARTIAL):
+        for name in CLIENT_CONDITIONS:
             fields.remove(name)
     if stale is not None and not stale.flags & EntryFlag.PARTIAL:
-        for name in _CLIENT_CONDITIONS:
-            fields.remove(name)
         for name, value in validators_for(hit.stored_fields(stale.head)):
             fields.set(name, value)
     for name, value in partial.lacking(exchange, part) if part is not None else ():
         fields.set(name, value)
-    return await ask(exchange, exchange.request.method, fields)
-
-
-async def ask(exchange: Exchange, method: bytes, fields: Fields, upgrade: bytes | None = None) -> Answer:
-    """Send the request, with `fields` in place of the client's, to the route's backend."""
-    request = exchange.request
-    backend = exchange.backend()
-    setting = backend.settings.host
-
-    def fields_for(authority: bytes) -> Fields:
-        # A dyno of a backend without an origin of its own has no name but the client's.
-        clients = setting == "client" or (setting == "origin" and not authority)
-        host = request.host if clients else authority if setting == "origin" else setting.encode()
-        out = forwarding.upstream_fields(
-            request, fields, exchange.downstream.client, exchange.identity, host, exchange.context.clock.wall_ms()
-        )
-        if upgrade is not None:
-            out.set(b"Upgrade", upgrade)
-            out.set(b"Connection", b"Upgrade")
-        forwarding.apply_rules(out, exchange.match.route.request_headers)
-        return out
-
-    answer = await fetch(
-        backend, request, method, exchange.path, fields_for, exchange.downstream, exchange.context.clock
-    )
-    exchange.first_byte_ms = answer.first_byte_ms
-    answer.ranged = fields.get(b"range") if answer.head.status == 206 else None
-    if answer.head.status == 101 and upgrade is None:
-        answer.discard()
-        raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched protocols unasked")
-    authority = answer.lease.origin.authority
-    forwarding.map_location(answer.head.fields, request, authority)
-    return answer
+    return await ask(exchange, fields, attempts=attempts)
 
 
 def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Reason, answer: Answer) -> bool:
@@ -251,10 +319,10 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
         stored = partial.find(exchange) if head.status == 206 else None
         joined = partial.join(stored, head) if stored is not None else None
         length = length if kind is BodyKind.LENGTH else -1
-        if fill is not None and _open(exchange, store, fill, plan, answer, length, joined):
+        if fill is not None and open_fill(exchange, store, fill, plan, answer, length, joined):
             exchange.note(Outcome.MISS, why, head.status)
-            status = cache_status(Outcome.MISS, why, fwd_status=head.status, stored=True)
-            _stream_stored(exchange, fill, plan, answer, status, joined)
+            status = status_field(Outcome.MISS, why, fwd_status=head.status, stored=True)
+            stream_stored(exchange, fill, plan, answer, status, joined)
             return True
         if joined is not None and b"range" not in request.fields:
             answer.discard()
@@ -276,85 +344,9 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     send(
         exchange,
         answer,
-        cache_status(Outcome.MISS, why, fwd_status=head.status, detail=reason.value if reason else None),
+        status_field(Outcome.MISS, why, fwd_status=head.status, detail=reason.value if reason else None),
     )
     return True
-
-
-def _open(
-    exchange: Exchange,
-    store: Store,
-    fill: Fill,
-    plan: Plan,
-    answer: Answer,
-    length: int,
-    joined: partial.Joined | None,
-) -> bool:
-    key = variants.key_for_storing(
-        store, exchange.primary, plan.vary, exchange.request.fields, plan.head, exchange.rules.max_variants
-    )
-    if key is None:
-        return False
-    fields, status, flags, reason = plan.head.copy(), answer.head.status, plan.flags, answer.head.reason
-    if joined is not None:
-        length = joined.held.length
-        fields.set(b"Content-Range", bytes(joined.held))
-        if joined.held.complete:
-            fields.remove(b"content-range")
-            status, flags, reason = 200, plan.flags & ~EntryFlag.PARTIAL, REASONS[200]
-    if flags & EntryFlag.PARTIAL:
-        key += partial.SUFFIX
-    blob = _stored_head(exchange, fields, status, reason)
-    times = plan.times
-    opened = fill.open(key, blob, status, int(flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, length)
-    return opened and (joined is None or not len(joined.before) or fill.write(joined.before))
-
-
-def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) -> bytes:
-    fields = fields.copy()
-    forwarding.add_via(fields)
-    forwarding.apply_rules(fields, exchange.match.route.response_headers)
-    return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
-
-
-def _stream_stored(
-    exchange: Exchange, fill: Fill, plan: Plan, answer: Answer, status: bytes, joined: partial.Joined | None
-) -> None:
-    """The upstream fills the store; the client reads from there."""
-    sink = ToFill(answer, fill, b"" if joined is None else joined.after)
-    downstream = exchange.downstream
-    fields = hit.stored_fields(fill.head)
-    length, start, end = fill.length, 0, -1
-    exchange.status = fill.status
-    if joined is not None and b"range" in exchange.request.fields:
-        # What is stored has grown beyond what this client asked for and the origin sent.
-        fields = hit.stored_fields(_stored_head(exchange, plan.head, answer.head.status, answer.head.reason))
-        start = len(joined.before)
-        end = joined.held.length - len(joined.after)
-        length = end - start
-        exchange.status = answer.head.status
-    verdict = evaluate(exchange.request, fields, exchange.status)
-    if verdict is not None:
-        hit.send_verdict(exchange, verdict, fields, status)
-    else:
-        fields.add(b"Cache-Status", status)
-        age_ms = exchange.context.clock.wall_ms() - fill.born_ms
-        if age_ms >= 1000 or answer.head.fields.get(b"age") is not None:
-            fields.add(b"Age", b"%d" % (max(age_ms, 0) // 1000))
-        downstream.begin(exchange.status, REASONS.get(exchange.status, answer.head.reason), fields, length)
-
-        def failed(reason: int) -> bool:
-            exchange.stop = None
-            if reason != Ended.UNSTORABLE:
-                return False
-            sink.redirect(downstream, lambda error: None)
-            return True
-
-        delivery = Delivery(fill.follow(), downstream, lambda: None, failed, start, end)
-        exchange.stop = delivery.stop
-        delivery.start()
-        downstream.flush()
-    answer.lease.connection.stream(sink)
 
 
 def _freshen(exchange: Exchange, stale: Entry, answer: Answer) -> None:
@@ -382,33 +374,3 @@ class _Ignore:
 
     def fail(self, error: UpstreamError) -> None:
         self._answer.discard()
-
-
-def send(exchange: Exchange, answer: Answer, status: bytes) -> None:
-    """Pass the response on as it comes."""
-    head = answer.head
-    kind, length = head.framing(exchange.request.method)
-    fields = strip_hop_by_hop(head.fields)
-    fields.remove(b"content-length")
-    if exchange.request.method == b"HEAD" or head.status == 304:
-        given = head.fields.get(b"content-length")
-        if given is not None and head.fields.get(b"transfer-encoding") is None:
-            fields.set(b"Content-Length", given)
-    forwarding.add_via(fields)
-    if exchange.rules.strip_tags:
-        fields = fields.without(TAG_FIELDS)
-    forwarding.apply_rules(fields, exchange.match.route.response_headers)
-    fields.add(b"Cache-Status", status)
-    length = length if kind is BodyKind.LENGTH else 0 if kind is BodyKind.NONE and not _bodiless(exchange, head) else -1
-    exchange.downstream.begin(head.status, head.reason, fields, length)
-    exchange.stop = answer.discard
-
-    def done(error: UpstreamError | None) -> None:
-        exchange.stop = None
-
-    answer.lease.connection.stream(ToClient(answer, exchange.downstream, done))
-    exchange.downstream.flush()
-
-
-def _bodiless(exchange: Exchange, head: ResponseHead) -> bool:
-    return exchange.request.method == b"HEAD" or head.status in (204, 304)

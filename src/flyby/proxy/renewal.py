@@ -21,7 +21,7 @@ from flyby.policy import (
     storable,
 )
 from flyby.proxy import hit, variants
-from flyby.proxy.fetch import Answer
+from flyby.proxy._answer import Answer
 from flyby.proxy.resource import resource_key
 from flyby.store import Entry, Store
 from flyby.wire import REASONS, Fields, RequestHead, ResponseHead, serialise_response

@@ -1,20 +1,22 @@
-"""Where an upstream response's content goes: to the client as it comes, or into the store, from where clients read it.
+"""Where an upstream response's content goes when it is stored: into the store, from where clients read it.
 
-Both are sinks in the sense of `upstream`: `data(view)`…, then `end(trailers)` or `fail(error)`. A client that is behind
-pauses the upstream; a Fill never does, its readers wait for themselves.
+What is not stored goes to the client as it comes, and that sink is the `Answer` itself. Both are sinks in the sense of
+`upstream`: `data(view)`…, then `end(trailers)` or `fail(error)`. A client that is behind pauses the upstream; a Fill
+never does, its readers wait for themselves.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
-from flyby.proxy.downstream import Downstream
-from flyby.proxy.fetch import Answer
-from flyby.proxy.forwarding import safe_trailers
+from flyby.proxy._answer import Answer
 from flyby.store import Fill
 from flyby.wire import Fields
+
+if TYPE_CHECKING:
+    from flyby.proxy.exchange import Exchange
 
 
 class Ended(enum.IntEnum):
@@ -25,33 +27,6 @@ class Ended(enum.IntEnum):
     UNCACHEABLE = 2  # each follower needs an answer of its own
     UPSTREAM = 3  # the origin failed
     REVALIDATED = 4  # the stored response is good again: look it up
-
-
-class ToClient:
-    """The content goes to one client, at its pace."""
-
-    __slots__ = ("_answer", "_done", "_downstream")
-
-    def __init__(self, answer: Answer, downstream: Downstream, done: Callable[[UpstreamError | None], None]) -> None:
-        self._answer = answer
-        self._downstream = downstream
-        self._done = done
-        downstream.on_writable(answer.lease.connection.resume_reading)
-
-    def data(self, view: memoryview) -> None:
-        self._downstream.data(view)
-        if self._downstream.paused:
-            self._answer.lease.connection.pause_reading()
-
-    def end(self, trailers: Fields | None) -> None:
-        self._answer.finish()
-        self._done(None)
-        self._downstream.end(safe_trailers(trailers))
-
-    def fail(self, error: UpstreamError) -> None:
-        self._answer.discard()
-        self._done(error)
-        self._downstream.abort()
 
 
 class ToFill:
@@ -67,7 +42,7 @@ class ToFill:
         self._after = after
         self._answer = answer
         self._fill = fill
-        self._redirected: ToClient | None = None
+        self._redirected: Answer | None = None
         self._rest = b""
 
     def data(self, view: memoryview) -> None:
@@ -81,12 +56,12 @@ class ToFill:
             self._fill.abort(Ended.UNSTORABLE)
             self._fill.release()
 
-    def redirect(self, downstream: Downstream, done: Callable[[UpstreamError | None], None]) -> None:
-        """The Fill has failed for want of room and `downstream` has read all of it: go on there."""
-        self._redirected = ToClient(self._answer, downstream, done)
+    def redirect(self, exchange: Exchange) -> None:
+        """The Fill has failed for want of room and the client has read all of it: go on there."""
+        self._redirected = self._answer.to_client(exchange)
         rest, self._rest = self._rest, b""
         self._redirected.data(memoryview(rest))
-        if not downstream.paused:
+        if not exchange.downstream.paused:
             self._answer.lease.connection.resume_reading()
 
     def abandon(self) -> None:

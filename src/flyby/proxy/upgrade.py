@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
 from flyby.policy import Outcome, Reason, cache_status
-from flyby.proxy import forwarding, miss
+from flyby.proxy import forwarding
+from flyby.proxy.ask import ask
 from flyby.proxy.connection import Connection
+from flyby.proxy.passing import send
 from flyby.wire import REASONS, Fields, strip_hop_by_hop
 
 if TYPE_CHECKING:
@@ -75,11 +77,11 @@ async def run(exchange: Exchange) -> None:
     if not isinstance(connection, Connection):
         raise UpstreamError(502, "upgrade", "http_upgrade_failed", "this connection cannot be upgraded")
     fields = exchange.request.fields.copy()
-    answer = await miss.ask(exchange, exchange.request.method, fields, upgrade=exchange.request.upgrade)
+    answer = await ask(exchange, fields, upgrade=exchange.request.upgrade)
     head = answer.head
     if head.status != 101:
         exchange.note(Outcome.PASS, Reason.UPGRADE, head.status)
-        miss.send(exchange, answer, cache_status(Outcome.PASS, Reason.UPGRADE, fwd_status=head.status))
+        send(exchange, answer, cache_status(Outcome.PASS, Reason.UPGRADE, fwd_status=head.status))
         return
     if (head.fields.get(b"upgrade") or b"").lower() != exchange.request.upgrade:
         answer.discard()

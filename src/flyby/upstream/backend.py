@@ -149,6 +149,20 @@ class Backend:
         for checks in self._checks:
             await checks.stop()
 
+    def lease_now(self) -> Lease | None:
+        """A connection that lies ready; None when one would have to be waited for, or dialled."""
+        if self.donors is not None:
+            return self.donors.checkout()
+        if not self._members:
+            return None
+        member = self._choose(())
+        lease = self._pools[member.address].take()
+        if lease is not None:
+            member.in_flight += 1
+            if self._sweeper is None and not self._closed:
+                self._sweep_in(self.settings.pool.idle_s)
+        return lease
+
     async def lease(self, *, fresh: bool = False, exclude: Collection[str] = ()) -> Lease:
         """A connection for one exchange; `fresh` asks for a new one, `exclude` names origins' addresses to avoid.
 

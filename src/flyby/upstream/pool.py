@@ -169,15 +169,24 @@ class Pool:
         """Whether a request would have to wait."""
         return not self._idle and self.leased + self.dialling >= self._settings.max_connections
 
+    def take(self) -> Lease | None:
+        """A connection at rest, if there is one: what can be had without asking anybody to wait."""
+        idle = self._idle
+        if idle:
+            now = self.clock.monotonic()
+            while idle:
+                connection, since = idle.pop()
+                if self._good(connection, since, now) and connection.quiet():
+                    return self._lease(connection, reused=True)
+                self._throw_away(connection)
+        return None
+
     def checkout(self, fresh: bool = False) -> Lease | Decision:
         """Decide for one request; `fresh` asks for a connection that was never used."""
-        now = self.clock.monotonic()
+        lease = self.take() if not fresh else None
+        if lease is not None:
+            return lease
         idle = self._idle
-        while idle and not fresh:
-            connection, since = idle.pop()
-            if self._good(connection, since, now) and connection.quiet():
-                return self._lease(connection, reused=True)
-            self._throw_away(connection)
         places = self._settings.max_connections - self.leased - self.dialling
         if places > 0 and not self._waiters:
             if places == len(idle):

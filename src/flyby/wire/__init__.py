@@ -12,6 +12,7 @@ from flyby.wire.serialise import (
     REASONS,
     chunk_head,
     last_chunk,
+    open_response,
     serialise_request,
     serialise_response,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "WireLimits",
     "chunk_head",
     "last_chunk",
+    "open_response",
     "serialise_request",
     "serialise_response",
     "strip_hop_by_hop",

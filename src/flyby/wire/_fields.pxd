@@ -7,6 +7,7 @@ cdef class Fields:
     cdef list _values  # bytes: field values without the white space around them
 
     cdef void append(self, bytes name, bytes key, bytes value)
+    cdef bint _drop(self, bytes lname, Py_ssize_t start) except -1
     cpdef bytes get(self, bytes lname)
     cpdef list get_all(self, bytes lname)
     cpdef bytes combined(self, bytes lname)

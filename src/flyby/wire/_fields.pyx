@@ -75,7 +75,7 @@ cdef class Fields:
         """Drop all lines of that name; tell whether there was one."""
         return self._drop(lname, 0)
 
-    def _drop(self, bytes lname, Py_ssize_t start):
+    cdef bint _drop(self, bytes lname, Py_ssize_t start) except -1:
         cdef Py_ssize_t index
         cdef Py_ssize_t kept = start
         cdef Py_ssize_t count = len(self._keys)

@@ -167,23 +167,3 @@ cdef class FieldSection:
                 raise WireError(self.excess, "fields-too-large", "a field line or all of them exceed the limit")
             if position >= end:
                 return position
-
-
-cdef bint _all(bytes text, unsigned char allowed):
-    cdef const unsigned char *byte = <const unsigned char *>PyBytes_AS_STRING(text)
-    cdef Py_ssize_t index
-    for index in range(PyBytes_GET_SIZE(text)):
-        if not CLASSES[byte[index]] & allowed:
-            return False
-    return True
-
-
-def unwritable(Fields fields not None):
-    """The name of the first line that no head may hold, or None: names are tokens, values have no control bytes."""
-    cdef Py_ssize_t index
-    cdef bytes name
-    for index in range(len(fields._names)):
-        name = <bytes>fields._names[index]
-        if not name or not _all(name, TOKEN) or not _all(<bytes>fields._values[index], VALUE):
-            return name
-    return None

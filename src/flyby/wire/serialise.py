@@ -8,17 +8,22 @@ response.
 
 from __future__ import annotations
 
-import re
-
 from flyby.wire._fields import Fields
-from flyby.wire._scan import unwritable
+from flyby.wire._serialise import field_lines, open_response, serialise_request, serialise_response
+
+__all__ = [
+    "CHUNK_END",
+    "LAST_CHUNK",
+    "REASONS",
+    "chunk_head",
+    "last_chunk",
+    "open_response",
+    "serialise_request",
+    "serialise_response",
+]
 
 CHUNK_END = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
-
-_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_TARGET = re.compile(rb"[!-~]+\Z")
-_REASON = re.compile(rb"[\t -~\x80-\xff]*\Z")
 
 REASONS: dict[int, bytes] = {
     100: b"Continue",
@@ -85,33 +90,6 @@ REASONS: dict[int, bytes] = {
 }
 
 
-def _field_lines(fields: Fields) -> bytes:
-    refused = unwritable(fields)
-    if refused is not None:
-        raise ValueError(f"a field cannot be written: {refused!r}")
-    parts = [b"%b: %b\r\n" % line for line in fields]
-    parts.append(b"\r\n")
-    return b"".join(parts)
-
-
-def serialise_request(method: bytes, path: bytes, fields: Fields) -> bytes:
-    """A complete HTTP/1.1 request head."""
-    if _METHOD.match(method) is None:
-        raise ValueError(f"a method cannot be written: {method!r}")
-    if _TARGET.match(path) is None:
-        raise ValueError(f"a request target cannot be written: {path!r}")
-    return b"%b %b HTTP/1.1\r\n%b" % (method, path, _field_lines(fields))
-
-
-def serialise_response(status: int, reason: bytes, fields: Fields) -> bytes:
-    """A complete HTTP/1.1 response head."""
-    if not 100 <= status <= 599:
-        raise ValueError(f"a status cannot be written: {status}")
-    if _REASON.match(reason) is None:
-        raise ValueError(f"a reason phrase cannot be written: {reason!r}")
-    return b"HTTP/1.1 %d %b\r\n%b" % (status, reason, _field_lines(fields))
-
-
 def chunk_head(length: int) -> bytes:
     """The line before a chunk's data. A chunk of no bytes would end the body, hence is refused."""
     if length <= 0:
@@ -123,4 +101,4 @@ def last_chunk(trailers: Fields | None = None) -> bytes:
     """The end of a chunked body, with its trailer section."""
     if not trailers:
         return LAST_CHUNK
-    return b"0\r\n" + _field_lines(trailers)
+    return b"0\r\n" + field_lines(trailers)
