@@ -1,26 +1,25 @@
 # cython: language_level=3
-"""Memory for blocks of any size: two-level segregated fit (TLSF), with sizes kept at both ends of every boundary.
+"""Memory for blocks of any size: two-level segregated fit (TLSF), with the sizes of free blocks kept at both ends.
 
 Taking and giving back are a few bit operations whatever the arena holds. A free block lies in the list of its size
 class: the power of two below its units, divided in sixteen. A request looks in the first class whose every block is
 large enough, then at a few blocks of the class just below. Neighbouring free blocks are always joined, so two of them
 never touch.
 
-The units of an allocated block and its seal are each one store, and only ever describe memory that belongs to it:
-that is what `arena_rebuild` relies on, which makes an arena anew around the blocks that must stay when its shard was
-left half changed.
+A walk from the first block to END finds the arena as it is, at every instant: what is cut off has a header of its own
+before the store to `units` that cuts it, what is joined is joined by that one store. `arena_sound` makes that walk,
+and `arena_relink` tells all else (lists, tags at the ends, sums) anew from it.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from flyby.store._layout cimport (
-    END, FILLING, FIRST_LEVELS, FREE, HEADER_UNITS, NO_FILL, NOWHERE, SECOND_LEVELS, UNIT, Block, Map, Shard,
-    arena_of, block_at, floor_log2, lowest32, place_of, step, unit_of,
+    APART, END, FILLING, FIRST_LEVELS, FIRST_PLACE, FREE, HEADER_UNITS, NOWHERE, SECOND_LEVELS, SEGMENT_UNITS, UNIT,
+    Block, Map, Shard, block_at, floor_log2, lowest32, place_of, step, store32,
 )
 
 cdef enum:
-    FIRST_PLACE = 4  # place 0 means nobody; blocks begin a cache line after the arena
     CLASS_WALK = 8  # blocks looked at in a class where not every one is large enough
 
 
@@ -35,26 +34,26 @@ cdef inline Block* arena_after(Block* b) noexcept nogil:
 
 
 cdef inline Block* arena_before(Block* b) noexcept nogil:
-    return <Block*>(<char*>b - <uint64_t>b.before * UNIT) if b.before else NULL
+    """The block before b when that one is free, else NULL: only free blocks can be told from their end."""
+    return <Block*>(<char*>b - <uint64_t>(<uint32_t*>b - 1)[0] * UNIT) if b.after_free else NULL
 
 
 cdef Block* arena_first(Map* m, Shard* s) noexcept nogil:
     return block_at(m, s, FIRST_PLACE)
 
 
-cdef uint32_t arena_seal(Map* m, Block* b) noexcept nogil:
-    cdef uint64_t mixed = (unit_of(m, b) ^ m.header.nonce) * <uint64_t>0x9E3779B97F4A7C15
-    return <uint32_t>(mixed >> 32) | 1
-
-
 cdef void put_free(Map* m, Shard* s, Block* b) noexcept nogil:
     cdef int number = class_of(b.units)
     cdef uint32_t place = place_of(m, s, b)
+    cdef Block* after = arena_after(b)
     b.state = FREE
-    b.seal = 0
     b.queue = NOWHERE
+    b.after_free = 0
     b.previous = 0
     b.next = s.free_lists[number]
+    (<uint32_t*>after - 1)[0] = b.units
+    after.after_free = 1
+    step(m)
     if b.next:
         block_at(m, s, b.next).previous = place
     s.free_lists[number] = place
@@ -110,25 +109,22 @@ cdef Block* find_free(Map* m, Shard* s, uint32_t units) noexcept nogil:
     return NULL
 
 
-cdef void split(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
-    """Leave `units` to b, an allocated block, and free the rest where that makes a block."""
+cdef void settle(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
+    """b is allocated: leave it `units`, and free the rest where that makes a block."""
     cdef uint32_t rest = b.units - units
+    cdef Block* after = arena_after(b)
     cdef Block* other
-    cdef Block* after
     if rest < HEADER_UNITS:
+        after.after_free = 0
         return
-    after = arena_after(b)
-    b.units = units
-    step(m)
-    other = arena_after(b)
     if after.state == FREE:
         drop_free(m, s, after)
         rest += after.units
-        after = arena_after(after)
+    other = <Block*>(<char*>b + <uint64_t>units * UNIT)
     other.units = rest
-    other.before = units
+    other.state = FREE
     step(m)
-    after.before = rest
+    store32(&b.units, units)
     step(m)
     put_free(m, s, other)
 
@@ -140,37 +136,35 @@ cdef Block* arena_take(Map* m, Shard* s, uint32_t units) noexcept nogil:
         return NULL
     drop_free(m, s, b)
     step(m)
-    b.state = FILLING
-    split(m, s, b, units)
-    b.fill = NO_FILL
     b.held = 0
     b.hits = 0
-    b.seal = arena_seal(m, b)
+    b.state = FILLING
     step(m)
+    settle(m, s, b, units)
     return b
 
 
 cdef void arena_give(Map* m, Shard* s, Block* b) noexcept nogil:
     """Free a block that nobody refers to, and join it with free neighbours."""
     cdef Block* other = arena_after(b)
-    b.seal = 0
+    cdef Block* before = arena_before(b)
+    b.state = FREE
+    step(m)
     if other.state == FREE:
         drop_free(m, s, other)
-        b.units += other.units
+        store32(&b.units, b.units + other.units)
         step(m)
-    other = arena_before(b)
-    if other != NULL and other.state == FREE:
-        drop_free(m, s, other)
-        other.units += b.units
+    if before != NULL:
+        drop_free(m, s, before)
+        store32(&before.units, before.units + b.units)
         step(m)
-        b = other
-    arena_after(b).before = b.units
-    step(m)
+        b = before
     put_free(m, s, b)
 
 
 cdef void arena_trim(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
-    split(m, s, b, units if units > HEADER_UNITS else <uint32_t>HEADER_UNITS)
+    if b.units - units >= HEADER_UNITS:
+        settle(m, s, b, units)
 
 
 cdef bint arena_grow(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
@@ -179,54 +173,80 @@ cdef bint arena_grow(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
     if after.state != FREE or b.units + after.units < units:
         return False
     drop_free(m, s, after)
-    b.units += after.units
+    store32(&b.units, b.units + after.units)
     step(m)
-    arena_after(b).before = b.units
-    step(m)
-    split(m, s, b, units)
+    settle(m, s, b, units)
     return True
 
 
-cdef void arena_gap(Map* m, Shard* s, Block* b, uint32_t units, uint32_t before) noexcept nogil:
-    b.units = units
-    b.before = before
-    put_free(m, s, b)
+cdef bint arena_cede(Map* m, Shard* s) noexcept nogil:
+    """Give the index another segment at the arena's end, when the last block is free and large enough."""
+    cdef Block* last = arena_before(block_at(m, s, s.end))
+    cdef Block* end
+    if last == NULL or last.units < SEGMENT_UNITS + HEADER_UNITS:
+        return False
+    drop_free(m, s, last)
+    end = block_at(m, s, s.end - SEGMENT_UNITS)
+    end.units = 0
+    end.queue = NOWHERE
+    end.state = END
+    step(m)
+    store32(&last.units, last.units - SEGMENT_UNITS)
+    step(m)
+    s.end -= SEGMENT_UNITS
+    put_free(m, s, last)
+    return True
 
 
-cdef void arena_rebuild(Map* m, Shard* s, uint64_t* keep, size_t count) noexcept nogil:
-    """Make the arena anew: the blocks at `keep` (units in the mapping, sorted) stay, all else is free.
-
-    What lies between two of them was whole blocks, so a gap is never too small to be one.
-    """
-    cdef uint32_t place = FIRST_PLACE, before = 0, here
-    cdef uint32_t last = m.header.arena_units - HEADER_UNITS
-    cdef size_t number
-    cdef uint64_t base = <uint64_t>(arena_of(m, s) - m.base) // UNIT
+cdef uint32_t arena_sound(Map* m, Shard* s) noexcept nogil:
+    """The place of END at the end of an unbroken walk; 0 when there is no such thing."""
+    cdef uint64_t place = FIRST_PLACE
     cdef Block* b
+    while place + HEADER_UNITS <= m.header.arena_units:
+        b = block_at(m, s, <uint32_t>place)
+        if b.state == END:
+            return <uint32_t>place if b.units == 0 else 0
+        if b.state > APART or b.units < HEADER_UNITS:
+            return 0
+        place += b.units
+    return 0
+
+
+cdef void arena_relink(Map* m, Shard* s) noexcept nogil:
+    """Join what is FREE, and tell lists, sums and the tags at the ends from a walk."""
+    cdef Block* b = arena_first(m, s)
+    cdef Block* gap = NULL
+    cdef Block* after
     s.first_map = 0
     s.free_units = 0
     memset(s.second_map, 0, sizeof(s.second_map))
     memset(s.free_lists, 0, sizeof(s.free_lists))
-    for number in range(count):
-        here = <uint32_t>(keep[number] - base)
-        b = block_at(m, s, here)
-        if here > place:
-            arena_gap(m, s, block_at(m, s, place), here - place, before)
-            before = here - place
-        b.before = before
-        step(m)
-        before = b.units
-        place = here + b.units
-    if last > place:
-        arena_gap(m, s, block_at(m, s, place), last - place, before)
-        before = last - place
-    b = block_at(m, s, last)
-    b.units = 0
-    b.before = before
-    b.seal = 0
-    b.state = END
-    b.queue = NOWHERE
+    while True:
+        after = arena_after(b)
+        if b.state == FREE and gap != NULL:
+            store32(&gap.units, gap.units + b.units)
+            step(m)
+        elif b.state == FREE:
+            gap = b
+        else:
+            b.after_free = 0
+            if gap != NULL:
+                put_free(m, s, gap)
+                gap = NULL
+            if b.state == END:
+                break
+        b = after
+    s.end = place_of(m, s, b)
 
 
 cdef void arena_format(Map* m, Shard* s) noexcept nogil:
-    arena_rebuild(m, s, NULL, 0)
+    """One free block, with END above it and the index's first segment above that."""
+    cdef uint32_t end = m.header.arena_units - s.segments * SEGMENT_UNITS - HEADER_UNITS
+    cdef Block* b = block_at(m, s, end)
+    b.units = 0
+    b.queue = NOWHERE
+    b.state = END
+    b = arena_first(m, s)
+    b.state = FREE
+    store32(&b.units, end - FIRST_PLACE)
+    arena_relink(m, s)

@@ -27,8 +27,8 @@ from flyby.store._guard cimport guard_format
 from flyby.store._hash cimport Digest, siphash
 from flyby.store._inflight cimport fills_format, fills_leave, fills_ring
 from flyby.store._layout cimport (
-    BUCKET_WORDS, DOOMED, END, FILLING, LAYOUT_VERSION, LOOSE, MAIN, PAGE, PIN_WAYS, SMALL, UNIT, Block, FillSlot, FillTable,
-    Header, Map, Shard, Worker, load32, pending_at, shard_at, slot_at, store32, swap32, worker_at,
+    DOOMED, END, FILLING, LAYOUT_VERSION, LOOSE, MAIN, PAGE, PIN_WAYS, SMALL, UNIT, Block, FillSlot, FillTable, Header,
+    Map, Shard, Worker, load32, pending_at, shard_at, slot_at, store32, swap32, worker_at,
 )
 from flyby.store._shard cimport shard_format, shard_lock, shard_reap, shard_unlock
 
@@ -158,7 +158,7 @@ cdef uint32_t power_below(uint64_t value) noexcept:
 
 cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) except -1:
     """Divide the mapping. A shard is large enough for the largest object and half as much again."""
-    cdef uint64_t each, words, index
+    cdef uint64_t each, words
     h.size = size
     h.workers = workers + 1
     h.fill_slots = power_below(min(max(size >> 14, 64), 4096))
@@ -181,12 +181,7 @@ cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) e
     if h.shards > MAX_SHARDS:
         raise StoreError(f"a cache of {size} bytes is too large")
     h.shard_stride = each // h.shards // PAGE * PAGE
-    index = power_below(h.shard_stride // 24 // 64)  # a word for every 190 to 380 bytes
-    h.buckets = <uint32_t>index
-    h.ghosts = <uint32_t>index * BUCKET_WORDS // 2
-    h.in_shard_ghosts = PAGE + index * 64
-    h.in_shard_arena = h.in_shard_ghosts + <uint64_t>h.ghosts * 8
-    h.arena_units = <uint32_t>((h.shard_stride - h.in_shard_arena) // UNIT)
+    h.arena_units = <uint32_t>((h.shard_stride - PAGE) // UNIT)
     h.max_object = min(max_object, <uint64_t>h.arena_units * UNIT // 3 * 2)
     return 0
 

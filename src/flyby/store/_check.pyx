@@ -8,20 +8,23 @@ the fill table, slots, chains, free list and held blocks agree. Reading all that
 server at work.
 
 Nothing is believed before it has been looked at: a store that comes from a file may hold anything, and reading it must
-not lead beyond its shard. So the words of the index are looked at first, then the chain of blocks, then the rest.
+not lead beyond its shard. So the extent of the index is looked at first, then its words, then the chain of blocks,
+then the rest.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from flyby.store._arena cimport arena_after, arena_first, arena_seal
-from flyby.store._hash cimport Digest, siphash
+from flyby.store._arena cimport arena_after, arena_first
+from flyby.store._index cimport index_find
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
-    BUCKET_WORDS, END, FILL_UNUSED, FIRST_LEVELS, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PROMOTED, SECOND_LEVELS,
-    SMALL, UNIT, Block, FillSlot, Map, Shard, block_at, block_of, fill_buckets, index_of, key_of, place_of, room_of, shard_of, slot_at,
-    stored_of,
+    APART, BUCKET_WORDS, DOOMED, END, FILL_UNUSED, FILLING, FIRST_LEVELS, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
+    PROMOTED, SECOND_LEVELS, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, Block, FillSlot, Map, Shard, block_at, block_of,
+    bucket_at, fill_buckets, key_of, place_of, slot_at, stored_of,
 )
-from flyby.store._shard cimport shard_lock, shard_reap, shard_unlock, shard_word
+from flyby.store._queues cimport size_class
+from flyby.store._rebuild cimport whole
+from flyby.store._shard cimport shard_lock, shard_reap, shard_unlock
 
 
 cdef enum:
@@ -50,72 +53,64 @@ cdef int verify_shard(Map* m, Shard* s, list problems) except -1:
 
 
 cdef int check_words(Map* m, Shard* s, list problems) except -1:
-    """Whether every word of the index names a block within the arena."""
-    cdef uint64_t* index = index_of(m, s)
-    cdef uint64_t number
-    cdef Block* b
-    for number in range(<uint64_t>m.header.buckets * BUCKET_WORDS):
-        if not index[number]:
-            continue
-        b = block_at(m, s, <uint32_t>index[number])
-        if <uint32_t>index[number] >= m.header.arena_units - HEADER_UNITS or not whole(m, s, b):
+    """Whether the index lies above the arena, and every word of it names an object within the arena."""
+    cdef uint32_t number
+    cdef uint64_t word
+    if (
+        s.end + HEADER_UNITS + <uint64_t>s.segments * SEGMENT_UNITS != m.header.arena_units
+        or not 0 < s.buckets <= <uint64_t>s.segments * SEGMENT_BUCKETS
+    ):
+        problems.append(f"shard {s.number}: an index of {s.segments} segments does not meet an arena of {s.end} units")
+        return 0
+    for number in range(s.buckets * BUCKET_WORDS):
+        word = bucket_at(m, s, number // BUCKET_WORDS)[number % BUCKET_WORDS]
+        if word and (<uint32_t>word >= s.end or not within(m, s, block_at(m, s, <uint32_t>word))):
             problems.append(f"shard {s.number}: word {number} names no block")
             return 0
     return 1
 
 
-cdef bint whole(Map* m, Shard* s, Block* b) noexcept:
-    """Whether an allocated block lies there, with its key and head within it. Its place is within the arena."""
-    return (
-        b.seal == arena_seal(m, b)
-        and b.units >= HEADER_UNITS
-        and place_of(m, s, b) + <uint64_t>b.units <= m.header.arena_units - HEADER_UNITS
-        and HEADER_UNITS * UNIT + <uint64_t>b.key_length + b.head_length <= <uint64_t>b.units * UNIT
-    )
+cdef bint within(Map* m, Shard* s, Block* b) noexcept:
+    """Whether the block ends before the arena does, with its object within it. Its place is within the arena."""
+    return b.units >= HEADER_UNITS and place_of(m, s, b) + <uint64_t>b.units <= s.end and whole(m, s, b)
 
 
 cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
     cdef Block* b = arena_first(m, s)
     cdef uint64_t units = place_of(m, s, b), free_units = 0, plain = 0, stored = 0, promoted = 0
-    cdef uint32_t before = 0, place
+    cdef uint32_t place, before = 0
     cdef uint64_t queued
     cdef int queue
     cdef bint was_free = False
-    cdef Digest digest
     cdef uint64_t live = 0, loose = 0, packed = 0
+    cdef list sizes = [0] * 8
+    cdef int size
     name = f"shard {s.number}"
     while b.state != END and len(problems) < ENOUGH:
         place = place_of(m, s, b)
-        if (
-            b.units < HEADER_UNITS or b.before != before or b.state > END
-            or place + <uint64_t>b.units > m.header.arena_units - HEADER_UNITS
-        ):
-            problems.append(f"{name}: block {place} of {b.units} units after one of {before} breaks the chain")
+        if b.units < HEADER_UNITS or b.state > APART or place + <uint64_t>b.units > s.end:
+            problems.append(f"{name}: block {place} of {b.units} units breaks the chain")
             return 0
+        if b.after_free != was_free or (was_free and (<uint32_t*>b - 1)[0] != before):
+            problems.append(f"{name}: block {place} does not know the one before it")
         if b.state == FREE:
             free_units += b.units
             if was_free:
                 problems.append(f"{name}: free block {place} touches another")
         else:
-            if b.seal != arena_seal(m, b):
-                problems.append(f"{name}: block {place} is not sealed")
             if b.state == LIVE:
+                if not whole(m, s, b):
+                    problems.append(f"{name}: block {place} cannot hold what it says, or has another key's hash")
+                    return 0
                 live += 1
+                sizes[size_class(b.length)] += 1
                 plain += b.length
                 stored += stored_of(b)
                 packed += b.codec == LZ4
                 promoted += b.units if b.codec == PROMOTED else 0
                 if b.queue != SMALL and b.queue != MAIN:
                     problems.append(f"{name}: live block {place} is in no queue")
-                if not whole(m, s, b):
-                    problems.append(f"{name}: the lengths of block {place} cannot be")
-                    return 0
-                digest = siphash(m.header.key0, m.header.key1, <const unsigned char*>key_of(b), b.key_length)
-                if digest.low != b.hash:
-                    problems.append(f"{name}: block {place} has another key's hash")
-                if stored_of(b) > room_of(b):
-                    problems.append(f"{name}: block {place} is smaller than its object")
-                if shard_of(m, b.hash) != s or shard_word(m, s, b.hash, key_of(b), b.key_length) == NULL:
+                if index_find(m, s, b.hash, key_of(b), b.key_length) == NULL:
                     problems.append(f"{name}: live block {place} is not in the index")
             else:
                 loose += 1
@@ -125,10 +120,12 @@ cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
         before = b.units
         units += b.units
         b = arena_after(b)
-    if place_of(m, s, b) + HEADER_UNITS != m.header.arena_units or b.before != before:
+    if place_of(m, s, b) != s.end or b.after_free != was_free:
         problems.append(f"{name}: the arena ends at {place_of(m, s, b)}")
     if free_units != s.free_units:
         problems.append(f"{name}: {free_units} units are free, {s.free_units} are counted")
+    if sizes != [s.by_size[size] for size in range(8)]:
+        problems.append(f"{name}: the sizes are {sizes}, and counted otherwise")
     if (plain, stored, packed, promoted) != (s.plain_bytes, s.stored_bytes, s.compressed, s.promoted_units):
         problems.append(f"{name}: the sums {(plain, stored, packed, promoted)} are not what is counted")
     if s.queues[SMALL].count + s.queues[MAIN].count != live or s.queues[LOOSE].count != loose:
@@ -153,7 +150,7 @@ cdef int check_free(Map* m, Shard* s, list problems) except -1:
         while place:
             b = block_at(m, s, place)
             if (
-                place >= m.header.arena_units - HEADER_UNITS or b.state != FREE or b.previous != newer
+                place >= s.end or b.state != FREE or b.previous != newer
                 or units + b.units > s.free_units
             ):
                 problems.append(f"shard {s.number}: free list {number} is broken at block {place}")
@@ -173,7 +170,7 @@ cdef int check_queue(Map* m, Shard* s, int queue, list problems) except -1:
     while place:
         b = block_at(m, s, place)
         if (
-            place >= m.header.arena_units - HEADER_UNITS or b.seal != arena_seal(m, b) or b.queue != queue
+            place >= s.end or not FILLING <= b.state <= DOOMED or b.queue != queue
             or b.previous != newer or count >= s.queues[queue].count
         ):
             problems.append(f"shard {s.number}: queue {queue} is broken at block {place}")
@@ -188,20 +185,20 @@ cdef int check_queue(Map* m, Shard* s, int queue, list problems) except -1:
 
 
 cdef int check_index(Map* m, Shard* s, list problems) except -1:
-    cdef uint64_t* index = index_of(m, s)
-    cdef uint64_t number, named = 0
-    cdef uint32_t place
+    cdef uint32_t number
+    cdef uint64_t* at
+    cdef uint64_t named = 0
     cdef Block* b
-    for number in range(<uint64_t>m.header.buckets * BUCKET_WORDS):
-        if not index[number]:
+    for number in range(s.buckets * BUCKET_WORDS):
+        at = bucket_at(m, s, number // BUCKET_WORDS) + number % BUCKET_WORDS
+        if not at[0]:
             continue
         if len(problems) >= ENOUGH:
             return 0
-        place = <uint32_t>index[number]
-        b = block_at(m, s, place)
-        if b.state != LIVE or b.hash >> 48 != index[number] >> 48 or b.seal != arena_seal(m, b):
-            problems.append(f"shard {s.number}: word {number} names block {place}, which is not its")
-        elif shard_word(m, s, b.hash, key_of(b), b.key_length) != &index[number]:
+        b = block_at(m, s, <uint32_t>at[0])
+        if b.state != LIVE or b.hash >> 48 != at[0] >> 48:
+            problems.append(f"shard {s.number}: word {number} names block {<uint32_t>at[0]}, which is not its")
+        elif index_find(m, s, b.hash, key_of(b), b.key_length) != at:
             problems.append(f"shard {s.number}: word {number} is not where its key is looked for")
         named += 1
     if named != s.queues[SMALL].count + s.queues[MAIN].count:
@@ -226,7 +223,7 @@ cdef int check_fills(Map* m, list problems) except -1:
                 problems.append(f"fill {number} is in use and held by nobody")
             if slot.object:
                 b = block_of(m, slot.object)
-                if b.seal != arena_seal(m, b) or not b.held or b.fill != number:
+                if not FILLING <= b.state <= DOOMED or not b.held:
                     problems.append(f"fill {number} refers to a block that is not its")
         for number in range(m.header.fill_buckets):
             entry = fill_buckets(m)[number]

@@ -24,7 +24,8 @@ from flyby.errors import StoreError
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
 from flyby.store._layout cimport (
-    DOOMED, HOT, LZ4, PROMOTED, Block, Shard, body_of, head_of, key_of, load64, shard_holding, unit_of,
+    DOOMED, HOT, LZ4, PROMOTED, Block, Shard, Tag, body_of, born_of, fence, fresh_of, head_of, key_of, load64,
+    shard_holding, sie_of, stored_of, swr_of, tags_of, unit_of,
 )
 from flyby.store._shard cimport shard_publish, units_for
 
@@ -135,7 +136,7 @@ cdef class Entry:
     cdef int decompress(self) except -1:
         cdef Block* b = self._block
         if self._plain is None:
-            packed = PyMemoryView_FromMemory(body_of(b), b.stored, PyBUF_READ)
+            packed = PyMemoryView_FromMemory(body_of(b), stored_of(b), PyBUF_READ)
             self._plain = lz4_decompress(packed, uncompressed_size=self.length)
             if len(self._plain) != self.length:
                 raise StoreError("a stored body does not decompress to its length")
@@ -152,10 +153,10 @@ cdef Entry entry_of(Attachment attachment, Block* b):
     entry._block = b
     entry.status = b.status
     entry.flags = b.flags
-    entry.born_ms = b.born_ms
-    entry.fresh_ms = b.fresh_ms
-    entry.swr_s = b.swr_s
-    entry.sie_s = b.sie_s
+    entry.born_ms = born_of(b)
+    entry.fresh_ms = fresh_of(b)
+    entry.swr_s = swr_of(b)
+    entry.sie_s = sie_of(b)
     entry.length = b.length
     entry.generation = b.generation
     return entry
@@ -165,22 +166,27 @@ cdef Block* copied(
     Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, bint may_evict
 ) noexcept:
     """A new block for the object of b, with that head and room for `stored` bytes; its body is still to be written."""
-    cdef Block* other = allocate(&attachment.m, b.hash, units_for(b.key_length, head_length, stored), may_evict)
+    cdef uint64_t units = units_for(b.key_length, head_length, stored, b.tags)
+    cdef Block* other = allocate(&attachment.m, b.hash, units, may_evict)
     if other == NULL:
         return NULL
     other.hash = b.hash
-    other.generation = load64(&b.generation)  # before the times: a purge that changes them changes it after them
-    other.born_ms = b.born_ms
-    other.fresh_ms = b.fresh_ms
-    other.swr_s = b.swr_s
-    other.sie_s = b.sie_s
-    other.length = b.length
-    other.stored = b.stored
-    other.head_length = head_length
-    other.flags = b.flags
-    other.key_length = b.key_length
-    other.status = b.status
+    # The words with the generation first: a purge changes the times, and that after them.
+    other.generation = b.generation
+    fence()
     other.codec = b.codec
+    other.status = b.status
+    other.apart = 0
+    other.born = b.born
+    other.key_length = b.key_length
+    other.freshness = load64(&b.freshness)
+    other.length = b.length
+    other.head_length = head_length
+    other.tags = b.tags
+    other.flags = b.flags
+    other.swr_low = b.swr_low
+    other.sie_low = b.sie_low
+    memcpy(tags_of(other), tags_of(b), b.tags * sizeof(Tag))
     memcpy(key_of(other), key_of(b), b.key_length)
     memcpy(head_of(other), head, head_length)
     return other
@@ -190,7 +196,7 @@ cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
     """Put the plain form in the place of the packed one."""
     cdef Shard* s = shard_holding(&attachment.m, b)
     cdef Block* other
-    cdef uint32_t units = units_for(b.key_length, b.head_length, b.length)
+    cdef uint64_t units = units_for(b.key_length, b.head_length, b.length, b.tags)
     cdef uint64_t epoch = load64(&attachment.m.header.epoch)
     if s.promoted_units + units > attachment.m.header.arena_units // 8:
         return 0
@@ -199,7 +205,7 @@ cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
         return 0
     other.codec = PROMOTED
     memcpy(body_of(other), <const char*>plain, b.length)
-    if not shard_publish(&attachment.m, other, other.generation, epoch, NULL):
+    if not shard_publish(&attachment.m, other, b.length, other.generation, epoch, NULL):
         other.state = DOOMED
     unpin(&attachment.m, unit_of(&attachment.m, other))
     return 0

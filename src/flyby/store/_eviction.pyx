@@ -13,13 +13,15 @@ pinned or held are passed over.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from flyby.store._arena cimport arena_after, arena_before, arena_give, arena_grow, arena_take
-from flyby.store._guard cimport pin, pinned
+from flyby.store._arena cimport arena_after, arena_before, arena_first, arena_give, arena_grow, arena_take
+from flyby.store._guard cimport pin
+from flyby.store._index cimport ghost_add
 from flyby.store._layout cimport (
-    FREE, LIVE, LOOSE, MAIN, SMALL, UNIT, Block, Map, Shard, block_at, shard_holding, shard_of, step, store32,
-    swap32, unit_of,
+    END, FREE, GONE_MAIN, GONE_ROOM, GONE_SMALL, LIVE, LOOSE, MAIN, SMALL, UNIT, Block, Map, Shard, block_at,
+    shard_holding, shard_of, step, store32, swap32, unit_of,
 )
-from flyby.store._shard cimport ghost_add, queue_drop, queue_push, shard_lock, shard_reap, shard_remove, shard_unlock
+from flyby.store._queues cimport queue_drop, queue_push
+from flyby.store._shard cimport evictable, shard_lock, shard_reap, shard_remove, shard_unlock
 
 cdef enum:
     REAPED = 16  # loose blocks looked at for each allocation
@@ -27,10 +29,6 @@ cdef enum:
     TURNS = 64
     WINDOWS = 64  # places tried for a window
     WANTED = 2  # hits that lead from the small queue to the main one
-
-
-cdef inline bint evictable(Map* m, Block* b) noexcept nogil:
-    return b.state == LIVE and not b.held and not pinned(m, unit_of(m, b))
 
 
 cdef Block* oldest(Map* m, Shard* s) noexcept nogil:
@@ -67,42 +65,48 @@ cdef bint evict(Map* m, Shard* s, uint32_t* steps, uint64_t* freed) noexcept nog
             freed[0] += b.units
             if b.queue == SMALL:
                 ghost_add(m, s, b.hash)
-                s.evicted_small += 1
-            else:
-                s.evicted_main += 1
-            shard_remove(m, s, b)
+            shard_remove(m, s, b, GONE_SMALL if b.queue == SMALL else GONE_MAIN)
             return True
     return False
 
 
+cdef Block* window_from(Map* m, Block* b, uint32_t units, Block** beyond) noexcept nogil:
+    """b, or the free block before it, when enough room begins there; else NULL, and the block that is in the way."""
+    cdef Block* first = b
+    cdef uint64_t width = 0
+    if b.after_free:
+        first = arena_before(b)
+        width = first.units
+    while width < units and (b.state == FREE or evictable(m, b)):
+        width += b.units
+        b = arena_after(b)
+    beyond[0] = b
+    return first if width >= units else NULL
+
+
 cdef bint clear_window(Map* m, Shard* s, uint32_t units) noexcept nogil:
-    """Make one hole of that size around the oldest object that has only free and evictable neighbours."""
+    """Make one hole of that size, best where the oldest objects lie."""
     cdef Block* b
     cdef Block* first
-    cdef Block* other
-    cdef uint64_t width
+    cdef Block* beyond
     cdef int turn
     for turn in range(WINDOWS):
         b = oldest(m, s)
         if b == NULL:
             return False
-        if evictable(m, b):
-            first = b
-            width = b.units
-            other = arena_after(b)
-            while width < units and (other.state == FREE or evictable(m, other)):
-                width += other.units
-                other = arena_after(other)
-            other = arena_before(first)
-            while width < units and other != NULL and (other.state == FREE or evictable(m, other)):
-                first = other
-                width += other.units
-                other = arena_before(first)
-            if width >= units:
-                clear_from(m, s, first, units)
-                return True
+        first = window_from(m, b, units, &beyond)
+        if first != NULL:
+            clear_from(m, s, first, units)
+            return True
         queue_drop(m, s, b)
         queue_push(m, s, b, MAIN)
+    b = arena_first(m, s)
+    while b.state != END:
+        first = window_from(m, b, units, &beyond)
+        if first != NULL:
+            clear_from(m, s, first, units)
+            return True
+        b = arena_after(beyond) if beyond.state != END else beyond
     return False
 
 
@@ -114,8 +118,7 @@ cdef void clear_from(Map* m, Shard* s, Block* first, uint32_t units) noexcept no
         # A free block may be joined to the hole before its turn comes; its size stays legible in what is the hole then.
         after = arena_after(b)
         if b.state == LIVE:
-            s.evicted_room += 1
-            shard_remove(m, s, b)
+            shard_remove(m, s, b, GONE_ROOM)
         b = after
 
 
@@ -140,7 +143,7 @@ cdef Block* obtain(Map* m, Shard* s, uint32_t units, bint may_evict, bint* again
     return NULL
 
 
-cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noexcept nogil:
+cdef Block* allocate(Map* m, uint64_t hash, uint64_t units, bint may_evict) noexcept nogil:
     """A block for an object of that hash: loose, FILLING, pinned by this worker; NULL when there is no room for it."""
     cdef Shard* s = shard_of(m, hash)
     cdef Block* b
@@ -153,9 +156,9 @@ cdef Block* allocate(Map* m, uint64_t hash, uint32_t units, bint may_evict) noex
             return NULL
         swap32(&s.dirty, 1)
         step(m)
-        b = obtain(m, s, units, may_evict, &again)
+        b = obtain(m, s, <uint32_t>units, may_evict, &again)
         if b != NULL:
-            b.owner = <unsigned char>m.worker
+            b.hits = <unsigned char>m.worker  # until it is LIVE
             step(m)
             if pin(m, unit_of(m, b)):
                 queue_push(m, s, b, LOOSE)
@@ -182,18 +185,18 @@ cdef void clear_after(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil
         clear_from(m, s, arena_after(b), units - b.units)
 
 
-cdef bint grow(Map* m, Block* b, uint32_t units, bint may_evict) noexcept nogil:
+cdef bint grow(Map* m, Block* b, uint64_t units, bint may_evict) noexcept nogil:
     """Make a block that this worker fills larger where it lies, at its neighbours' cost if they may be evicted."""
     cdef Shard* s = shard_holding(m, b)
     cdef bint grown
-    if not shard_lock(m, s):
+    if units > m.header.arena_units or not shard_lock(m, s):
         return False
     swap32(&s.dirty, 1)
     queue_drop(m, s, b)
-    grown = arena_grow(m, s, b, units)
+    grown = arena_grow(m, s, b, <uint32_t>units)
     if not grown and may_evict:
-        clear_after(m, s, b, units)
-        grown = arena_grow(m, s, b, units)
+        clear_after(m, s, b, <uint32_t>units)
+        grown = arena_grow(m, s, b, <uint32_t>units)
     queue_push(m, s, b, LOOSE)
     store32(&s.dirty, 0)
     shard_unlock(m, s)

@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
-from flyby.store._layout cimport Block, FillSlot
+from flyby.store._layout cimport Block, FillSlot, Map
 
 
 cdef class Fill:
@@ -33,8 +33,9 @@ cdef class Fill:
     cdef int learn(self) except -1
     cdef void end(self, uint32_t state, uint32_t reason) noexcept
     cdef bint make_room(self, uint64_t needed) noexcept
-    cdef Block* packed(self, Block* b) except? NULL
+    cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner)
 cdef object packed_body(char* start, uint64_t length)
+cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags) noexcept

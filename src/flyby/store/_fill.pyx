@@ -27,9 +27,9 @@ from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LZ4, PLAIN, REASON_LOST,
-    REASON_UNSTORABLE, Block, add64, block_of, body_of, fence, head_of, key_of, load32, load64, room_of, slot_at,
-    step, store32, store64, unit_of, worker_at,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PLAIN,
+    REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32,
+    load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
 from flyby.store._shard cimport shard_publish, units_for
 
@@ -38,7 +38,6 @@ cdef enum:
     PACK_FROM = 1024  # shorter bodies are not worth it,
     PACK_TO = 1 << 20  # longer ones would keep the event loop from its work
     SAMPLE = 16384  # of a longer body is tried first
-    LONGEST_KEY = 0xFFFF
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner):
@@ -64,6 +63,22 @@ cdef object packed_body(char* start, uint64_t length):
             return None
     packed = lz4_compress(PyMemoryView_FromMemory(start, length, PyBUF_READ), store_size=False)
     return packed if <uint64_t>len(packed) <= length - length // 8 else None
+
+
+cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags) noexcept:
+    """Describe a new object in its block; its times, its length and its body are still to come."""
+    b.hash = hash
+    b.generation = add64(&m.header.generation, 1) + 1
+    b.apart = 0
+    b.codec = PLAIN
+    b.status = status
+    b.length = 0
+    b.tags = 0
+    b.flags = flags
+    b.key_length = len(key)
+    b.head_length = len(head)
+    memcpy(key_of(b), <const char*>key, len(key))
+    memcpy(head_of(b), <const char*>head, len(head))
 
 
 @cython.final
@@ -166,10 +181,10 @@ cdef class Fill:
         self._head = PyBytes_FromStringAndSize(head_of(b), b.head_length)
         self._status = b.status
         self._flags = b.flags
-        self._born_ms = b.born_ms
-        self._fresh_ms = b.fresh_ms
-        self._swr_s = b.swr_s
-        self._sie_s = b.sie_s
+        self._born_ms = born_of(b)
+        self._fresh_ms = fresh_of(b)
+        self._swr_s = swr_of(b)
+        self._sie_s = sie_of(b)
         self._known = True
         unpin(&self._attachment.m, unit_of(&self._attachment.m, b))
         return 0
@@ -254,31 +269,16 @@ cdef class Fill:
             return False
         room = <uint64_t>length if length >= 0 else min(<uint64_t>FIRST_ROOM, self._attachment.m.header.max_object)
         digest = self._attachment.digest(key, len(key))
-        if len(key) <= LONGEST_KEY and room + len(head) <= self._attachment.m.header.max_object + 65536:
-            if room <= self._attachment.m.header.max_object:
-                b = allocate(&self._attachment.m, digest.low, units_for(len(key), len(head), room), True)
+        if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and room <= self._attachment.m.header.max_object:
+            b = allocate(&self._attachment.m, digest.low, units_for(len(key), len(head), room, 0), True)
         if b == NULL:
             worker_at(&self._attachment.m, self._attachment.m.worker).refused += 1
             self.end(FILL_FAILED, REASON_UNSTORABLE)
             return False
-        b.hash = digest.low
-        b.generation = add64(&self._attachment.m.header.generation, 1) + 1
-        b.born_ms = born_ms
-        b.fresh_ms = fresh_ms
-        b.swr_s = swr_s
-        b.sie_s = sie_s
-        b.length = 0
-        b.stored = 0
-        b.head_length = len(head)
-        b.flags = flags
-        b.key_length = len(key)
-        b.status = status
-        b.codec = PLAIN
-        memcpy(key_of(b), <const char*>key, len(key))
-        memcpy(head_of(b), <const char*>head, len(head))
+        lay_out(&self._attachment.m, b, digest.low, key, head, status, flags)
+        set_times(b, born_ms, fresh_ms, swr_s, sie_s)
         self._compress = compress
         self._slot.length = length
-        b.fill = self._number
         b.held = 1
         step(&self._attachment.m)
         store64(&self._slot.object, unit_of(&self._attachment.m, b))
@@ -329,17 +329,16 @@ cdef class Fill:
         if needed > self._attachment.m.header.max_object:
             return False
         wanted = max(needed, min(2 * room_of(b), self._attachment.m.header.max_object))
-        if grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted), False):
+        if grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted, b.tags), False):
             return True
         other = copied(self._attachment, b, head_of(b), b.head_length, wanted, False)
-        if other == NULL and grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted), True):
+        if other == NULL and grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted, b.tags), True):
             return True
         if other == NULL:
             other = copied(self._attachment, b, head_of(b), b.head_length, wanted, True)
         if other == NULL:
-            return grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, needed), True)
+            return grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, needed, b.tags), True)
         memcpy(body_of(other), body_of(b), self._slot.available)
-        other.fill = self._number
         other.held = 1
         step(&self._attachment.m)
         store64(&self._slot.object, unit_of(&self._attachment.m, other))
@@ -351,7 +350,7 @@ cdef class Fill:
         b.state = DOOMED
         return True
 
-    cdef Block* packed(self, Block* b) except? NULL:
+    cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL:
         """A block with the same object as lz4, when that pays."""
         cdef Block* other
         body = packed_body(body_of(b), b.length) if self._compress else None
@@ -360,7 +359,7 @@ cdef class Fill:
         other = copied(self._attachment, b, head_of(b), b.head_length, len(body), True)
         if other != NULL:
             other.codec = LZ4
-            other.stored = len(body)
+            stored[0] = len(body)
             memcpy(body_of(other), <const char*><bytes>body, len(body))
         return other
 
@@ -368,6 +367,7 @@ cdef class Fill:
         """The body is whole: readers come to its end, and lookups find it. False when it is not stored after all."""
         cdef Block* b
         cdef Block* other
+        cdef uint64_t packed
         cdef bint stored
         if not self.owner:
             raise ValueError("only the owner commits a fill")
@@ -380,14 +380,14 @@ cdef class Fill:
         b.length = self._slot.available
         self._slot.length = b.length
         step(&self._attachment.m)
-        other = self.packed(b)
+        other = self.packed(b, &packed)
         if other != NULL:
-            stored = shard_publish(&self._attachment.m, other, 0, self._slot.epoch, self._slot)
+            stored = shard_publish(&self._attachment.m, other, packed, 0, self._slot.epoch, self._slot)
             if not stored:
                 other.state = DOOMED
             unpin(&self._attachment.m, unit_of(&self._attachment.m, other))
         else:
-            stored = shard_publish(&self._attachment.m, b, 0, self._slot.epoch, self._slot)
+            stored = shard_publish(&self._attachment.m, b, b.length, 0, self._slot.epoch, self._slot)
         if stored:
             worker_at(&self._attachment.m, self._attachment.m.worker).inserts += 1
             worker_at(&self._attachment.m, self._attachment.m.worker).insert_bytes += self._slot.available

@@ -10,18 +10,24 @@ shards mix.
     workers   Worker      one for each worker and one for the process that made the store until it joins
                           │ counters │ words of pending fills, a bit a fill slot │ pins: sets of eight words │
     fills     FillTable   │ lock │ name buckets │ FillSlot (512 bytes each): the fetches under way │
-    shards    Shard       │ lock, queues, free lists │ index │ ghosts │ arena │      the same again for every shard
+    shards    Shard       │ lock, queues, free lists │ arena ───▶ END ◀─── index │      the same again for every shard
 
-    index     buckets of one cache line; a key has two of them, and a place in either:
-              ┌────────┬────────┬────────┬ ... ┬────────┐      a word:  tag 16 │ 0 │ block's unit 32     (0: empty)
-              │ word 0 │ word 1 │ word 2 │     │ word 7 │      tag: the top 16 bits of the key's hash
-              └────────┴────────┴────────┴ ... ┴────────┘
+    arena     blocks, back to back; each tells its own size. The last is END, of size 0: what lies above is the index.
+              ┌──────────── 64 bytes ────────────┬──────┬─────┬──────┬─────────────┬─────┐
+              │ Block: size, state, links, hash, │ tags │ key │ head │ body or lz4 │ pad │
+              │        times, lengths, flags     │ 16 n │     │      │             │     │
+              └──────────────────────────────────┴──────┴─────┴──────┴─────────────┴─────┘
+              A FREE block has its size once more in its last four bytes, and the one after it says `after_free`.
+    Block      0 units ............. 4 state, hits, queue, held     8 next ........ 12 previous ....
+              16 hash ......................................       24 generation 45 │ apart │ codec 2 │ status 10 │ slack 6
+              32 born 48 ................. │ key length 16          40 fresh 48 ............... │ swr, sie: the high 8 each
+              48 length 36 ....... │ head length 20 │ tags 8        56 flags ........ 60 swr, sie: the low 16 each
+    index     segments of 64 buckets, from the top of the shard downwards; it grows at the arena's end as objects come:
+              ┌────────┬────────┬ 64 bytes ┬────────┐ × 64 ┌──── 16 bytes ────┐ × 64
+              │ word 0 │ word 1 │    ...   │ word 7 │      │ eight ghosts     │      word: tag 16 │ 0 │ block's unit 32
+              └────────┴────────┴──────────┴────────┘      └──────────────────┘      (0: empty)   ghost: 16 bits of a hash
+              A bucket is one cache line; a key has two of them, and a place in either.
     pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; a pinned block is never freed
-    ghosts    a word:  fingerprint 32 │ sequence 32
-    arena     blocks, back to back, each with the size of the one before it; closed by a block of size 0:
-              ┌───────────────────── 96 bytes ─────────────────────┬───────┬────────┬────────────────┬──────┐
-              │ Block: sizes, links, hash, times, lengths, state   │ key   │ head   │ body or lz4    │ pad  │
-              └────────────────────────────────────────────────────┴───────┴────────┴────────────────┴──────┘
 
 A block's life:  FREE ─▶ FILLING ─▶ LIVE ─▶ DOOMED ─▶ FREE   (FILLING may go straight to DOOMED). LIVE blocks are in the
 index and in one of the queues; FILLING and DOOMED ones are *loose*, on the list of that name; FREE ones in the free lists.
@@ -29,9 +35,12 @@ index and in one of the queues; FILLING and DOOMED ones are *loose*, on the list
 Rules that keep it whole when a process dies at any instruction:
   * readers take no lock: they read a word, pin the block, and read the word again. Whoever removes a word does so
     first, then looks at the pins, so one of the two sees the other (both sides are separated by a full fence);
-  * a shard changes under its robust mutex with `dirty` set. Whoever finds it dirty empties that shard: what is pinned
-    or belongs to a fetch under way stays as it is, everything else becomes free. Nothing is mended in place;
-  * a block that a worker touches outside the lock is pinned by that worker, so an emptied shard never pulls it away;
+  * a shard changes under its robust mutex with `dirty` set. A block's size and its state are each one store, and at
+    every instant a walk from block to block finds the arena as it is: all else (index, queues, free lists, sums) can be
+    told from that walk, and whoever finds a shard dirty makes it anew (`_rebuild`). What was LIVE is LIVE again;
+  * of two LIVE blocks of one key the younger generation counts: a replacement is LIVE before the index names it, and a
+    removed object is DOOMED before the index forgets it;
+  * a block that a worker touches outside the lock is pinned by that worker, so a rebuilt shard never pulls it away;
   * in the fill table every slot tells for itself whether it is in use; chains and free slots are derived, and are
     rebuilt.
 Lock order: a shard's, then the fill table's. No lock is held between two calls from Python.
@@ -69,7 +78,67 @@ cdef extern from * nogil:
     #define FB_FAULTS 0
     static inline void fb_fault(uint64_t *left) { (void)left; }
     #endif
+    typedef struct fb_block {
+        uint32_t units;
+        uint8_t state;
+        uint8_t hits;
+        uint8_t queue : 7;
+        uint8_t after_free : 1;
+        uint8_t held;
+        uint32_t next;
+        uint32_t previous;
+        uint64_t hash;
+        uint64_t generation : 45;
+        uint64_t apart : 1;
+        uint64_t codec : 2;
+        uint64_t status : 10;
+        uint64_t slack : 6;
+        int64_t born : 48;
+        uint64_t key_length : 16;
+        union {
+            struct {
+                int64_t fresh : 48;
+                uint64_t swr_high : 8;
+                uint64_t sie_high : 8;
+            };
+            uint64_t freshness;
+        };
+        uint64_t length : 36;
+        uint64_t head_length : 20;
+        uint64_t tags : 8;
+        uint32_t flags;
+        uint16_t swr_low;
+        uint16_t sie_low;
+    } fb_block;
+    _Static_assert(sizeof(fb_block) == 64, "a block's header is one cache line");
     """
+    ctypedef struct Block "fb_block":
+        uint32_t units
+        uint8_t state
+        uint8_t hits  # 0 to 3; all that a hit writes. While FILLING: the worker that fills it
+        uint8_t queue  # these two bits change under the shard's lock alone
+        uint8_t after_free  # the block before this one is FREE
+        uint8_t held  # a fill slot in use refers to it
+        uint32_t next  # towards the tail: younger to older
+        uint32_t previous
+        uint64_t hash
+        uint64_t generation
+        uint8_t apart  # the body lies in another block
+        uint8_t codec
+        uint16_t status
+        uint8_t slack  # bytes at its end that are nobody's, once LIVE
+        int64_t born
+        uint16_t key_length
+        int64_t fresh  # with the high parts of swr and sie in `freshness`, so that it changes in one store
+        uint8_t swr_high
+        uint8_t sie_high
+        uint64_t freshness
+        uint64_t length  # of the body, for its readers
+        uint32_t head_length
+        uint8_t tags  # how many Tags follow the header
+        uint32_t flags
+        uint16_t swr_low
+        uint16_t sie_low
     uint64_t load64 "fb_load64"(const uint64_t* p)
     uint32_t load32 "fb_load32"(const uint32_t* p)
     void store64 "fb_store64"(uint64_t* p, uint64_t v)
@@ -88,17 +157,24 @@ cdef extern from * nogil:
 
 
 cdef enum:
-    LAYOUT_VERSION = 1
+    LAYOUT_VERSION = 2
     PAGE = 4096
     UNIT = 16
-    HEADER_UNITS = 6  # of a block: 96 bytes, and the smallest block there is
+    HEADER_UNITS = 4  # of a block: 64 bytes, and the smallest block there is
+    FIRST_PLACE = 4  # place 0 means nobody; blocks begin a cache line after the arena
     FIRST_LEVELS = 32  # free lists: one row for each power of two of units,
     SECOND_LEVELS = 16  # each divided in sixteen
     BUCKET_WORDS = 8
+    BUCKET_LOAD = 7  # words of eight that are in use when the index grows
+    SEGMENT_BUCKETS = 64
+    SEGMENT_UNITS = 320  # 64 buckets of 64 bytes and 64 sets of eight 16-bit ghosts
     PIN_WAYS = 8
     FILL_KEY = 424  # bytes of a claimed key kept in its slot; longer ones are told apart by their 128-bit hash as well
-    NO_FILL = 0xFFFFFFFF
     HOT = 3  # where the hit counter stops
+    LONGEST_KEY = 0xFFFF
+    LONGEST_HEAD = 0xFFFFF
+    MOST_TAGS = 0xFF
+    SIZE_CLASSES = 8
 
 cdef enum:  # a block's state
     FREE = 0
@@ -106,12 +182,23 @@ cdef enum:  # a block's state
     LIVE = 2
     DOOMED = 3
     END = 4
+    APART = 5  # the body of another block's object
 
 cdef enum:  # where a block is queued
     SMALL = 0
     MAIN = 1
     LOOSE = 2
     NOWHERE = 3
+
+cdef enum:  # why an object went
+    GONE_SMALL = 0  # the small queue's oldest
+    GONE_MAIN = 1  # the main queue's oldest
+    GONE_ROOM = 2  # for a large neighbour's sake, the index's, or because its buckets were full
+    GONE_EXPIRED = 3
+    GONE_PURGED = 4
+    GONE_REPLACED = 5
+    GONE_RECOVERED = 6  # lost with the process that changed it
+    GONE_REASONS = 7
 
 cdef enum:  # how a body lies in its block
     PLAIN = 0
@@ -145,16 +232,13 @@ cdef struct Header:
     uint32_t fill_slots  # a multiple of 64
     uint32_t fill_buckets  # a power of two
     uint32_t pin_sets  # a power of two
-    uint32_t buckets  # in a shard's index: a power of two
-    uint32_t ghosts  # words in a shard's ghost table: a power of two
-    uint32_t arena_units
+    uint32_t arena_units  # of a shard, with its index
+    uint32_t unused
     uint64_t at_workers
     uint64_t worker_stride
     uint64_t at_fills
     uint64_t at_shards
     uint64_t shard_stride
-    uint64_t in_shard_ghosts
-    uint64_t in_shard_arena
     uint64_t apart[8]  # what stands before this never changes, and a digest of it guards a kept store
     uint64_t generation  # the last one given out
     uint64_t epoch  # how often everything was purged
@@ -216,51 +300,33 @@ cdef struct Shard:
     pthread_mutex_t lock
     uint32_t dirty
     uint32_t number
-    uint64_t resets
+    uint32_t moves  # of words between buckets: a reader that found nothing looks again when this has changed
+    uint32_t buckets  # of the index in use
+    uint32_t segments  # of the index
+    uint32_t end  # the place of END
+    uint32_t cramped  # objects to come before the index tries again to grow
+    uint64_t rebuilds  # after a death
+    uint64_t resets  # with nothing kept, because the arena was damaged
     uint64_t free_units
     uint64_t promoted_units
     uint64_t plain_bytes  # of live bodies, as their readers see them
     uint64_t stored_bytes  # of live bodies, as they lie here
     uint64_t compressed  # live objects that are held as lz4
-    uint64_t evicted_small
-    uint64_t evicted_main
-    uint64_t evicted_room  # for a large neighbour's sake, or because their buckets were full
+    uint64_t by_size[8]  # live objects by the length of their bodies
+    uint64_t gone[7]  # objects that went, by reason
     uint64_t promotions
+    uint64_t demotions
     uint64_t ghost_hits
-    uint32_t ghost_sequence
-    uint32_t unused
     QueueEnds queues[3]
     uint32_t first_map
     uint32_t second_map[32]
     uint32_t free_lists[512]
 
 
-cdef struct Block:
-    uint32_t units
-    uint32_t before  # units of the block before this one, 0 for the first
-    uint32_t seal  # tells an allocated block's start from any other place
-    uint32_t next  # towards the tail: younger to older
-    uint32_t previous
-    uint32_t fill  # the slot that fills it, or NO_FILL
+cdef struct Tag:
     uint64_t hash
-    uint64_t generation
-    int64_t born_ms
-    int64_t fresh_ms
-    uint32_t swr_s
-    uint32_t sie_s
-    uint64_t length  # of the body, for its readers
-    uint32_t stored  # of the body as it lies here, when that is lz4
-    uint32_t head_length
-    uint32_t flags
-    uint16_t key_length
-    uint16_t status
-    uint8_t state
-    uint8_t hits  # 0 to 3; all that a hit writes
-    uint8_t queue
-    uint8_t codec
-    uint8_t held  # a fill slot in use refers to it
-    uint8_t owner  # the worker that fills it
-    uint16_t unused
+    uint32_t next  # the index of tags is `_tags`'s
+    uint32_t previous
 
 
 cdef struct Map:
@@ -308,24 +374,29 @@ cdef inline Shard* shard_of(Map* m, uint64_t hash) noexcept nogil:
     return shard_at(m, <uint32_t>(hash >> 32) & (m.header.shards - 1))
 
 
-cdef inline uint64_t* index_of(Map* m, Shard* s) noexcept nogil:
-    return <uint64_t*>(<char*>s + PAGE)
-
-
-cdef inline uint64_t* ghosts_of(Map* m, Shard* s) noexcept nogil:
-    return <uint64_t*>(<char*>s + m.header.in_shard_ghosts)
-
-
 cdef inline char* arena_of(Map* m, Shard* s) noexcept nogil:
-    return <char*>s + m.header.in_shard_arena
+    return <char*>s + PAGE
+
+
+cdef inline char* segment_at(Map* m, Shard* s, uint32_t number) noexcept nogil:
+    return <char*>s + PAGE + (<uint64_t>m.header.arena_units - <uint64_t>SEGMENT_UNITS * (number + 1)) * UNIT
+
+
+cdef inline uint64_t* bucket_at(Map* m, Shard* s, uint32_t number) noexcept nogil:
+    return <uint64_t*>segment_at(m, s, number >> 6) + (number & 63) * BUCKET_WORDS
+
+
+cdef inline uint16_t* ghosts_at(Map* m, Shard* s, uint32_t number) noexcept nogil:
+    cdef char* start = segment_at(m, s, number >> 6) + SEGMENT_BUCKETS * BUCKET_WORDS * 8
+    return <uint16_t*>start + (number & 63) * BUCKET_WORDS
 
 
 cdef inline Block* block_at(Map* m, Shard* s, uint32_t place) noexcept nogil:
-    return <Block*>(<char*>s + m.header.in_shard_arena + <uint64_t>place * UNIT)
+    return <Block*>(<char*>s + PAGE + <uint64_t>place * UNIT)
 
 
 cdef inline uint32_t place_of(Map* m, Shard* s, Block* b) noexcept nogil:
-    return <uint32_t>((<char*>b - (<char*>s + m.header.in_shard_arena)) // UNIT)
+    return <uint32_t>((<char*>b - (<char*>s + PAGE)) // UNIT)
 
 
 cdef inline uint64_t unit_of(Map* m, Block* b) noexcept nogil:
@@ -340,22 +411,76 @@ cdef inline Shard* shard_holding(Map* m, Block* b) noexcept nogil:
     return shard_at(m, <uint32_t>((<char*>b - m.base - m.header.at_shards) // m.header.shard_stride))
 
 
+cdef inline Tag* tags_of(Block* b) noexcept nogil:
+    return <Tag*>(<char*>b + HEADER_UNITS * UNIT)
+
+
 cdef inline char* key_of(Block* b) noexcept nogil:
-    return <char*>b + HEADER_UNITS * UNIT
+    return <char*>b + HEADER_UNITS * UNIT + <uint64_t>b.tags * sizeof(Tag)
 
 
 cdef inline char* head_of(Block* b) noexcept nogil:
-    return <char*>b + HEADER_UNITS * UNIT + b.key_length
+    return key_of(b) + b.key_length
 
 
 cdef inline char* body_of(Block* b) noexcept nogil:
-    return <char*>b + HEADER_UNITS * UNIT + b.key_length + b.head_length
+    return key_of(b) + b.key_length + b.head_length
 
 
 cdef inline uint64_t room_of(Block* b) noexcept nogil:
     """Bytes of body that fit in a block."""
-    return <uint64_t>b.units * UNIT - HEADER_UNITS * UNIT - b.key_length - b.head_length
+    return <uint64_t>b.units * UNIT - <uint64_t>(body_of(b) - <char*>b)
 
 
 cdef inline uint64_t stored_of(Block* b) noexcept nogil:
-    return b.stored if b.codec == LZ4 else b.length
+    """Bytes that a LIVE block's body takes as it lies."""
+    return room_of(b) - b.slack
+
+
+# Times have 48 bits and the windows 24: seconds up to 97 days, minutes above. What is beyond is for ever.
+
+cdef inline int64_t born_of(Block* b) noexcept nogil:
+    return b.born
+
+
+cdef inline int64_t fresh_of(Block* b) noexcept nogil:
+    return b.fresh if b.fresh < (<int64_t>1 << 47) - 1 else <int64_t>1 << 62
+
+
+cdef inline int64_t clipped(int64_t ms) noexcept nogil:
+    return max(-(<int64_t>1 << 47), min(ms, (<int64_t>1 << 47) - 1))
+
+
+cdef inline uint32_t window_code(uint32_t seconds) noexcept nogil:
+    cdef uint32_t minutes = seconds // 60
+    if seconds < 1 << 23:
+        return seconds
+    return 1 << 23 | (minutes if minutes < 1 << 23 else (1 << 23) - 1)
+
+
+cdef inline uint32_t window_of(uint32_t code) noexcept nogil:
+    return code if code < 1 << 23 else (code - (1 << 23)) * 60
+
+
+cdef inline uint32_t swr_of(Block* b) noexcept nogil:
+    return window_of(<uint32_t>b.swr_high << 16 | b.swr_low)
+
+
+cdef inline uint32_t sie_of(Block* b) noexcept nogil:
+    return window_of(<uint32_t>b.sie_high << 16 | b.sie_low)
+
+
+cdef inline void set_times(Block* b, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s, uint32_t sie_s) noexcept nogil:
+    cdef uint32_t swr = window_code(swr_s)
+    cdef uint32_t sie = window_code(sie_s)
+    b.born = clipped(born_ms)
+    b.fresh = clipped(fresh_ms)
+    b.swr_high = swr >> 16
+    b.swr_low = swr & 0xFFFF
+    b.sie_high = sie >> 16
+    b.sie_low = sie & 0xFFFF
+
+
+cdef inline void set_fresh(Block* b, int64_t fresh_ms) noexcept nogil:
+    """Of a LIVE block, in one store."""
+    store64(&b.freshness, (<uint64_t>clipped(fresh_ms) & ((<uint64_t>1 << 48) - 1)) | b.freshness >> 48 << 48)

@@ -1,37 +1,44 @@
 # cython: language_level=3
-"""One shard: its index, its queues, and what happens to them when a process dies.
+"""One shard: how objects are found, published, and go.
 
-A key has two buckets, each the other's partner under the tag, and may lie in either. `shard_lookup` takes no lock:
-word, pin, word again, then the whole key. Everything else runs under the shard's lock, with `dirty` set while the
-shard is between two sound states; who takes the lock and finds it dirty empties the shard (`shard_empty`), which is
-also how everything is purged.
+`shard_lookup` takes no lock: word, pin, word again, then the whole key. Everything else runs under the shard's lock,
+with `dirty` set while the shard is between two sound states; who takes the lock and finds it dirty makes the shard
+anew from what its blocks tell (`_rebuild`).
 
 Replacing an object is one store to its word, so that no reader ever finds a gap between the old and the new one.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, qsort
-from libc.string cimport memcmp, memset
 
-from flyby.store._arena cimport arena_format, arena_give, arena_rebuild, arena_seal, arena_trim
+from flyby.store._arena cimport arena_after, arena_cede, arena_first, arena_format, arena_give, arena_trim
 from flyby.store._guard cimport guard_format, guard_give, guard_take, pin, pinned, unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fills_lock, fills_unlock
-from flyby.store._layout cimport (
-    BUCKET_WORDS, DOOMED, FILL_UNUSED, FILLING, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, NO_FILL, NOWHERE, PIN_WAYS,
-    PROMOTED, SMALL, UNIT, Block, FillSlot, Map, QueueEnds, Shard, arena_of, block_at, block_of, fence, ghosts_of,
-    index_of, key_of, load32, load64, pins_at, place_of, shard_at, shard_holding, shard_of, slot_at, step, store32,
-    store64, stored_of, swap32, unit_of,
+from flyby.store._index cimport (
+    bucket_of, ghost_known, index_clear, index_find, index_loaded, index_room, index_segment, index_widen, index_word,
+    same_key, word_for,
 )
+from flyby.store._layout cimport (
+    BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PROMOTED,
+    SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, block_at, bucket_at, fence, key_of, load32, load64,
+    place_of, room_of, shard_at, shard_holding, shard_of, step, store32, store64, swap32, unit_of,
+)
+from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
+from flyby.store._rebuild cimport filled, shard_rebuild
+
+cdef enum:
+    WIDENINGS = 4  # buckets that one new object adds at most
+    CRAMPED = 64  # objects that come before an index that could not grow tries it again
 
 
-cdef uint32_t units_for(uint64_t key_length, uint64_t head_length, uint64_t body_length) noexcept nogil:
-    return <uint32_t>(HEADER_UNITS + (key_length + head_length + body_length + UNIT - 1) // UNIT)
+cdef uint64_t units_for(uint64_t key_length, uint64_t head_length, uint64_t body_length, uint32_t tags) noexcept nogil:
+    return HEADER_UNITS + (tags * sizeof(Tag) + key_length + head_length + body_length + UNIT - 1) // UNIT
 
 
 cdef int shard_format(Map* m, uint32_t number) noexcept nogil:
     cdef Shard* s = shard_at(m, number)
     s.number = number
+    index_segment(m, s)
+    index_clear(m, s)
     arena_format(m, s)
     return guard_format(&s.lock)
 
@@ -41,10 +48,10 @@ cdef bint shard_lock(Map* m, Shard* s) noexcept nogil:
         return False
     if load32(&s.dirty):
         # Its last owner died between two sound states.
-        if not shard_empty(m, s):
+        if not shard_rebuild(m, s, True):
             guard_give(&s.lock)
             return False
-        s.resets += 1
+        s.rebuilds += 1
     return True
 
 
@@ -52,189 +59,47 @@ cdef void shard_unlock(Map* m, Shard* s) noexcept nogil:
     guard_give(&s.lock)
 
 
-# ---- the index -------------------------------------------------------------------------------------------------------
-
-
-cdef inline uint32_t first_bucket(Map* m, uint64_t hash) noexcept nogil:
-    return <uint32_t>hash & (m.header.buckets - 1)
-
-
-cdef inline uint32_t partner(Map* m, uint32_t bucket, uint64_t hash) noexcept nogil:
-    return (bucket ^ (<uint32_t>(hash >> 48) | 1) * <uint32_t>0x5BD1E995) & (m.header.buckets - 1)
-
-
-cdef inline uint64_t word_for(Map* m, Shard* s, Block* b) noexcept nogil:
-    return (b.hash >> 48) << 48 | place_of(m, s, b)
-
-
-cdef inline bint same_key(Block* b, uint64_t hash, const char* key, uint32_t length) noexcept nogil:
-    return b.hash == hash and b.key_length == length and memcmp(key_of(b), key, length) == 0
-
-
 cdef Block* shard_lookup(Map* m, Digest digest, const char* key, uint32_t length) noexcept nogil:
     """The live block of that key, pinned for this worker; NULL when there is none."""
     cdef Shard* s = shard_of(m, digest.low)
-    cdef uint64_t* index = index_of(m, s)
-    cdef uint32_t bucket = first_bucket(m, digest.low)
     cdef uint64_t tag = digest.low >> 48
     cdef uint64_t word
-    cdef uint64_t* at
+    cdef uint64_t* words
     cdef Block* b
-    cdef int side, number, turn
-    for side in range(2):
-        for number in range(BUCKET_WORDS):
-            at = &index[<uint64_t>bucket * BUCKET_WORDS + number]
-            # A word that keeps changing belongs to keys that come and go; four looks are enough.
-            for turn in range(4):
-                word = load64(at)
-                if not word or word >> 48 != tag:
-                    break
-                b = block_at(m, s, <uint32_t>word)
-                if not pin(m, unit_of(m, b)):
-                    return NULL
-                if load64(at) == word:
-                    if same_key(b, digest.low, key, length):
-                        return b
+    cdef uint32_t moves
+    cdef int again, side, number, turn
+    for again in range(4):
+        moves = load32(&s.moves)
+        for side in range(2):
+            words = bucket_at(m, s, bucket_of(digest.low, side, load32(&s.buckets)))
+            for number in range(BUCKET_WORDS):
+                # A word that keeps changing belongs to keys that come and go; four looks are enough.
+                for turn in range(4):
+                    word = load64(&words[number])
+                    if not word or word >> 48 != tag:
+                        break
+                    b = block_at(m, s, <uint32_t>word)
+                    if not pin(m, unit_of(m, b)):
+                        return NULL
+                    if load64(&words[number]) == word:
+                        if same_key(b, digest.low, key, length):
+                            return b
+                        unpin(m, unit_of(m, b))
+                        break
                     unpin(m, unit_of(m, b))
-                    break
-                unpin(m, unit_of(m, b))
-        bucket = partner(m, bucket, digest.low)
+        if load32(&s.moves) == moves:
+            break
     return NULL
-
-
-cdef uint64_t* shard_word(Map* m, Shard* s, uint64_t hash, const char* key, uint32_t length) noexcept nogil:
-    """Where the index names the key, under the lock."""
-    cdef uint64_t* index = index_of(m, s)
-    cdef uint32_t bucket = first_bucket(m, hash)
-    cdef uint64_t* at
-    cdef int side, number
-    for side in range(2):
-        for number in range(BUCKET_WORDS):
-            at = &index[<uint64_t>bucket * BUCKET_WORDS + number]
-            if at[0] and at[0] >> 48 == hash >> 48:
-                if same_key(block_at(m, s, <uint32_t>at[0]), hash, key, length):
-                    return at
-        bucket = partner(m, bucket, hash)
-    return NULL
-
-
-cdef uint64_t* word_of_block(Map* m, Shard* s, Block* b) noexcept nogil:
-    cdef uint64_t* index = index_of(m, s)
-    cdef uint64_t word = word_for(m, s, b)
-    cdef uint32_t bucket = first_bucket(m, b.hash)
-    cdef int side, number
-    for side in range(2):
-        for number in range(BUCKET_WORDS):
-            if index[<uint64_t>bucket * BUCKET_WORDS + number] == word:
-                return &index[<uint64_t>bucket * BUCKET_WORDS + number]
-        bucket = partner(m, bucket, b.hash)
-    return NULL
-
-
-cdef uint64_t* empty_word(Map* m, Shard* s, uint64_t hash) noexcept nogil:
-    """A free place for the key, in the emptier of its buckets; when both are full the least wanted object makes room."""
-    cdef uint64_t* index = index_of(m, s)
-    cdef uint32_t bucket = first_bucket(m, hash)
-    cdef uint64_t* at
-    cdef uint64_t* best = NULL
-    cdef uint64_t* found
-    cdef Block* b
-    cdef Block* victim = NULL
-    cdef int side, number, room, most = 0
-    for side in range(2):
-        room = 0
-        found = NULL
-        for number in range(BUCKET_WORDS):
-            at = &index[<uint64_t>bucket * BUCKET_WORDS + number]
-            if not at[0]:
-                room += 1
-                found = at
-                continue
-            b = block_at(m, s, <uint32_t>at[0])
-            if not b.held and (victim == NULL or b.hits < victim.hits) and not pinned(m, unit_of(m, b)):
-                victim = b
-        if room > most:
-            most = room
-            best = found
-        bucket = partner(m, bucket, hash)
-    if best == NULL and victim != NULL:
-        best = word_of_block(m, s, victim)
-        shard_remove(m, s, victim)
-        s.evicted_room += 1
-    return best
-
-
-# ---- queues and ghosts -----------------------------------------------------------------------------------------------
-
-
-cdef void queue_push(Map* m, Shard* s, Block* b, int queue) noexcept nogil:
-    cdef QueueEnds* ends = &s.queues[queue]
-    cdef uint32_t place = place_of(m, s, b)
-    b.queue = queue
-    b.previous = 0
-    b.next = ends.head
-    if ends.head:
-        block_at(m, s, ends.head).previous = place
-    else:
-        ends.tail = place
-    ends.head = place
-    step(m)
-    ends.count += 1
-    ends.units += b.units
-    step(m)
-
-
-cdef void queue_drop(Map* m, Shard* s, Block* b) noexcept nogil:
-    cdef QueueEnds* ends = &s.queues[b.queue]
-    if b.previous:
-        block_at(m, s, b.previous).next = b.next
-    else:
-        ends.head = b.next
-    if b.next:
-        block_at(m, s, b.next).previous = b.previous
-    else:
-        ends.tail = b.previous
-    ends.count -= 1
-    step(m)
-    ends.units -= b.units
-    step(m)
-    b.queue = NOWHERE
-
-
-cdef bint ghost_known(Map* m, Shard* s, uint64_t hash) noexcept nogil:
-    cdef uint64_t word = ghosts_of(m, s)[hash & (m.header.ghosts - 1)]
-    cdef uint32_t remembered = s.queues[MAIN].count + s.queues[SMALL].count
-    return (
-        word != 0 and word >> 32 == hash >> 32 and <uint32_t>(s.ghost_sequence - <uint32_t>word) <= remembered
-    )
-
-
-cdef void ghost_add(Map* m, Shard* s, uint64_t hash) noexcept nogil:
-    s.ghost_sequence += 1
-    ghosts_of(m, s)[hash & (m.header.ghosts - 1)] = (hash >> 32) << 32 | s.ghost_sequence
 
 
 # ---- objects come and go ---------------------------------------------------------------------------------------------
 
 
-cdef void count_in(Map* m, Shard* s, Block* b) noexcept nogil:
-    s.plain_bytes += b.length
-    s.stored_bytes += stored_of(b)
-    s.compressed += b.codec == LZ4
-    if b.codec == PROMOTED:
-        s.promoted_units += b.units
-
-
-cdef void retire(Map* m, Shard* s, Block* b) noexcept nogil:
-    """A block that the index names no more: free it, or keep it until its last reader has gone."""
-    s.plain_bytes -= b.length
-    s.stored_bytes -= stored_of(b)
-    s.compressed -= b.codec == LZ4
-    if b.codec == PROMOTED:
-        s.promoted_units -= b.units
+cdef void retire(Map* m, Shard* s, Block* b, int reason) noexcept nogil:
+    """A DOOMED block that the index names no more: free it, or keep it until its last reader has gone."""
+    count_out(m, s, b)
+    s.gone[reason] += 1
     queue_drop(m, s, b)
-    step(m)
-    b.state = DOOMED
     step(m)
     fence()
     if b.held or pinned(m, unit_of(m, b)):
@@ -243,15 +108,96 @@ cdef void retire(Map* m, Shard* s, Block* b) noexcept nogil:
         arena_give(m, s, b)
 
 
-cdef void shard_remove(Map* m, Shard* s, Block* b) noexcept nogil:
+cdef bint evictable(Map* m, Block* b) noexcept nogil:
+    return b.state == LIVE and not b.held and not pinned(m, unit_of(m, b))
+
+
+cdef void shard_remove(Map* m, Shard* s, Block* b, int reason) noexcept nogil:
     """Take a live block out; the caller has set `dirty`."""
-    store64(word_of_block(m, s, b), 0)
+    cdef uint64_t* word = index_word(m, s, b)
+    b.state = DOOMED  # first, so that a rebuild does not bring back what was removed
     step(m)
-    retire(m, s, b)
+    store64(word, 0)
+    step(m)
+    retire(m, s, b, reason)
 
 
-cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, FillSlot* slot) noexcept nogil:
-    """Make a filled block visible, in place of the object of that key.
+cdef void widen(Map* m, Shard* s) noexcept nogil:
+    """Let the index grow with the objects, if need be at the cost of those at the arena's end."""
+    cdef int turn
+    for turn in range(WIDENINGS):
+        if not index_loaded(s):
+            return
+        if s.buckets == s.segments * SEGMENT_BUCKETS:
+            if s.cramped:
+                s.cramped -= 1
+                return
+            if not lengthen(m, s):
+                s.cramped = CRAMPED
+                return
+        index_widen(m, s)
+
+
+cdef bint lengthen(Map* m, Shard* s) noexcept nogil:
+    """One segment more, or a sixteenth of what there is when objects have to give way: finding them takes a walk."""
+    cdef uint32_t pieces = 1 + s.segments // 16
+    cdef uint32_t wanted = pieces * SEGMENT_UNITS + HEADER_UNITS
+    cdef uint32_t turn
+    cdef Block* b
+    cdef Block* first
+    cdef Block* end = block_at(m, s, s.end)
+    cdef Block* after
+    if arena_cede(m, s):
+        index_segment(m, s)
+        return True
+    if s.end // 2 < wanted:
+        return False
+    first = arena_first(m, s)
+    while place_of(m, s, first) + first.units <= s.end - wanted:
+        first = arena_after(first)
+    b = first
+    while b != end:
+        if b.state != FREE and not evictable(m, b):
+            return False
+        b = arena_after(b)
+    b = first
+    while b != end:
+        after = arena_after(b)  # stays legible when b has become a part of the hole
+        if b.state == LIVE:
+            shard_remove(m, s, b, GONE_ROOM)
+        b = after
+    for turn in range(pieces):
+        if not arena_cede(m, s):
+            break
+        index_segment(m, s)
+    return s.buckets < s.segments * SEGMENT_BUCKETS
+
+
+cdef uint64_t* word_room(Map* m, Shard* s, uint64_t hash) noexcept nogil:
+    """A place for the key's word; where there is none, the least wanted object of its buckets makes room."""
+    cdef uint64_t* at = index_room(m, s, hash)
+    cdef uint64_t* words
+    cdef Block* b
+    cdef Block* victim = NULL
+    cdef int side, number
+    if at != NULL:
+        return at
+    for side in range(2):
+        words = bucket_at(m, s, bucket_of(hash, side, s.buckets))
+        for number in range(BUCKET_WORDS):
+            b = block_at(m, s, <uint32_t>words[number])
+            if evictable(m, b) and (victim == NULL or b.hits < victim.hits):
+                victim = b
+                at = &words[number]
+    if victim != NULL:
+        shard_remove(m, s, victim, GONE_ROOM)
+    return at
+
+
+cdef bint shard_publish(
+    Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t epoch, FillSlot* slot
+) noexcept nogil:
+    """Make a filled block, whose body takes `stored` bytes, visible in place of the object of that key.
 
     With `replaced`, only if that is the generation of the object there. Not if everything was purged since `epoch`, nor
     if the fetch of `slot` was: purges raise those marks before they come for this lock.
@@ -265,7 +211,7 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
     if load64(&m.header.epoch) != epoch or (slot != NULL and load32(&slot.tainted)):
         shard_unlock(m, s)
         return False
-    at = shard_word(m, s, b.hash, key_of(b), b.key_length)
+    at = index_find(m, s, b.hash, key_of(b), b.key_length)
     if at != NULL:
         old = block_at(m, s, <uint32_t>at[0])
     if replaced and (old == NULL or old.generation != replaced):
@@ -274,11 +220,14 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
     swap32(&s.dirty, 1)
     step(m)
     if at == NULL:
-        at = empty_word(m, s, b.hash)
+        widen(m, s)
+        at = word_room(m, s, b.hash)
     if at != NULL:
         queue_drop(m, s, b)
         step(m)
-        arena_trim(m, s, b, units_for(b.key_length, b.head_length, stored_of(b)))
+        arena_trim(m, s, b, <uint32_t>units_for(b.key_length, b.head_length, stored, b.tags))
+        b.slack = room_of(b) - stored
+        b.hits = 0  # it told who filled it
         queue = MAIN if ghost_known(m, s, b.hash) else SMALL
         if old != NULL:
             queue = old.queue
@@ -291,7 +240,9 @@ cdef bint shard_publish(Map* m, Block* b, uint64_t replaced, uint64_t epoch, Fil
         store64(at, word_for(m, s, b))
         step(m)
         if old != NULL:
-            retire(m, s, old)
+            old.state = DOOMED
+            step(m)
+            retire(m, s, old, GONE_REPLACED)
             step(m)
         queue_push(m, s, b, queue)
         count_in(m, s, b)
@@ -318,84 +269,6 @@ cdef void shard_reap(Map* m, Shard* s, uint32_t limit) noexcept nogil:
             queue_push(m, s, b, LOOSE)
 
 
-# ---- after a death ---------------------------------------------------------------------------------------------------
-
-
-cdef int by_value(const void* left, const void* right) noexcept nogil:
-    cdef uint64_t a = (<uint64_t*>left)[0]
-    cdef uint64_t b = (<uint64_t*>right)[0]
-    return (a > b) - (a < b)
-
-
-cdef inline bint belongs(Map* m, Shard* s, uint64_t unit) noexcept nogil:
-    """Whether an allocated block of this shard begins there: a pin that came too late for its block has to go again."""
-    cdef uint64_t base = <uint64_t>(arena_of(m, s) - m.base) // UNIT
-    cdef Block* b
-    if unit < base or unit >= base + m.header.arena_units - HEADER_UNITS:
-        return False
-    b = block_of(m, unit)
-    return b.seal == arena_seal(m, b)
-
-
-cdef bint shard_empty(Map* m, Shard* s) noexcept nogil:
-    """Drop all objects. Blocks that somebody reads or fills stay where they are, loose."""
-    cdef uint64_t room = m.header.fill_slots + <uint64_t>m.header.workers * m.header.pin_sets * PIN_WAYS
-    cdef uint64_t* keep = <uint64_t*>malloc(room * sizeof(uint64_t))
-    cdef uint64_t* pins
-    cdef uint64_t unit
-    cdef size_t count = 0, kept = 0, number
-    cdef uint32_t worker
-    cdef Block* b
-    if keep == NULL:
-        return False
-    if not fills_lock(m):
-        free(keep)
-        return False
-    swap32(&s.dirty, 1)
-    step(m)
-    memset(index_of(m, s), 0, <size_t>m.header.buckets * BUCKET_WORDS * sizeof(uint64_t))
-    fence()
-    for worker in range(m.header.workers):
-        pins = pins_at(m, worker)
-        for number in range(m.header.pin_sets * PIN_WAYS):
-            unit = load64(&pins[number])
-            if unit >> 48:
-                unit &= (<uint64_t>1 << 48) - 1
-                if belongs(m, s, unit):
-                    keep[count] = unit
-                    count += 1
-    for number in range(m.header.fill_slots):
-        unit = load64(&slot_at(m, <uint32_t>number).object)
-        if unit and slot_at(m, <uint32_t>number).state != FILL_UNUSED and belongs(m, s, unit):
-            keep[count] = unit
-            count += 1
-    qsort(keep, count, sizeof(uint64_t), by_value)
-    for number in range(count):
-        if kept == 0 or keep[kept - 1] != keep[number]:
-            keep[kept] = keep[number]
-            kept += 1
-    arena_rebuild(m, s, keep, kept)
-    step(m)
-    memset(s.queues, 0, sizeof(s.queues))
-    step(m)
-    s.promoted_units = 0
-    s.plain_bytes = 0
-    s.stored_bytes = 0
-    s.compressed = 0
-    for number in range(kept):
-        b = block_of(m, keep[number])
-        step(m)
-        if b.state != FILLING:
-            b.state = DOOMED
-            step(m)
-        queue_push(m, s, b, LOOSE)
-    store32(&s.dirty, 0)
-    step(m)
-    fills_unlock(m)
-    free(keep)
-    return True
-
-
 cdef bint shard_sweep(Map* m, Shard* s, uint32_t worker) noexcept nogil:
     """Give up what a dead worker was filling, but for what fetches still refer to, and free what it read."""
     cdef uint32_t place
@@ -407,11 +280,10 @@ cdef bint shard_sweep(Map* m, Shard* s, uint32_t worker) noexcept nogil:
     place = s.queues[LOOSE].head
     while place:
         b = block_at(m, s, place)
-        if b.state == FILLING and b.owner == worker:
-            if b.fill == NO_FILL or load64(&slot_at(m, b.fill).object) != unit_of(m, b):
-                b.held = 0
-                b.state = DOOMED
-                step(m)
+        if b.state == FILLING and b.hits == worker and not filled(m, b):
+            b.held = 0
+            b.state = DOOMED
+            step(m)
         place = b.next
     shard_reap(m, s, s.queues[LOOSE].count)
     store32(&s.dirty, 0)

@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from flyby.store.statistics import FillStates, StoreStatistics, WorkerStatistics
 
 from flyby.store._layout cimport (
-    FILL_UNUSED, LOOSE, MAIN, SMALL, UNIT, Header, Map, Shard, Worker, load32, shard_at, slot_at, worker_at,
+    FILL_UNUSED, GONE_MAIN, GONE_ROOM, GONE_SMALL, LOOSE, MAIN, SEGMENT_UNITS, SMALL, UNIT, Header, Map, Shard, Worker, load32, shard_at, slot_at, worker_at,
 )
 
 
@@ -30,11 +30,13 @@ cdef object statistics_of(Map* m):
         total["stored_bytes"] += s.stored_bytes
         total["compressed"] += s.compressed
         total["loose"] += s.queues[LOOSE].count
-        total["evicted_small"] += s.evicted_small
-        total["evicted_main"] += s.evicted_main
-        total["evicted_room"] += s.evicted_room
+        total["evicted_small"] += s.gone[GONE_SMALL]
+        total["evicted_main"] += s.gone[GONE_MAIN]
+        total["evicted_room"] += s.gone[GONE_ROOM]
+        total["index_bytes"] += <uint64_t>s.segments * SEGMENT_UNITS * UNIT
         total["ghost_hits"] += s.ghost_hits
         total["promotions"] += s.promotions
+        total["rebuilds"] += s.rebuilds
         total["resets"] += s.resets
     total["size"] = h.size
     total["capacity"] = <uint64_t>h.arena_units * UNIT * h.shards

@@ -23,23 +23,23 @@ from flyby.store._attachment cimport attach, from_file
 from flyby.store._check cimport check_fills, check_shard
 from flyby.store._entry cimport Entry, copied, entry_of
 from flyby.store._eviction cimport allocate
-from flyby.store._fill cimport fill_of, packed_body
+from flyby.store._fill cimport fill_of, lay_out, packed_body
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._inflight cimport fills_claim, fills_sweep, fills_taint
+from flyby.store._index cimport index_find
 from flyby.store._layout cimport (
-    DOOMED, HOT, LZ4, MAIN, PIN_WAYS, PLAIN, SMALL, Block, Map, Shard, Worker, add64, block_at, body_of, head_of,
-    key_of, load64, lowest64, pending_at, pins_at, shard_at, shard_of, store32, store64, stored_of, swap32, swap64,
-    unit_of, worker_at,
+    DOOMED, GONE_PURGED, HOT, LONGEST_HEAD, LONGEST_KEY, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker, add64,
+    block_at, body_of, fence, fresh_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of,
+    store32, stored_of, swap32, swap64, unit_of, worker_at,
 )
+from flyby.store._rebuild cimport shard_rebuild
 from flyby.store._shard cimport (
-    shard_empty, shard_lock, shard_lookup, shard_publish, shard_remove, shard_unlock, shard_word, shard_sweep,
-    units_for,
+    shard_lock, shard_lookup, shard_publish, shard_remove, shard_sweep, shard_unlock, units_for,
 )
 from flyby.store._statistics cimport statistics_of
 
 cdef enum:
-    LONGEST_KEY = 0xFFFF
     PATIENCE = 40  # attempts of 50 ms for what must be done: purges and sweeps
     SHARE = 8  # an object may take one part in so many of the store
 
@@ -170,33 +170,20 @@ cdef class Store:
             view = body
         packed = packed_body(<char*>&view[0], length) if compress and 1024 <= length <= self.max_object else None
         stored = length if packed is None else len(packed)
-        if len(key) <= LONGEST_KEY and length <= self.max_object:
-            b = allocate(m, digest.low, units_for(len(key), len(head), stored), True)
+        if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and length <= self.max_object:
+            b = allocate(m, digest.low, units_for(len(key), len(head), stored, 0), True)
         if b == NULL:
             worker_at(m, m.worker).refused += 1
             return False
-        b.hash = digest.low
-        b.generation = add64(&m.header.generation, 1) + 1
-        b.born_ms = born_ms
-        b.fresh_ms = fresh_ms
-        b.swr_s = swr_s
-        b.sie_s = sie_s
+        lay_out(m, b, digest.low, key, head, status, flags)
+        set_times(b, born_ms, fresh_ms, swr_s, sie_s)
         b.length = length
-        b.stored = 0
-        b.head_length = len(head)
-        b.flags = flags
-        b.key_length = len(key)
-        b.status = status
-        b.codec = PLAIN
-        memcpy(key_of(b), <const char*>key, len(key))
-        memcpy(head_of(b), <const char*>head, len(head))
         if packed is not None:
             b.codec = LZ4
-            b.stored = stored
             memcpy(body_of(b), <const char*><bytes>packed, stored)
         elif length:
             memcpy(body_of(b), &view[0], length)
-        done = shard_publish(m, b, 0, epoch, NULL)
+        done = shard_publish(m, b, stored, 0, epoch, NULL)
         self._finish(b, done, length)
         return done
 
@@ -217,23 +204,22 @@ cdef class Store:
         cdef Map* m = &self._attachment.m
         cdef Block* b
         cdef Block* old = entry.block()
-        cdef uint64_t epoch
+        cdef uint64_t epoch, stored = stored_of(old)
         cdef bint done
         if not self._attachment.usable:
             return False
         epoch = load64(&m.header.epoch)
-        b = copied(self._attachment, old, head, len(head), stored_of(old), True)
+        b = NULL
+        if len(head) <= LONGEST_HEAD:
+            b = copied(self._attachment, old, head, len(head), stored, True)
         if b == NULL:
             worker_at(m, m.worker).refused += 1
             return False
         b.generation = add64(&m.header.generation, 1) + 1
         b.flags = flags
-        b.born_ms = born_ms
-        b.fresh_ms = fresh_ms
-        b.swr_s = swr_s
-        b.sie_s = sie_s
-        memcpy(body_of(b), body_of(old), stored_of(old))
-        done = shard_publish(m, b, entry.generation, epoch, NULL)
+        set_times(b, born_ms, fresh_ms, swr_s, sie_s)
+        memcpy(body_of(b), body_of(old), stored)
+        done = shard_publish(m, b, stored, entry.generation, epoch, NULL)
         self._finish(b, done, 0)
         return done
 
@@ -257,13 +243,13 @@ cdef class Store:
         s = shard_of(m, digest.low)
         for turn in range(PATIENCE):
             if shard_lock(m, s):
-                at = shard_word(m, s, digest.low, key, len(key))
+                at = index_find(m, s, digest.low, key, len(key))
                 if at != NULL:
                     b = block_at(m, s, <uint32_t>at[0])
                     if generation is None or b.generation == generation:
                         found = True
                         swap32(&s.dirty, 1)
-                        shard_remove(m, s, b)
+                        shard_remove(m, s, b, GONE_PURGED)
                         store32(&s.dirty, 0)
                 shard_unlock(m, s)
                 break
@@ -287,14 +273,15 @@ cdef class Store:
         s = shard_of(m, digest.low)
         for turn in range(PATIENCE):
             if shard_lock(m, s):
-                at = shard_word(m, s, digest.low, key, len(key))
+                at = index_find(m, s, digest.low, key, len(key))
                 if at != NULL:
                     b = block_at(m, s, <uint32_t>at[0])
                     found = True
-                    if b.fresh_ms > now:
-                        b.fresh_ms = now
+                    if fresh_of(b) > now:
+                        set_fresh(b, now)
                     # A refresh that began before this must not make it fresh again.
-                    store64(&b.generation, add64(&m.header.generation, 1) + 1)
+                    fence()
+                    b.generation = add64(&m.header.generation, 1) + 1
                 shard_unlock(m, s)
                 break
         return found
@@ -320,8 +307,9 @@ cdef class Store:
             for turn in range(PATIENCE):
                 if shard_lock(m, s):
                     objects = s.queues[SMALL].count + s.queues[MAIN].count
-                    if shard_empty(m, s):
+                    if shard_rebuild(m, s, False):
                         count += objects
+                        s.gone[GONE_PURGED] += objects
                         shard_unlock(m, s)
                         break
                     shard_unlock(m, s)

@@ -39,8 +39,9 @@ class StoreStatistics:
     """Totals over all workers since the store was made, and what it holds now."""
 
     size: int  # bytes of the whole mapping
-    capacity: int  # bytes of it that hold objects
+    capacity: int  # bytes of it that hold objects and their index
     free: int  # bytes that hold nothing
+    index_bytes: int  # of the index, which grows with the number of objects
     shards: int
     max_object: int
     objects: int
@@ -65,7 +66,8 @@ class StoreStatistics:
     collapsed: int
     committed: int
     failed: int
-    resets: int  # shards that were emptied because a process died while it changed them
+    rebuilds: int  # shards made anew, with what they hold, because a process died while it changed them
+    resets: int  # shards whose memory was found damaged, and of which nothing was kept
     recoveries: int  # of the fill table, for the same reason
     busy: int  # locks that were not had in time
     pin_overflows: int
@@ -75,6 +77,11 @@ class StoreStatistics:
     def hit_ratio(self) -> float:
         looked = self.hits + self.misses
         return self.hits / looked if looked else 0.0
+
+    @property
+    def used(self) -> int:
+        """Bytes of the blocks that hold something; a shard's arena has 128 bytes at its ends that never do."""
+        return self.capacity - self.index_bytes - self.free - self.shards * 128
 
     @property
     def evictions(self) -> int:

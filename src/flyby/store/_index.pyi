@@ -1,0 +1,1 @@
+"""The index of one shard; nothing of it is for Python."""

@@ -1,0 +1,1 @@
+"""The queues of one shard; nothing of them is for Python."""
