@@ -4,12 +4,14 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 EXTENSIONS = [
+    "flyby.log._lines",
     "flyby.wire._fields",
     "flyby.wire._serialise",
     "flyby.wire._scan",
     "flyby.wire._target",
     "flyby.wire._head",
     "flyby.wire._body",
+    "flyby.wire._glance",
     "flyby.upstream._deadline",
     "flyby.upstream._outgoing",
     "flyby.upstream._connection",
@@ -32,6 +34,12 @@ EXTENSIONS = [
     "flyby.store._store",
     "flyby.store._view",
     "flyby.store._fault",
+    "flyby.proxy._outbox",
+    "flyby.proxy._front",
+    "flyby.proxy._signpost",
+    "flyby.proxy._selection",
+    "flyby.proxy._reply",
+    "flyby.proxy._lane",
 ]
 
 setup(

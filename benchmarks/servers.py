@@ -2,7 +2,8 @@
 
 Every peer gets a configuration that its own users would call tuned: one worker, logging off, the cache in memory (a
 tmpfs for nginx), keep-alive to the origin without a limit on requests. What a server cannot do is left out and not
-replaced. Each runs in its own temporary directory and in its own session, so that stopping it stops its whole tree.
+replaced. flyby alone writes its log, a line a request, as it does unless told otherwise; a thread here reads the pipe
+and keeps the end. Each runs in its own temporary directory and in its own session, so that stopping it stops its tree.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -213,8 +215,8 @@ def _varnish(place: Place) -> list[str]:
 
 def _flyby(place: Place) -> list[str]:
     argv = [sys.executable, "-m", "flyby", "serve", "--origin", f"http://127.0.0.1:{place.origin}"]
-    argv += ["--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
-    return [*argv, "--log", "off"]
+    # The log is left at its default: a line a request.
+    return [*argv, "--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
 
 
 def _flyby_path() -> str:
@@ -279,6 +281,8 @@ class Running:
         self._directory = tempfile.TemporaryDirectory(prefix="flyby-bench-", dir=memory_directory())
         self._place = Place(Path(self._directory.name), self.port, origin)
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
+        self._said = b""
 
     @property
     def url(self) -> str:
@@ -292,21 +296,25 @@ class Running:
         return self._process.pid
 
     def __enter__(self) -> Running:
-        said_file = self._place.directory / "said"
+        reading, writing = os.pipe()
+        self._listener = threading.Thread(target=self._listen, args=(reading,), daemon=True)
+        self._listener.start()
         try:
-            with said_file.open("wb") as output:
+            try:
                 self._process = subprocess.Popen(
                     [*self._pinned, *self.recipe.command(self._place)],
                     stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
+                    stdout=writing,
+                    stderr=writing,
                     env={**os.environ, **self.recipe.environment},
                     start_new_session=True,
                 )
+            finally:
+                os.close(writing)
             self._wait()
         except (OSError, ServerError) as error:
-            last = said_file.read_text(errors="replace").strip().splitlines()[-3:] if said_file.exists() else []
             self.stop()
+            last = self._said.decode(errors="replace").strip().splitlines()[-3:]
             raise ServerError(": ".join([f"{self.name}: {error}", *last])) from error
         except BaseException:
             self.stop()
@@ -317,6 +325,12 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _listen(self, pipe: int) -> None:
+        """Read what the server says, to the end; the last of it is kept."""
+        with contextlib.closing(os.fdopen(pipe, "rb", buffering=0)) as output:
+            while piece := output.read(1 << 20):
+                self._said = (self._said + piece)[-4096:]
 
     def _wait(self) -> None:
         assert self._process is not None
@@ -342,6 +356,8 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its session, which nobody else is in
             process.wait()
+        if self._listener is not None:
+            self._listener.join(STOP_S)
         self._process = None
         self._directory.cleanup()
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from flyby.log import FLUSH_BYTES, FORMATS, MAX_WAITING, AccessLog, AccessRecord, escape, formatter
+from flyby.log._lines import Lines
 
 NAMES = [name for name in FORMATS if name != "off"]
 
@@ -233,7 +234,7 @@ def test_pieces_for_a_pipe_are_whole_lines() -> None:
                 log.write(record(path=b"/%d" % number * 150))
         done.set()
         for log in writers:
-            while log._lines:
+            while len(log.lines):
                 log.flush()
         reader.join()
         for log in writers:
@@ -275,3 +276,59 @@ def test_off_makes_nothing_and_can_be_switched_on() -> None:
         log.write(record())
         log.close()
         assert json.loads(os.read(read, 4096))["status"] == 200
+
+
+@pytest.mark.parametrize("name", ["console", "combined"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": b"HEAD", "status": 304, "bytes_sent": 0, "duration_ms": 0.0},
+        {"path": b'/?q="\\\xff', "host": b"x", "user_agent": b'\x1b[2J"\\', "referer": b""},
+        {"client": "", "user_agent": b""},
+        {"duration_ms": 1234.567, "bytes_sent": 999},
+        *({"bytes_sent": size} for size in (1000, 1049, 1050, 99_949, 999_949, 999_950, 1_000_000, 1_049_999, 1 << 40)),
+        *({"duration_ms": us / 1000} for us in (49, 51, 149, 151, 9_949, 9_999)),
+    ],
+)
+def test_a_hits_line_is_the_formatters(name: str, changes: dict[str, object]) -> None:
+    """The line that a hit makes without Python is byte for byte the one that the formatter makes."""
+    told = record(outcome="hit", reason="", **changes)
+    lines = Lines()
+    lines.use(name)
+    for _ in range(2):
+        lines.hit_line(
+            told.time_ms,
+            told.method,
+            told.host,
+            told.path,
+            told.status,
+            told.bytes_sent,
+            round(told.duration_ms * 1000),
+            told.client.encode(),
+            told.user_agent,
+            told.referer,
+        )
+    assert bytes(lines) == formatter(name)(told) * 2
+
+
+def test_lines_keep_what_is_not_written() -> None:
+    lines = Lines()
+    for number in range(3000):
+        lines.add(b"%d\n" % number)
+        if number % 3 == 0:
+            lines.drop(2)
+    written = b"".join(b"%d\n" % number for number in range(3000))
+    assert bytes(lines) == written[2000:]
+    assert lines.whole(10) == bytes(lines)[:10].rfind(b"\n") + 1
+    assert lines.whole(1) == bytes(lines).find(b"\n") + 1
+    with memoryview(lines), pytest.raises(BufferError):
+        lines.add(b"x")
+
+
+def test_a_buffer_that_is_full_counts_what_it_drops() -> None:
+    lines = Lines()
+    lines.use("console")
+    while not lines.dropped:
+        lines.hit_line(0, b"GET", b"h", b"/" * 8000, 200, 1, 1, b"", b"", b"")
+    assert len(lines) <= MAX_WAITING

@@ -7,7 +7,7 @@ strings), so that header, log and metric never disagree. Counting is a few dicti
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -30,9 +30,10 @@ class MetricsSnapshot:
 class Metrics:
     """The counters of one process."""
 
-    __slots__ = ("_outcomes", "_reasons", "_refusals")
+    __slots__ = ("_outcomes", "_reasons", "_refusals", "_sources")
 
     def __init__(self) -> None:
+        self._sources: list[Callable[[], Mapping[str, int]]] = []
         self._outcomes: defaultdict[str, int] = defaultdict(int)
         self._reasons: defaultdict[str, int] = defaultdict(int)
         self._refusals: defaultdict[str, int] = defaultdict(int)
@@ -47,8 +48,15 @@ class Metrics:
         """One client sent something that is no request as we accept it."""
         self._refusals[reason] += 1
 
+    def include(self, source: Callable[[], Mapping[str, int]]) -> None:
+        """Ask `source` for outcomes that are counted elsewhere, whenever a snapshot is made."""
+        self._sources.append(source)
+
     def snapshot(self) -> MetricsSnapshot:
-        return _snapshot(self._outcomes, self._reasons, self._refusals)
+        outcomes = Counter(self._outcomes)
+        for source in self._sources:
+            outcomes.update(source())
+        return _snapshot(+outcomes, self._reasons, self._refusals)
 
 
 def total(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:

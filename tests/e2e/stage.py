@@ -198,7 +198,7 @@ class Stage:
 @contextlib.asynccontextmanager
 async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     """Raise the curtain. `options`: profile, cache (Cache's keywords), purge, route (RouteCache), timeouts, limits,
-    backend (Backend's keywords), routes, server (Server's)."""
+    backend (Backend's keywords), routes, server (Server's), access_log."""
     origin = Origin(script)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
@@ -217,7 +217,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     )
     scene: Stage | None = None
     try:
-        async with Edge(config) as edge:
+        async with Edge(config, access_log=options.get("access_log")) as edge:
             scene = Stage(origin, edge)
             yield scene
     finally:

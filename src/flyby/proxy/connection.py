@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, cast
 
 from flyby.errors import WireError
 from flyby.proxy import pages
-from flyby.proxy.content import Content
+from flyby.proxy._front import Front
+from flyby.proxy._outbox import PIECE, Outbox
+from flyby.proxy.content import Content, wants_trailers
 from flyby.proxy.downstream import Client
-from flyby.proxy.outbox import Outbox
 from flyby.wire import (
     CHUNK_END,
     REASONS,
@@ -38,45 +39,38 @@ from flyby.wire import (
 
 if TYPE_CHECKING:
     from flyby.proxy.connections import Connections
-    from flyby.proxy.exchange import Exchange
     from flyby.proxy.upgrade import Pipe
 
 QUEUE_LIMIT = 65_536  # bytes of content, or of pipelined requests, that may wait before reading pauses
 LINGER_BYTES = 262_144  # what a refused client may still send before the connection is reset
 LINGER_SECONDS = 1.0
 
+NO_CONTENT = Content()
 
-class Connection(asyncio.BufferedProtocol):
+
+class Connection(Front, asyncio.BufferedProtocol):
     """One client connection; also the `Downstream` of the exchange that is under way on it."""
 
     __slots__ = (
-        "_body", "_closing", "_connections", "_content", "_deadline", "_deaf", "_exchange", "_expecting", "_framing",
-        "_keep_alive", "_linger", "_on_writable", "_outbox", "_pending", "_pipe", "_reader", "_reading", "_receiving",
-        "_request", "_stage", "_trailers", "_transport", "begun", "client", "paused",
+        "_body", "_connections", "_content", "_deaf", "_expecting", "_framing", "_keep_alive", "_linger",
+        "_on_writable", "_reading", "_receiving", "_request", "_trailers", "_transport", "begun",
     )  # fmt: skip
 
     def __init__(self, connections: Connections, scheme: bytes) -> None:
         # For the connection's life.
+        # What every read looks at is declared in `Front`. What an idle connection does not need is made when it does:
+        # there may be ten thousand of them.
         self._connections = connections
-        self._reader = HeadReader(connections.limits, "request")
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._outbox: Outbox = cast(Outbox, None)
         self.client = Client("", 0, scheme, 0)
-        self._pending = bytearray()
         self._reading = True
         self._receiving = False
-        self._closing = False
         self._deaf = False
         self._linger = -1
-        self._deadline = 0.0
-        self._stage = "idle"
-        self.paused = False
-        self._pipe: Pipe | None = None
         # For the exchange under way.
-        self._exchange: Exchange | None = None
         self._request: RequestHead | None = None
         self._body: BodyReader | None = None
-        self._content = Content()
+        self._content = NO_CONTENT
         self._trailers: Fields | None = None
         self._on_writable: Callable[[], None] | None = None
         self._framing = BodyKind.NONE
@@ -90,7 +84,12 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def buffered(self) -> int:
-        return self._transport.get_write_buffer_size() + self._content.size + len(self._pending)
+        return self._transport.get_write_buffer_size() + self._content.size + self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        """Bytes of pipelined requests."""
+        return len(self._pending) if self._pending is not None else 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.client.address}:{self.client.port} {self._stage}>"
@@ -103,8 +102,10 @@ class Connection(asyncio.BufferedProtocol):
         local = transport.get_extra_info("sockname") or ("", 0)
         if isinstance(peer, tuple):
             self.client = Client(peer[0], peer[1], self.client.scheme, local[1])
+            self.known_as(peer[0])
         self._outbox = Outbox(self._transport)
-        self._transport.set_write_buffer_limits(high=QUEUE_LIMIT, low=QUEUE_LIMIT // 4)
+        # One piece of stored content in the transport is enough to be told when it has gone.
+        self._transport.set_write_buffer_limits(high=PIECE // 2, low=QUEUE_LIMIT // 4)
         self._connections.add(self)
         self._set_deadline("idle", self._connections.timeouts.idle_s)
 
@@ -119,12 +120,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchange is not None:
             exchange, self._exchange = self._exchange, None
             exchange.client_lost()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connections.read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._receive(self._connections.read_buffer[:nbytes])
 
     def eof_received(self) -> bool:
         if self._pipe is not None:
@@ -144,8 +139,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.paused = False
-        if self._stage == "write":
+        if self._stage == "write" and self._exchange is not None:
             self._set_deadline("exchange", 0)
+        elif self._stage == "write":
+            self._set_deadline("idle", self._connections.timeouts.idle_s)
         if self._pipe is not None:
             self._pipe.client_writable()
         elif self._outbox.ready:
@@ -172,15 +169,20 @@ class Connection(asyncio.BufferedProtocol):
                 if self._body is not None:
                     view = self._receive_content(view)
                 elif self._exchange is not None or self._pending:
+                    if self._pending is None:
+                        self._pending = bytearray()
                     self._pending += view
                     if len(self._pending) >= QUEUE_LIMIT:
                         self._pause_reading()
                     return
                 else:
-                    view = view[self._reader.feed(view) :]
-                    if self._reader.complete:
-                        self._start(self._reader.take_request(self.client.scheme))
-                    elif self._stage == "idle" and not self._reader.empty:
+                    reader = self._reader
+                    if reader is None:
+                        reader = self._reader = HeadReader(self._connections.limits, "request")
+                    view = view[reader.feed(view) :]
+                    if reader.complete:
+                        self._start(reader.take_request(self.client.scheme))
+                    elif self._stage == "idle" and not reader.empty:
                         self._set_deadline("head", self._connections.timeouts.head_s)
         except WireError as error:
             self._refuse(error)
@@ -224,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
         self.begun = False
         self._outbox.sent = 0
         self._trailers = None
-        self._content = Content()
+        self._content = NO_CONTENT
         self._set_deadline("exchange", 0)
         if request.body is not BodyKind.NONE:
             if 0 < self._connections.limits.body < request.length:
@@ -233,7 +235,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._body.done:
                 self._body = None
             else:
-                self._content.finished = False
+                self._content = Content(finished=False)
                 self._set_deadline("body", self._connections.timeouts.body_s)
         self._exchange = exchange = self._connections.exchange(self, request)
         exchange.start()
@@ -344,14 +346,9 @@ class Connection(asyncio.BufferedProtocol):
         elif self._framing is not BodyKind.CHUNKED:
             self._outbox.release()
         else:
-            wanted = trailers is not None and self._request is not None and self._wants_trailers(self._request)
+            wanted = trailers is not None and self._request is not None and wants_trailers(self._request.fields)
             self._outbox.write([last_chunk(trailers if wanted else None)])
         self._finish()
-
-    @staticmethod
-    def _wants_trailers(request: RequestHead) -> bool:
-        value = request.fields.combined(b"te")
-        return value is not None and b"trailers" in [part.strip(b" \t").lower() for part in value.split(b",")]
 
     def send_stored(self, head: bytes, length: int, views: Sequence[memoryview | bytes], status: int) -> None:
         self.begun = True
@@ -371,6 +368,13 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
         else:
             self._transport.close()
+
+    def send_rest(self, chunks: list[memoryview | bytes]) -> None:
+        """Send what the socket did not take of the fast lane's answers; a `Remainder` is the exchange meanwhile."""
+        self.begun = True
+        self._set_deadline("exchange", 0)
+        self._outbox.queue(chunks)
+        self._pump()
 
     def _pump(self) -> None:
         if self._outbox.pump(QUEUE_LIMIT) and self._exchange is not None:
@@ -399,9 +403,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _resume_pending(self) -> None:
         if self._exchange is None and not self._closing:
-            pending, self._pending = self._pending, bytearray()
-            self._receive(memoryview(pending))
-            if len(self._pending) < QUEUE_LIMIT:
+            pending, self._pending = self._pending, None
+            if pending:
+                self._receive(memoryview(pending))
+            if self._waiting < QUEUE_LIMIT:
                 self._resume_reading()
 
     # ---- upgrade, time limits, closing -------------------------------------------------------------------------------
@@ -416,7 +421,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pipe = pipe
         self._stage = "pipe"
         self._deadline = 0.0
-        ahead, self._pending = bytes(self._pending), bytearray()
+        ahead, self._pending = bytes(self._pending or b""), None
         self._resume_reading()
         return ahead
 
@@ -483,7 +488,7 @@ class Connection(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Close now if idle, else after the response under way."""
         self._keep_alive = False
-        if self._exchange is None and self._pipe is None and self._reader.empty and not self._closing:
+        if self._exchange is None and self._pipe is None and not self._closing and self._stage == "idle":
             self._closing = True
             self._transport.close()
 

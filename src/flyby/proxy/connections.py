@@ -13,11 +13,11 @@ from typing import Protocol
 from flyby.clock import Clock
 from flyby.config import Limits, Timeouts
 from flyby.errors import WireError
+from flyby.proxy._lane import Lane
 from flyby.proxy.connection import Connection
 from flyby.proxy.exchange import Exchange
 from flyby.wire import RequestHead
 
-READ_BUFFER = 65_536  # bytes of one read(2)
 SWEEP_SECONDS = 0.5
 
 
@@ -35,9 +35,9 @@ class Connections:
         "_handle",
         "draining",
         "exchange",
+        "lane",
         "limits",
         "now",
-        "read_buffer",
         "refused",
         "timeouts",
         "total",
@@ -55,7 +55,7 @@ class Connections:
         self.timeouts = timeouts
         self.exchange = exchange
         self.refused = refused
-        self.read_buffer = memoryview(bytearray(READ_BUFFER))
+        self.lane = Lane()
         self.now = clock.monotonic()
         self.draining = False
         self.total = 0
@@ -102,7 +102,7 @@ class Connections:
 
     async def drain(self, seconds: float) -> int:
         """Let what is in flight finish for at most `seconds`; returns how many connections had to be broken off."""
-        self.draining = True
+        self.draining = self.lane.closed = True
         for connection in list(self._connections):
             connection.drain()
         try:

@@ -6,6 +6,13 @@ import asyncio
 from collections import deque
 
 from flyby.errors import WireError
+from flyby.wire import Fields
+
+
+def wants_trailers(fields: Fields) -> bool:
+    """Whether who asks says that it takes trailer fields (RFC 9110 10.1.4)."""
+    value = fields.combined(b"te")
+    return value is not None and b"trailers" in [part.strip(b" \t").lower() for part in value.split(b",")]
 
 
 class Content:

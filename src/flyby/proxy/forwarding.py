@@ -28,10 +28,12 @@ _PORT = re.compile(rb"[0-9]{1,5}\Z")
 
 def request_id(request: RequestHead) -> bytes:
     """The id by which this request is known in logs here and in the dyno's."""
-    given = request.fields.get(b"x-request-id")
-    if given is not None and _REQUEST_ID.match(given):
-        return given
-    return secrets.token_hex(16).encode()
+    return identity(request.fields.get(b"x-request-id") or b"")
+
+
+def identity(given: bytes) -> bytes:
+    """The id that the client gave, if it is a good one, else a new one."""
+    return given if _REQUEST_ID.match(given) else secrets.token_hex(16).encode()
 
 
 def refuse_loop(request: RequestHead) -> None:

@@ -87,6 +87,21 @@ class Match:
         return f"<Match {self.backend} {self.path!r}>"
 
 
+class Sign(NamedTuple):
+    """What of a route can be told by host and path alone; see `_signpost.pyx`."""
+
+    scheme: bytes | None
+    host: bytes | None
+    wildcard: bool
+    ported: bool
+    prefix: bytes | None
+    segments: bool  # the prefix ends where a segment does
+    certain: bool  # nothing else is asked of a request
+    serves: bool  # it leads to a backend, by way of the cache
+    backend: str
+    preview: bool = False  # its host is a preview's, which routes without a host do not take
+
+
 class Router:
     """The compiled routes of one configuration, which must have passed its check.
 
@@ -114,6 +129,12 @@ class Router:
             if captures is not None:
                 return compiled.outcome(whole, path, mark + query, captures)
         return None if preview is None else Match(preview, preview.backend or "", whole)
+
+    def signs(self) -> list[tuple[Sign, Route]]:
+        """The routes in their order, each with what host and path tell of it."""
+        previews = [_Compiled(route) for route in self._previews.values()]
+        signs = [(compiled.sign(), compiled.route) for compiled in self._compiled]
+        return signs + [(compiled.sign()._replace(preview=True), compiled.route) for compiled in previews]
 
 
 class _Compiled:
@@ -162,6 +183,26 @@ class _Compiled:
             if not values or (value != ANY_VALUE and value not in values):
                 return None
         return NO_CAPTURES if self._pattern is None else _captures(self._pattern.parts, path)
+
+    def sign(self) -> Sign:
+        """The part of the route that host and path decide."""
+        host = self._host
+        prefix = self._prefix
+        if self._pattern is not None:
+            # What matches a pattern begins as the pattern does.
+            first = self._pattern.parts[0] if self._pattern.parts else None
+            prefix = first.text if isinstance(first, Literal) else None
+        return Sign(
+            scheme=self._scheme,
+            host=host.name if host is not None else None,
+            wildcard=host is not None and host.wildcard,
+            ported=host is not None and host.ported,
+            prefix=prefix,
+            segments=self._pattern is None,
+            certain=self._pattern is None and not self._fields,
+            serves=self._target is None and not self.route.cache.off,
+            backend=self.route.backend or "",
+        )
 
     def outcome(self, whole: bytes, path: bytes, query: bytes, captures: Captures) -> Match:
         """Where the route leads a request that fits it."""

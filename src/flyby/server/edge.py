@@ -23,7 +23,7 @@ from flyby.clock import Clock, SystemClock
 from flyby.config import Config
 from flyby.control import State
 from flyby.errors import ConfigError, StoreError, WireError
-from flyby.log import AccessRecord
+from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import Metrics, MetricsSnapshot
 from flyby.proxy.connection import Connection
 from flyby.proxy.connections import Connections
@@ -73,7 +73,7 @@ class Edge:
         state: State | None = None,
         clock: Clock | None = None,
         worker: int = 0,
-        access_log: Callable[[AccessRecord], None] | None = None,
+        access_log: AccessLog | Callable[[AccessRecord], None] | None = None,
     ) -> None:
         problems = config.problems()
         if problems:
@@ -123,6 +123,8 @@ class Edge:
         self._context = await self._make_context(self._config, {})
         server = self._config.server
         self._connections = Connections(server.limits, server.timeouts, self._clock, self._exchange, self._refused)
+        self._use_lane(self._context, self._connections)
+        self._metrics.include(self._connections.lane.outcomes)
         self._connections.start()
         if self._sockets is None:
             self._sockets = open_listeners(server.listen, 1).of_worker(0)
@@ -143,8 +145,22 @@ class Edge:
         router = Router(config, previews(config, self._watch.records))
         rules = {id(route): cache_rules(config.cache, route.cache) for route in router.routes}
         purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)
-        log = self._access_log if config.server.log != "off" else None
+        access_log = self._access_log if config.server.log != "off" else None
+        log = access_log.write if isinstance(access_log, AccessLog) else access_log
         return Context(config, router, backends, rules, self._store, self._clock, self._metrics, log, purgers=purgers)
+
+    def _use_lane(self, context: Context, connections: Connections) -> None:
+        """Let the fast lane answer by this configuration."""
+        server = context.config.server
+        if context.store is not None:
+            connections.lane.use(
+                context.store,
+                [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
+                server.limits,
+                self._clock,
+                server.timeouts.idle_s,
+                self._access_log if server.log != "off" else None,
+            )
 
     def _connection(self) -> Connection:
         assert self._connections is not None
@@ -178,6 +194,8 @@ class Edge:
         if old is None:
             return  # drained meanwhile
         self._context = await self._make_context(config, old.backends)
+        if self._connections is not None:
+            self._use_lane(self._context, self._connections)
         self._config = config
         for name, backend in old.backends.items():
             if self._context.backends.get(name) is not backend:

@@ -21,7 +21,7 @@ import uvloop
 
 from flyby.config import Config
 from flyby.errors import ConfigError
-from flyby.log import AccessLog, AccessRecord, operations
+from flyby.log import AccessLog, operations
 from flyby.server.listeners import EX_CONFIG
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class EdgeFactory(Protocol):
         store: Store,
         sockets: Sequence[socket.socket],
         worker: int,
-        access_log: Callable[[AccessRecord], None],
+        access_log: AccessLog,
     ) -> AbstractAsyncContextManager[RunningEdge]: ...
 
 
@@ -93,7 +93,7 @@ async def _serve(
     again = asyncio.Event()
     access_log = AccessLog(config.server.log, loop.call_later)
     try:
-        async with edge(config, store=store, sockets=sockets, worker=index, access_log=access_log.write) as running:
+        async with edge(config, store=store, sockets=sockets, worker=index, access_log=access_log) as running:
             # What lives now lives as long as the process: the collector need never look at it again.
             gc.collect()
             gc.freeze()

@@ -1,40 +1,18 @@
-"""The two logs: one access line a request on standard output, and what the operator must know on standard error.
+"""What one access line says, in each format: `formatter(name)` gives the function that makes one of an `AccessRecord`.
 
-An `AccessRecord` is filled while a request runs; `formatter(name)` gives the function that makes one line of it. What
-came over the wire stays bytes and is escaped here, once: no byte outside printable ASCII, no quote and no backslash of
-a client's reaches a log unescaped, so that nobody can forge a line or drive the reader's terminal.
-
-`AccessLog` collects lines and writes them when 32 KiB are together or a second has passed. It must never hold up the
-event loop: a pipe is opened anew as non-blocking (the flag on the inherited description would be shared with the
-shell), a socket is sent to with MSG_DONTWAIT. Lines go out in whole multiples of at most PIPE_BUF bytes, so that those
-of several workers do not mingle in one pipe. When the reader does not keep up, at most 1 MiB waits; what comes then is
-dropped, counted and owned up to.
-
-The operations log is the standard library's `logging`, logger `flyby`; only `server.run` sets it up, an embedding
-program keeps its own.
+What came over the wire stays bytes and is escaped here, once: no byte outside printable ASCII, no quote and no
+backslash of a client's reaches a log unescaped, so that nobody can forge a line or drive the reader's terminal.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import select
-import socket
-import stat
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 FORMATS = ("console", "combined", "json", "logfmt", "heroku", "off")
-FLUSH_BYTES = 32 * 1024
-FLUSH_SECONDS = 1.0
-MAX_WAITING = 1024 * 1024
-
-operations = logging.getLogger("flyby")
 
 
 @dataclass(slots=True)
@@ -100,11 +78,12 @@ class _Stamp:
 
 
 def _size(count: int) -> bytes:
+    # In tenths and whole numbers, as `_lines.pyx` does, so that both write the same digits.
     if count < 1000:
         return b"%d B" % count
     if count < 1_000_000:
-        return b"%.1f kB" % (count / 1000)
-    return b"%.1f MB" % (count / 1_000_000)
+        return b"%d.%d kB" % divmod((count + 50) // 100, 10)
+    return b"%d.%d MB" % divmod((count + 50_000) // 100_000, 10)
 
 
 def _console() -> Formatter:
@@ -112,14 +91,14 @@ def _console() -> Formatter:
 
     def line(record: AccessRecord) -> bytes:
         reason = f" ({record.reason})" if record.reason else ""
-        return b"%s %3d %-11s %-4s %s%s  %.1f ms  %s  %s%s\n" % (
+        return b"%s %3d %-11s %-4s %s%s  %d.%d ms  %s  %s%s\n" % (
             stamp(record.time_ms),
             record.status,
             escape(record.outcome.encode()),
             escape(record.method),
             escape(record.host),
             escape(record.path),
-            record.duration_ms,
+            *divmod(round(record.duration_ms * 10), 10),
             _size(record.bytes_sent),
             escape(record.client.encode()),
             escape(reason.encode()),
@@ -246,116 +225,3 @@ _FORMATTERS: dict[str, Callable[[], Formatter]] = {
 def formatter(name: str) -> Formatter:
     """The function that makes a line, with its newline, of a record. `name` is one of FORMATS but "off"."""
     return _FORMATTERS[name]()
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class CallLater(Protocol):
-    def __call__(self, delay: float, callback: Callable[[], None], /) -> Timer: ...
-
-
-class AccessLog:
-    """Lines on their way to a descriptor. With the format "off" it takes records and does nothing."""
-
-    __slots__ = ("_call_later", "_fd", "_lines", "_own_fd", "_socket", "_timer", "_whole", "dropped", "line")
-
-    def __init__(self, name: str, call_later: CallLater, fd: int = 1) -> None:
-        self._call_later = call_later
-        self._lines = bytearray()
-        self._timer: Timer | None = None
-        self._fd = fd
-        self._own_fd = False
-        self._whole = False
-        self._socket: socket.socket | None = None
-        self.dropped = 0
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISFIFO(mode):
-            self._whole = True
-            # A pipe whose reader has already gone cannot be opened again; writing to the old one tells so at once.
-            try:
-                self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                self._own_fd = True
-            except OSError:
-                self._own_fd = False
-        elif stat.S_ISSOCK(mode):
-            self._socket = socket.socket(fileno=os.dup(fd))
-        self.use(name)
-
-    def use(self, name: str) -> None:
-        """Write the format `name` from now on; lines already made keep theirs."""
-        self.line: Formatter | None = formatter(name) if name != "off" else None
-
-    def write(self, record: AccessRecord) -> None:
-        """Take one record; the line is written within a second."""
-        if self.line is None:
-            return
-        line = self.line(record)
-        if len(self._lines) + len(line) > MAX_WAITING:
-            self.dropped += 1
-            return
-        self._lines += line
-        if self._timer is None:
-            self._timer = self._call_later(FLUSH_SECONDS, self._tick)
-        if len(self._lines) >= FLUSH_BYTES and len(self._lines) - len(line) < FLUSH_BYTES:
-            self.flush()
-
-    def _tick(self) -> None:
-        self._timer = None
-        self.flush()
-        if self._lines:
-            self._timer = self._call_later(FLUSH_SECONDS, self._tick)
-
-    def flush(self) -> None:
-        """Write what the descriptor takes now; the rest stays."""
-        while self._lines:
-            size = self._piece()
-            try:
-                with memoryview(self._lines) as view, view[:size] as piece:
-                    if self._socket is not None:
-                        written = self._socket.send(piece, socket.MSG_DONTWAIT)
-                    else:
-                        written = os.write(self._fd, piece)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                operations.error("access log: %s; %d bytes of it are lost", error.strerror, len(self._lines))
-                self._lines.clear()
-                return
-            del self._lines[:written]
-        if self.dropped:
-            operations.warning("access log: %d lines dropped, its reader was too slow", self.dropped)
-            self.dropped = 0
-
-    def _piece(self) -> int:
-        """How much to write in one call: into a pipe whole lines of at most PIPE_BUF bytes, else everything."""
-        if not self._whole or len(self._lines) <= select.PIPE_BUF:
-            return len(self._lines)
-        end = self._lines.rfind(b"\n", 0, select.PIPE_BUF)
-        if end < 0:  # a single line longer than that
-            end = self._lines.find(b"\n")
-        return end + 1
-
-    def close(self) -> None:
-        """Write what can be written, and let the descriptor go."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.flush()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._own_fd:
-            os.close(self._fd)
-            self._own_fd = False
-        self.line = None
-
-
-def set_up_operations_log(role: str) -> None:
-    """Send the logger `flyby` to standard error, each line with the time and the process that says it."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s flyby[{role}] %(levelname)s %(message)s"))
-    operations.handlers[:] = [handler]
-    operations.setLevel(logging.INFO)
-    operations.propagate = False

@@ -1,0 +1,30 @@
+"""Types of `_lane.pyx`."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+from flyby.clock import Clock
+from flyby.log import AccessLog, AccessRecord
+from flyby.policy import CacheRules
+from flyby.proxy._front import Answerer
+from flyby.proxy.router import Sign
+from flyby.store import Store
+from flyby.wire import WireLimits
+
+READ_BUFFER: Final[int]
+
+@final
+class Lane(Answerer):
+    def __new__(cls) -> Lane: ...
+    @property
+    def hits(self) -> int: ...
+    def use(
+        self,
+        store: Store,
+        signs: Sequence[tuple[Sign, CacheRules]],
+        limits: WireLimits,
+        clock: Clock,
+        idle_s: float,
+        log: AccessLog | Callable[[AccessRecord], None] | None,
+    ) -> None: ...
+    def outcomes(self) -> dict[str, int]: ...

@@ -1,0 +1,22 @@
+# cython: language_level=3
+"""The map of a connection's outgoing side."""
+
+from libc.stdint cimport int64_t
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+
+cdef class Outbox:
+    cdef object _transport
+    cdef int _fd  # of a plain socket; -1 where only the transport can write (TLS)
+    cdef bint _queued  # the transport was given bytes, and was not seen empty since
+    cdef bytes _held
+    cdef list _ready  # what `pump` will send; None when there is nothing
+    cdef public int64_t sent
+
+    cdef bint clear_way(self) except -1
+    cdef int64_t _direct(self, list chunks) except -2
+    cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2

@@ -1,0 +1,165 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False
+"""Bytes on their way to a client: one gathered write when nothing is queued, the rest through the transport.
+
+Three ways in: `write` for what is arriving (what the socket does not take is copied), `queue` and `pump` for what
+lies ready in memory that stays (handed over piece by piece, so that a slow client costs no copy of the whole), and
+`hold` for a head that should leave with the first part of its content. `gather` is the first step of all of them, and
+all that a hit of the fast lane takes: one sendmsg(2) on the socket itself, behind the back of a transport that has
+nothing to write.
+"""
+
+import socket
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    ssize_t c_send "send"(int fd, const void *data, size_t length, int flags)
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+
+PIECE = 65_536  # bytes of stored content that are copied for the transport at a time
+
+cdef enum:
+    VECTOR = 16  # buffers of one write
+
+
+@cython.final
+cdef class Outbox:
+    """The outgoing side of one connection; `sent` counts the bytes that were handed over."""
+
+    def __init__(self, transport):
+        self._transport = transport
+        self._fd = -1
+        sock = transport.get_extra_info("socket")
+        if sock is not None and transport.get_extra_info("sslcontext") is None:
+            self._fd = sock.fileno()
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def hold(self, bytes head not None):
+        """Keep `head` for the next `write` or `release`, which comes in the same call."""
+        self._held = head
+
+    def release(self):
+        """Send a head that is held."""
+        if self._held is not None and not self._transport.is_closing():
+            self.write([])
+
+    def write(self, list chunks not None):
+        """Send `chunks`; they are only read during the call."""
+        cdef Py_ssize_t total = 0
+        cdef int64_t done
+        if self._held is not None:
+            chunks.insert(0, self._held)
+            self._held = None
+        for chunk in chunks:
+            total += len(chunk)
+        self.sent += total
+        done = self._direct(chunks)
+        if done < total:
+            self._queued = True
+            self._transport.write(b"".join(chunks)[done:])
+
+    def queue(self, chunks):
+        """Add what `pump` will send; the memory must stay until then."""
+        if self._ready is None:
+            self._ready = []
+        self._ready.extend(chunks)
+
+    def clear(self):
+        """Drop what was not sent."""
+        self._held = None
+        self._ready = None
+
+    @property
+    def ready(self):
+        """Whether queued bytes wait for `pump`."""
+        return self._ready is not None
+
+    def pump(self, Py_ssize_t high):
+        """Send what is queued until the transport holds `high` bytes; True when all of it is handed over."""
+        cdef list ready = self._ready
+        cdef int64_t done
+        while ready and not self._transport.is_closing() and self._transport.get_write_buffer_size() < high:
+            done = self._direct(ready)
+            self.sent += done
+            while ready and done >= len(ready[0]):
+                done -= len(ready[0])
+                del ready[0]
+            if not ready:
+                break
+            rest = memoryview(ready[0])[done:]
+            piece = rest[:PIECE]
+            self._queued = True
+            self._transport.write(bytes(piece))
+            self.sent += len(piece)
+            if len(piece) == len(rest):
+                del ready[0]
+            else:
+                ready[0] = rest[PIECE:]
+        if ready:
+            return False
+        self._ready = None
+        return True
+
+    cdef bint clear_way(self) except -1:
+        """Whether nothing waits before what would be sent now."""
+        if self._held is not None or self._ready is not None:
+            return False
+        if self._queued:
+            if self._transport.get_write_buffer_size():
+                return False
+            self._queued = False
+        return True
+
+    cdef int64_t _direct(self, list chunks) except -2:
+        """Send what the socket takes of the first chunks, if nothing is before them."""
+        cdef Py_buffer views[VECTOR]
+        cdef iovec parts[VECTOR]
+        cdef int count = 0
+        cdef int at
+        cdef size_t total = 0
+        if self._fd < 0 or self._transport.is_closing():
+            return 0
+        if self._queued:
+            if self._transport.get_write_buffer_size():
+                return 0
+            self._queued = False
+        try:
+            while count < VECTOR and count < len(chunks):
+                PyObject_GetBuffer(chunks[count], &views[count], PyBUF_SIMPLE)
+                parts[count].iov_base = views[count].buf
+                parts[count].iov_len = views[count].len
+                total += views[count].len
+                count += 1
+            return max(self.gather(parts, count, total), 0)
+        finally:
+            for at in range(count):
+                PyBuffer_Release(&views[at])
+
+    cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2:
+        """Bytes that the socket takes at once; -1 when it is broken, and then the transport is aborted."""
+        cdef msghdr message
+        cdef ssize_t done
+        if not total:
+            return 0
+        if count == 1:
+            done = c_send(self._fd, parts[0].iov_base, total, MSG_DONTWAIT | MSG_NOSIGNAL)
+        else:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = parts
+            message.msg_iovlen = count
+            done = sendmsg(self._fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if done >= 0:
+            return done
+        if errno == EAGAIN or errno == EINTR:
+            return 0
+        self._transport.abort()
+        return -1

@@ -1,0 +1,282 @@
+"""Plays of the fast lane: it answers what the long way would, byte for byte, and leaves to that what is not its own.
+
+An empty line before a request sends it the long way (`long`), so both answers to the same request can be compared.
+`hits` counts what the lane has answered, so that a play knows which way a request went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from flyby.config import Limits, Timeouts
+from flyby.log import AccessRecord
+from tests.e2e.stage import Client, Message, Origin, Stage, play, reply, stage
+
+FRESH = {"Cache_Control": "public, max-age=600", "ETag": '"v1"'}
+PLAIN = b"GET /a?b HTTP/1.1\r\nHost: shop.test\r\n\r\n"
+
+
+def lane_hits(scene: Stage) -> int:
+    connections = scene.edge._connections
+    assert connections is not None
+    return connections.lane.hits
+
+
+async def answer(client: Client, request: bytes) -> bytes:
+    """The bytes of one whole answer; the numbers that tell the time are levelled."""
+    await client.send(request)
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: ([0-9]+)", head)
+    bodiless = request.startswith((b"HEAD", b"\r\nHEAD")) or head.startswith(b"HTTP/1.1 304")
+    body = b"" if bodiless or length is None else await client.reader.readexactly(int(length[1]))
+    return re.sub(rb"(Age: |ttl=)[0-9]+", rb"\1N", head) + body
+
+
+async def both(scene: Stage, request: bytes) -> bytes:
+    """The answer of the fast lane, once it is sure that the long way gives the same."""
+    client = await scene.connect()
+    before = lane_hits(scene)
+    slow = await answer(client, b"\r\n" + request)
+    assert lane_hits(scene) == before
+    fast = await answer(client, request)
+    assert lane_hits(scene) == before + 1
+    assert fast == slow
+    await client.close()
+    return fast
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024, 4096, 4097, 100_000])
+@pytest.mark.parametrize("text", [True, False])
+def test_the_same_answer(size: int, text: bool) -> None:
+    # Text is stored as lz4, the other bytes do not become smaller.
+    body = (b"hello, world\n" * size)[:size] if text else bytes(hash((at, "x")) & 255 for at in range(size))
+
+    async def story() -> None:
+        async with stage(reply(body=body, Content_Type="text/plain", **FRESH)) as scene:
+            await scene.ask("/a?b")
+            assert (await both(scene, PLAIN)).endswith(b"\r\n\r\n" + body)
+            assert (await both(scene, PLAIN.replace(b"GET", b"HEAD"))).endswith(b"\r\n\r\n")
+            for tag in (b'"v1"', b'W/"v1"'):
+                request = PLAIN[:-2] + b"If-None-Match: %s\r\nIf-Modified-Since: junk\r\n\r\n" % tag
+                assert (await both(scene, request)).startswith(b"HTTP/1.1 304 Not Modified\r\n")
+            other = await both(scene, PLAIN[:-2] + b'If-None-Match: "v2"\r\n\r\n')
+            assert other.startswith(b"HTTP/1.1 200")
+            assert other.endswith(body)
+            assert len(scene.origin.requests) == 1
+
+    play(story)()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Cache-Control: max-age=0",
+        b"Authorization: Basic eDp5",
+        b"Range: bytes=0-1",
+        b'If-None-Match: "a", "v1"',
+        b"If-None-Match: *",
+        b"If-None-Match: v1",
+        b"If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT",
+        b'If-Match: "v1"',
+        b"CDN-Loop: other",
+        b"Connection: close",
+        b"Expect: 100-continue",
+        b"Content-Length: 0",
+    ],
+)
+def test_the_rest_goes_the_long_way(line: bytes) -> None:
+    async def story() -> None:
+        async with stage(reply(**FRESH)) as scene:
+            await scene.ask("/a?b")
+            client = await scene.connect()
+            head = await answer(client, PLAIN[:-2] + line + b"\r\n\r\n")
+            assert head[:12] in (b"HTTP/1.1 200", b"HTTP/1.1 206", b"HTTP/1.1 304")
+            assert lane_hits(scene) == 0
+
+    play(story)()
+
+
+@play
+async def test_each_variant_to_whom_it_is_for() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        coding = request.get("accept-encoding") or "none"
+        await reply(body=coding.encode() * 9, Vary="Accept-Encoding, X_Kind", **FRESH)(origin, request, writer)
+
+    async with stage(script) as scene:
+        offers = ["gzip", "gzip, br", "br", "br;q=1.0, gzip"]
+        for offer in offers:
+            await scene.ask("/a?b", Accept_Encoding=offer)
+        fetched = len(scene.origin.requests)
+        for offer in [*offers, *offers]:
+            found = await both(scene, PLAIN[:-2] + b"accept-encoding: %s\r\n\r\n" % offer.encode())
+            assert b"Vary: Accept-Encoding, X_Kind" in found
+        assert len(scene.origin.requests) == fetched
+        # Another value of a field that the origin also varies on, whatever its name is made of, is another response.
+        client = await scene.connect()
+        before = lane_hits(scene)
+        await answer(client, PLAIN[:-2] + b"Accept-Encoding: gzip\r\nX_Kind: other\r\n\r\n")
+        assert lane_hits(scene) == before
+        assert len(scene.origin.requests) == fetched + 1
+
+
+@play
+async def test_a_guessed_lifetime_is_not_for_who_has_a_cookie() -> None:
+    modified = "Thu, 01 Jan 2015 00:00:00 GMT"
+    async with stage(reply(Last_Modified=modified)) as scene:
+        await scene.ask("/a?b")
+        await both(scene, PLAIN)
+        client = await scene.connect()
+        before = lane_hits(scene)
+        await answer(client, PLAIN[:-2] + b"Cookie: a=b\r\n\r\n")
+        assert lane_hits(scene) == before
+        assert len(scene.origin.requests) == 2
+
+
+@play
+async def test_pipelined_requests_are_answered_in_order_whichever_way_they_go() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        fields: dict[str, Any] = {"Cache_Control": "no-store"} if request.target.startswith("/miss") else FRESH
+        await reply(body=request.target.encode() * 500, **fields)(origin, request, writer)
+
+    async with stage(script) as scene:
+        for number in range(3):
+            await scene.ask(f"/hit{number}")
+        paths = [f"/{('hit', 'hit', 'miss')[at % 3]}{at % 3}" for at in range(300)]
+        client = await scene.connect()
+        await client.send("".join(f"GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n" for path in paths))
+        for path in paths:
+            assert (await client.response()).body == path.encode() * 500
+
+
+@play
+async def test_many_hits_of_one_read_leave_together() -> None:
+    async with stage(reply(body=b"x" * 100, **FRESH)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        await client.send(PLAIN * 200)
+        for _ in range(200):
+            assert (await client.response()).body == b"x" * 100
+        assert lane_hits(scene) == 200
+
+
+@play
+async def test_a_client_that_reads_slowly_gets_it_all_and_holds_no_memory() -> None:
+    body = bytes(range(256)) * 4096
+    records: list[AccessRecord] = []
+    async with stage(reply(body=body, **FRESH), access_log=records.append) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        await client.send(PLAIN * 24)
+        await asyncio.sleep(0.2)
+        assert scene.edge.statistics().buffered < 512 * 1024
+        for _ in range(24):
+            assert (await client.response()).body == body
+        # The lane is open again.
+        before = lane_hits(scene)
+        await client.send(PLAIN)
+        assert (await client.response()).body == body
+        assert lane_hits(scene) == before + 1
+    assert [record.outcome for record in records] == ["miss"] + ["hit"] * 25
+    assert {record.bytes_sent - len(body) for record in records} <= set(range(100, 400))
+
+
+@play
+async def test_both_ways_tell_the_log_the_same() -> None:
+    records: list[AccessRecord] = []
+    async with stage(reply(**FRESH), access_log=records.append) as scene:
+        await scene.ask("/a?b")
+        records.clear()
+        await both(scene, PLAIN[:-2] + b"User-Agent: a\r\nReferer: b\r\nX-Request-ID: 0123456789abcdefghij\r\n\r\n")
+        outcomes = scene.edge.statistics().requests.outcomes
+    assert outcomes == {"miss": 1, "hit": 2}
+    for record in records:
+        assert record.request_id == b"0123456789abcdefghij"
+        assert record.duration_ms < 1000
+        record.time_ms = 0
+        record.duration_ms = 0.0
+    assert records[0] == records[1]
+
+
+@play
+async def test_a_client_that_leaves_in_the_middle_leaves_no_pin() -> None:
+    body = bytes(range(256)) * 4096
+    async with stage(reply(body=body, **FRESH)) as scene:
+        await scene.ask("/a?b")
+        for _ in range(3):
+            client = await scene.connect()
+            await client.send(PLAIN * 24)
+            await asyncio.sleep(0.05)
+            client.writer.transport.abort()
+        for _ in range(100):
+            if len(scene.edge._connections or ()) == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert scene.edge.purge_all() >= 1
+        assert (await scene.ask("/a?b")).body == body
+        statistics = scene.edge.statistics().store
+        assert statistics is not None
+        assert scene.edge._store is not None
+        assert scene.edge._store.check() == []
+
+
+@play
+async def test_what_is_purged_or_stale_is_not_served() -> None:
+    async with stage(reply(Cache_Control="max-age=1")) as scene:
+        await scene.ask("/a?b")
+        await both(scene, PLAIN)
+        scene.edge.purge_all()
+        client = await scene.connect()
+        await answer(client, PLAIN)
+        assert len(scene.origin.requests) == 2
+        await asyncio.sleep(1.1)
+        await answer(client, PLAIN)
+        assert len(scene.origin.requests) == 3
+
+
+@play
+async def test_half_a_request_is_finished_the_long_way() -> None:
+    async with stage(reply(**FRESH)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        for cut in range(1, len(PLAIN)):
+            await client.send(PLAIN[:cut])
+            await asyncio.sleep(0.001)
+            await client.send(PLAIN[cut:])
+            assert (await client.response()).status == 200
+
+
+@play
+async def test_a_carriage_return_alone_does_not_open_the_lane() -> None:
+    async with stage(reply(**FRESH)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        await client.send(b"\r")
+        await asyncio.sleep(0.02)
+        await client.send(PLAIN)
+        assert (await client.response()).status == 400
+        assert lane_hits(scene) == 0
+
+
+@play
+async def test_an_idle_connection_is_closed_after_hits_too() -> None:
+    async with stage(reply(**FRESH), timeouts=Timeouts(idle_s=0.8, drain_s=0.1)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        for _ in range(3):
+            await client.send(PLAIN)
+            assert (await client.response()).status == 200
+            await asyncio.sleep(0.4)
+        assert await client.closed()
+
+
+@play
+async def test_limits_hold() -> None:
+    async with stage(reply(**FRESH), limits=Limits(fields=2)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        await client.send(PLAIN[:-2] + b"A: b\r\nC: d\r\n\r\n")
+        assert (await client.response()).status == 431

@@ -1,0 +1,150 @@
+"""A glance accepts nothing that the full parser refuses, and sees in it what the full parser sees."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flyby.errors import WireError
+from flyby.wire import STANDARD_LIMITS, BodyKind, HeadReader
+from flyby.wire._glance import glance_at
+from flyby.wire.limits import StandardLimits
+
+BROWSER = (
+    b"GET /a/b.css?v=1&w[]=2 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: Mozilla/5.0 (X11; Linux)\r\n"
+    b"Accept: text/css,*/*;q=0.1\r\nAccept-Language: en-GB,en;q=0.7\r\nAccept-Encoding: gzip, br\r\n"
+    b'Referer: http://shop.test/\r\nCookie: a="b"; c=d\r\nIf-None-Match: W/"x"\r\nSec-Fetch-Dest: style\r\n'
+    b"X-Request-Id: 0123456789abcdef0123\r\nConnection: Keep-Alive\r\n\r\n"
+)
+PLAIN = [
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"HEAD /x?y HTTP/1.1\r\nhost:127.0.0.1:8080\r\nAccept:\r\nX:  y \t\r\n\r\n",
+    b"GET /%2e%2e//a HTTP/1.1\r\nHOST: a-b.c_d.example\r\nX: \xe9\xff\r\nX: 2\r\n\r\n",
+    b"GET /? HTTP/1.1\r\nConnection: keep-alive\r\nHost: a.b:81\r\nRange: bytes=0-1\r\nAuthorization: x\r\n\r\n",
+    BROWSER,
+]
+# What a request may hold and a glance leaves to the full parser, though that accepts it or not.
+OTHERWISE = [
+    b"POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+    b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: A\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a.\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a:80\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a:081\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a:70000\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nTransfer.Encoding: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n",
+    b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+]  # fmt: skip
+PIECES = [
+    b"GET ", b"HEAD ", b"POST ", b"/", b"?", b"#", b" ", b"\t", b"\r\n", b"\r", b"\n", b"\x00", b":", b"Host",
+    b"host: a", b"Connection: keep-alive\r\n", b"Connection: close\r\n", b"Content-Length: 5\r\n",
+    b"content-_length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: x\r\n", b"Upgrade: websocket\r\n",
+    b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.1", b"\x7f", b"\x80", b"\xff", b".", b"..", b"A", b"_", b"-", b"%00", b"\\",
+    b'"', b"<", b"^", b"`", b"{", b"|", b"[::1]", b":80", b":443", b":0", b":65536", b"x" * 200,
+]  # fmt: skip
+SMALL = StandardLimits(request_line=64, header_block=256, fields=4)
+LIMITS = [STANDARD_LIMITS, SMALL]
+
+
+def agree(data: bytes, limits: StandardLimits, scheme: bytes) -> bool:
+    """Whether a glance recognised the request; the full parser must then say the very same of it."""
+    seen = glance_at(data, limits, scheme)
+    if seen is None:
+        return False
+    length, method, target, host, fields = seen
+    reader = HeadReader(limits, "request")
+    assert reader.feed(data) == length
+    assert reader.complete
+    head = reader.take_request(scheme)
+    assert (head.method, head.target, head.path, head.host) == (method, target, target, host)
+    assert list(head.fields) == fields
+    assert (head.version, head.body, head.length, head.keep_alive) == (11, BodyKind.NONE, -1, True)
+    assert (head.expect_continue, head.upgrade) == (False, None)
+    return True
+
+
+@pytest.mark.parametrize("data", PLAIN)
+@pytest.mark.parametrize("behind", [b"", b"GET", b"\r\n", b"\x00" * 70000])
+def test_a_plain_request_is_recognised(data: bytes, behind: bytes) -> None:
+    assert agree(data + behind, STANDARD_LIMITS, b"http")
+
+
+@pytest.mark.parametrize("data", PLAIN)
+def test_a_request_that_has_not_arrived_whole_is_not(data: bytes) -> None:
+    for end in range(len(data)):
+        assert glance_at(data[:end], STANDARD_LIMITS, b"http") is None
+
+
+@pytest.mark.parametrize("data", OTHERWISE)
+def test_anything_else_is_left_to_the_full_parser(data: bytes) -> None:
+    assert glance_at(data, STANDARD_LIMITS, b"http") is None
+
+
+def test_the_port_of_the_scheme_is_another_spelling() -> None:
+    data = b"GET / HTTP/1.1\r\nHost: a:443\r\n\r\n"
+    assert glance_at(data, STANDARD_LIMITS, b"https") is None
+    assert agree(data, STANDARD_LIMITS, b"http")
+
+
+@pytest.mark.parametrize("size", range(40, 80))
+def test_limits_are_the_same_or_narrower(size: int) -> None:
+    agree(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * size), SMALL, b"http")
+    agree(b"GET / HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n" % (b"x" * size), SMALL, b"http")
+    lines = b"".join(b"X: %s\r\n" % (b"x" * size) for _ in range(3))
+    agree(b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % lines, SMALL, b"http")
+    assert glance_at(b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % (b"X: y\r\n" * 4), SMALL, b"http") is None
+
+
+@pytest.mark.parametrize("byte", range(256))
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /?%b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1%b\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a%b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX%b: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: y%bz\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-aliv%b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent%bLength: 0\r\n\r\n",
+    ],
+)
+def test_every_byte_everywhere(frame: bytes, byte: int) -> None:
+    agree(frame % bytes([byte]), STANDARD_LIMITS, b"http")
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A request with a few pieces put in, cut out or doubled."""
+    data = draw(st.sampled_from(PLAIN + OTHERWISE))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        cut = draw(st.integers(0, 12))
+        data = data[:at] + draw(st.sampled_from([*PIECES, b"", data[at : at + cut] * 2])) + data[at + cut :]
+    return data + draw(st.sampled_from([b"", b"GET / HTTP/1.1\r\n"]))
+
+
+@given(mutated(), st.sampled_from(LIMITS), st.sampled_from([b"http", b"https"]))
+@settings(max_examples=1500, deadline=None)
+def test_mutations(data: bytes, limits: StandardLimits, scheme: bytes) -> None:
+    try:
+        agree(data, limits, scheme)
+    except WireError as error:
+        pytest.fail(f"a glance accepted what is refused: {data!r}: {error}")
