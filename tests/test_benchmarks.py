@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import cpu
+from benchmarks import cpu, store, traces
 from benchmarks.cases import CASES, Case, chosen, unmatched
 from benchmarks.load import CONNECTIONS, LoadError, command, parse_wrk
 from benchmarks.machine import cpu_model
@@ -227,3 +227,29 @@ def test_every_server_has_one_worker_and_listens_on_loopback_only(tmp_path_facto
     assert "worker_processes 1;" in told["nginx"]
     assert "nbthread 1" in told["haproxy"]
     assert "--workers 1" in told["flyby"]
+
+
+def test_traces_are_the_same_for_every_cache_and_what_they_say() -> None:
+    assert traces.zipf(1000, 5000, 0.9) == traces.zipf(1000, 5000, 0.9)
+    flat, steep = (len(set(traces.zipf(1000, 5000, alpha))) for alpha in (0.7, 1.1))
+    assert flat > steep
+    scanned = traces.scan(1000, 8000, capacity=100)
+    assert len(scanned) == 8800
+    assert len({name for name in scanned if name >= 1000}) == 800
+    shifted = traces.shift(1000, 10_000)
+    first, last = (set(shifted[start : start + 1000]) for start in (0, 9000))
+    assert len(first & last) < len(first) / 2
+
+
+def test_lru_is_one() -> None:
+    assert traces.lru([1, 2, 1, 3, 2], capacity=2) == 1 / 5
+    assert traces.lru([1, 2, 1, 3, 1], capacity=2) == 2 / 5
+
+
+def test_what_a_store_is_measured_by_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert store.main(["capacity", "lookup", "--objects", "10000"]) == 0
+    out = capsys.readouterr().out
+    assert "| objects | cache MiB |" in out
+    assert "|   10000 | 100.00% |" in out
+    with pytest.raises(SystemExit):
+        store.main(["capacty"])

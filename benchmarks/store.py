@@ -1,0 +1,258 @@
+"""`python -m benchmarks.store`: what the store holds, how fast it finds, what it keeps, and how a crowd fares.
+
+    capacity   as many small objects as are asked for, in a cache of exactly their bytes and 96 more for each
+    lookup     the time of a lookup as the number of objects grows, keys drawn at random over all of them
+    ratio      hit ratios at an equal number of objects, beside a plain LRU and libcachesim's S3-FIFO
+    lz4        how much text fits, packed and plain
+    crowd      a thousand requests for one cold object over several workers (`followers.py`)
+
+The first four use a store in this process; nothing is compared with another day's figures but by a reader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import os
+import random
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from pydoc_data.topics import topics
+
+from benchmarks import followers, traces
+from benchmarks.machine import machine
+from benchmarks.servers import ServerError
+from flyby.store import Store
+
+OVERHEAD = 96  # the most that an object may take beside its key, head and body
+HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nETag: "0123456789"\r\n\r\n'
+BODY = b'{"id": 12345678, "name": "a small object of a hundred bytes, or so", "price": "19.99", "tags": ["new"]}'
+
+Row = dict[str, object]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _key(number: int) -> bytes:
+    return b"http/shop.example.com/p/%d" % (10_000_000 + number)
+
+
+def _put(store: Store, number: int) -> bool:
+    return store.put(_key(number), HEAD, BODY, 200, 0, 0, 0, 0, 0, compress=False)
+
+
+def capacity(options: argparse.Namespace) -> Iterator[Row]:
+    """All of them must be there at the end, in the memory that their bytes and the allowance make."""
+    own = len(_key(0)) + len(HEAD) + len(BODY)
+    size = options.objects * (own + OVERHEAD)
+    store = Store.create(max(size, 1 << 20))
+    began = time.perf_counter()
+    for number in range(options.objects):
+        _put(store, number)
+    took = time.perf_counter() - began
+    found = store.statistics()
+    used = found.size - found.free
+    yield {
+        "objects": options.objects,
+        "cache MiB": found.size >> 20,
+        "kept": found.objects,
+        "own bytes": own,
+        "overhead, bytes each": round(used / max(found.objects, 1) - own, 1),
+        "µs a put": round(took / options.objects * 1e6, 2),
+    }
+    store.close()
+
+
+def lookup(options: argparse.Namespace) -> Iterator[Row]:
+    """The best of five passes over keys in random order; each key is looked up, and let go, once a pass."""
+    own = len(_key(0)) + len(HEAD) + len(BODY)
+    store = Store.create(options.objects * (own + 160) + (8 << 20))
+    stored = 0
+    for wanted in (10**power for power in range(4, 9)):
+        if wanted > options.objects:
+            break
+        for number in range(stored, wanted):
+            _put(store, number)
+        stored = wanted
+        generator = random.Random(1)
+        keys = [_key(generator.randrange(wanted)) for _ in range(100_000)]
+        found = sum(store.lookup(key) is not None for key in keys)
+        best = min(_timed(store.lookup, keys) for _ in range(5))
+        empty = min(_timed(len, keys) for _ in range(5))
+        yield {
+            "objects": wanted,
+            "found": f"{found / len(keys):.2%}",
+            "ns a lookup": round(best / len(keys) * 1e9),
+            "of it the loop": round(empty / len(keys) * 1e9),
+        }
+    store.close()
+
+
+def _timed(work: Callable[[bytes], object], keys: Sequence[bytes]) -> float:
+    began = time.perf_counter()
+    for key in keys:
+        work(key)
+    return time.perf_counter() - began
+
+
+def ratio(options: argparse.Namespace) -> Iterator[Row]:
+    """The store's own capacity in objects of this size is measured first, and given to the others."""
+    size = 16 << 20
+    body = os.urandom(900)
+
+    def put(store: Store, name: int) -> None:
+        store.put(b"%d" % name, b"", body, 200, 0, 0, 0, 0, 0, compress=False)
+
+    store = Store.create(size)
+    for number in range(100_000):
+        put(store, -number - 1)
+    room = store.statistics().objects
+    store.close()
+    objects, requests = room * 10, options.requests
+    made: list[tuple[str, list[int]]] = [
+        (f"zipf {alpha}", traces.zipf(objects, requests, alpha)) for alpha in (0.7, 0.8, 0.9, 1.0, 1.1)
+    ]
+    made += [("scan", traces.scan(objects, requests, room)), ("shift", traces.shift(objects, requests))]
+    for name, trace in made:
+        store = Store.create(size)
+        hits = 0
+        for number in trace:
+            if store.lookup(b"%d" % number) is not None:
+                hits += 1
+            else:
+                put(store, number)
+        held = store.statistics().objects
+        store.close()
+        plain, theirs = traces.lru(trace, room), traces.reference(trace, room)
+        yield {
+            "trace": name,
+            "objects": f"{held:,} of {objects:,}",
+            "flyby": f"{hits / len(trace):.2%}",
+            "LRU": f"{plain:.2%}",
+            "S3-FIFO (libcachesim)": "" if theirs is None else f"{theirs:.2%}",
+            "above LRU, points": f"{(hits / len(trace) - plain) * 100:+.2f}",
+            "above S3-FIFO, points": "" if theirs is None else f"{(hits / len(trace) - theirs) * 100:+.2f}",
+        }
+
+
+def lz4(options: argparse.Namespace) -> Iterator[Row]:
+    """How many objects of real text there are when the first one had to go."""
+    generator = random.Random(1)
+    sources = [path.read_text("utf-8", "replace") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))]
+    sentences = [text for text in "\n".join(topics.values()).split("\n\n") if 100 < len(text) < 600]
+
+    def source() -> str:
+        text = generator.choice(sources)
+        start = generator.randrange(max(len(text) - 8192, 1))
+        return text[start : start + 16_384]
+
+    def prose() -> str:
+        start = generator.randrange(len(sentences) - 40)
+        return "\n\n".join(sentences[start : start + 40])
+
+    def page() -> str:
+        parts = (f'<p class="text-body mt-2">{html.escape(text)}</p>\n' for text in prose().split("\n\n"))
+        return f"<!doctype html>\n<html><head><title>A page</title></head>\n<body>{''.join(parts)}</body></html>"
+
+    def listing() -> str:
+        items = (
+            {"id": generator.randrange(10**9), "name": generator.choice(sentences)[:40], "price": 9.99, "stock": True}
+            for _ in range(200)
+        )
+        return json.dumps({"items": list(items)})
+
+    kinds: list[tuple[str, Callable[[], str]]] = [
+        ("program text", source),
+        ("English prose", prose),
+        ("the same as HTML", page),
+        ("JSON", listing),
+    ]
+    for kind, make in kinds:
+        bodies = [make().encode() for _ in range(300)]
+        counts = []
+        for compress in (True, False):
+            store = Store.create(8 << 20)
+            number = 0
+            while not store.statistics().evictions:
+                store.put(b"%d" % number, HEAD, bodies[number % 300], 200, 0, 0, 0, 0, 0, compress=compress)
+                number += 1
+            counts.append(number - 1)
+            store.close()
+        yield {
+            "text": kind,
+            "bytes each": sum(map(len, bodies)) // 300,
+            "packed": counts[0],
+            "plain": counts[1],
+            "times as many": f"{counts[0] / counts[1]:.2f}",
+        }
+
+
+def crowd(options: argparse.Namespace) -> Iterator[Row]:
+    """Over two workers and over four."""
+    for workers in (2, 4):
+        for clients in (100, options.clients):
+            seen = followers.crowd(workers, clients)
+            yield {
+                "workers": workers,
+                "requests": seen.clients,
+                "fetches": seen.fetches,
+                "complete": seen.complete,
+                **{f"{share:.0%} within ms": f"{seen.behind(share):.1f}" for share in (0.5, 0.9, 0.99)},
+                "last ms": f"{seen.behind(1.0):.1f}",
+            }
+
+
+SUITES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+    "capacity": capacity,
+    "lookup": lookup,
+    "ratio": ratio,
+    "lz4": lz4,
+    "crowd": crowd,
+}
+
+
+def render(rows: Sequence[Row]) -> str:
+    """A Markdown table."""
+    columns = list(rows[0])
+    lines = [columns, *([str(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    written = [
+        "| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    return "\n".join([written[0], "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|", *written[1:]])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 when everything that was asked for could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description="Measure flyby's store.")
+    parser.add_argument("suite", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} [all]")
+    parser.add_argument("--objects", type=int, default=1_000_000, help="of capacity and lookup [%(default)s]")
+    parser.add_argument("--requests", type=int, default=2_000_000, help="of every trace [%(default)s]")
+    parser.add_argument("--clients", type=int, default=1000, help="of the larger crowd [%(default)s]")
+    options = parser.parse_args(argv)
+    unknown = [name for name in options.suite if name not in SUITES]
+    if unknown:
+        parser.error(f"there is no suite {unknown[0]!r}")
+    print(machine().describe())
+    for name in options.suite or SUITES:
+        _say(f"{name} ...")
+        try:
+            rows = list(SUITES[name](options))
+        except ServerError as error:
+            _say(f"benchmarks: {error}")
+            return 1
+        print(f"\n{name}\n\n{render(rows)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
