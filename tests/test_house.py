@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,9 @@ DECLARATIONS = sorted(SRC.rglob("*.pxd"))
 STUBS = sorted(SRC.rglob("*.pyi"))
 SOURCES = [*PYTHON, *CYTHON]
 PURE_SOURCES = [path for floor in PURE for path in [*SOURCES, *DECLARATIONS] if PACKAGE / floor in path.parents]
+AGENT = "flyby_agent"  # stands apart: it runs in a dyno, without flyby
+AGENT_PYTHON = (3, 9)
+AGENT_SOURCES = sorted((SRC / AGENT).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
@@ -181,6 +185,18 @@ def test_imports_go_only_leftwards(path: Path) -> None:
             continue
         assert FLOOR[floor] <= FLOOR[own[1]], f"line {each.line}: {own[1]} imports {floor}, which is on its right"
         assert floor not in STRANGERS.get(own[1], set()), f"line {each.line}: {own[1]} must not know {floor}"
+
+
+@pytest.mark.parametrize("path", AGENT_SOURCES, ids=shown)
+def test_the_agent_needs_nothing_but_an_old_python(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=AGENT_PYTHON)
+    for each in imports(path):
+        assert each.module.split(".")[0] in {AGENT, *sys.stdlib_module_names}, f"line {each.line}: {each.module}"
+
+
+def test_only_the_command_line_knows_the_agent() -> None:
+    knowing = {path for path in SOURCES if PACKAGE in path.parents for each in imports(path) if AGENT in each.module}
+    assert knowing == {PACKAGE / "cli" / "agent.py"}
 
 
 @pytest.mark.parametrize("path", PURE_SOURCES, ids=shown)

@@ -1,0 +1,96 @@
+"""Which edge nodes there are: the URLs of FLY_REMOTE_ENDPOINT, and the addresses behind their names.
+
+    https://edge.example            port 443; a bare host means https
+    https://a.example:8443, https://b.example
+    http://127.0.0.1:8080           without TLS: loopback only, by the URL and by the address that is dialled
+
+A name with several addresses means several nodes, and each address is kept apart. Names are resolved anew every
+30 seconds: a new address is a new node, and one that vanished is dialled no more once its connections are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+
+RESOLVE_S = 30.0
+MOST_ENDPOINTS = 32
+MOST_ADDRESSES = 16  # of one name
+
+_URL = re.compile(
+    r"(?:(https?)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::([0-9]{1,5}))?/?"
+)
+
+
+class Endpoint(NamedTuple):
+    """One URL: where to dial, and which name the certificate must have."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == (443 if self.scheme == "https" else 80) else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+    @property
+    def authority(self) -> str:
+        """For the Host field (RFC 9110 7.2)."""
+        return str(self).partition("://")[2]
+
+
+class Address(NamedTuple):
+    """One node: an endpoint at one of its addresses."""
+
+    endpoint: Endpoint
+    ip: str
+
+    def __str__(self) -> str:
+        return str(self.endpoint) if self.endpoint.host == self.ip else f"{self.endpoint} ({self.ip})"
+
+
+def loopback(host: str) -> bool:
+    """By what is written, without asking anybody."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def parse(text: str, insecure: bool = False) -> list[Endpoint]:
+    """Every URL of a list separated by commas or space; ValueError says what is wrong with which."""
+    found: list[Endpoint] = []
+    for word in re.split(r"[\s,]+", text.strip()):
+        if not word:
+            continue
+        matched = _URL.fullmatch(word)
+        if matched is None:
+            raise ValueError(
+                f"{word!r} is not a URL of an edge, like https://edge.example or https://edge.example:8443"
+            )
+        scheme = matched[1] or "https"
+        port = int(matched[3]) if matched[3] else (443 if scheme == "https" else 80)
+        if not 0 < port < 65536:
+            raise ValueError(f"{word!r}: there is no port {port}")
+        endpoint = Endpoint(scheme, matched[2].strip("[]"), port)
+        if (scheme == "http" or insecure) and not loopback(endpoint.host):
+            what = "http://" if scheme == "http" else "--insecure"
+            raise ValueError(f"{word!r}: {what} would give the token away; it is for loopback addresses only")
+        if endpoint not in found:
+            found.append(endpoint)
+    if len(found) > MOST_ENDPOINTS:
+        raise ValueError(f"{len(found)} endpoints; {MOST_ENDPOINTS} are the most")
+    return found
+
+
+async def resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> list[Address]:
+    """The nodes of an endpoint, in no particular order; OSError when the name has none."""
+    infos = await loop.getaddrinfo(
+        endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=getattr(socket, "AI_ADDRCONFIG", 0)
+    )
+    ips = {str(info[4][0]) for info in infos}
+    return [Address(endpoint, ip) for ip in sorted(ips)[:MOST_ADDRESSES]]
