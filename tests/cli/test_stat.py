@@ -56,6 +56,7 @@ def test_one_table(store: Store, path: str, capsys: pytest.CaptureFixture[str]) 
     assert f"cache in {path}, of process {os.getpid()} since 20" in said
     assert "objects   50, bodies of 122.1 KiB held in " in said
     assert "50 as lz4" in said
+    assert "by size: 50 under 4.0 KiB\n" in said
     assert "hit ratio 83.33%" in said
     assert re.search(r"^hits +50$", said, re.MULTILINE)
     assert re.search(r"^maker +50 +10 +50 ", said, re.MULTILINE)
@@ -213,7 +214,7 @@ def test_rates_are_what_came_since_the_last_look(store: Store) -> None:
     before = store.statistics()
     now = replace(before, hits=before.hits + 300, misses=before.misses + 100, hit_bytes=before.hit_bytes + 4 * MIB)
     lines = table("memory", RECORD, now, before, 2.0)
-    assert re.fullmatch(r"hit ratio 76\.\d\d%, just now 75\.00%", lines[4])
+    assert re.fullmatch(r"hit ratio 76\.\d\d%, just now 75\.00%", lines[5])
     rates = {line[:22].strip(): line[38:].strip() for line in lines}
     assert (rates["hits"], rates["misses"], rates["stored"]) == ("150", "50", "0")
     assert rates["bytes of them"] == "0 B"  # of what was stored; of the hits, it stands above

@@ -23,14 +23,20 @@ COUNTS = (
     ("evicted: small queue", "evicted_small", False),
     ("         main queue", "evicted_main", False),
     ("         for room", "evicted_room", False),
+    ("         expired", "evicted_expired", False),
     ("came back after that", "ghost_hits", False),
+    ("purged", "purged", False),
+    ("replaced", "replaced", False),
     ("made plain: hot", "promotions", False),
+    ("packed again", "demotions", False),
     ("fetches begun", "fills", False),
     ("  joined", "collapsed", False),
     ("  stored", "committed", False),
     ("  failed", "failed", False),
-    ("recovered: shards", "resets", False),
-    ("           fetches", "recoveries", False),
+    ("remade: shards", "rebuilds", False),
+    ("        fetches", "recoveries", False),
+    ("lost:   shards", "resets", False),
+    ("        objects", "recovered", False),
     ("locks not had", "busy", False),
     ("pins not had", "pin_overflows", False),
 )
@@ -41,15 +47,15 @@ def table(
     name: str, record: Record, now: StoreStatistics, before: StoreStatistics | None = None, seconds: float = 0.0
 ) -> list[str]:
     """The lines. `before` is the look `seconds` ago."""
-    used = now.capacity - now.free
     states = now.fill_states
-    memory = f"{_bytes(now.size)}, for objects {_bytes(now.capacity)}"
+    used = f"{_bytes(now.used)} ({now.used / now.capacity:.0%})"
     bodies = f"bodies of {_bytes(now.plain_bytes)} held in {_bytes(now.stored_bytes)}, {now.compressed:,} as lz4"
     fetches = ", ".join(f"{getattr(states, state):,} {state}" for state in states.__slots__)
     lines = [
         f"cache in {name}, {_life(record)}",
-        f"memory    {memory}: used {_bytes(used)} ({used / now.capacity:.0%}), free {_bytes(now.free)}",
+        f"memory    {_bytes(now.size)}: objects {used}, index {_bytes(now.index_bytes)}, free {_bytes(now.free)}",
         f"objects   {now.objects:,}, {bodies}; {now.loose:,} on their way in or out",
+        f"          by size: {_by_size(now.by_size)}",
         f"fetches   {now.fills_open:,}: {fetches}",
         f"hit ratio {now.hit_ratio:.2%}{_recent_ratio(now, before)}",
         "",
@@ -66,6 +72,13 @@ def table(
         label = str(number) if number < len(now.workers) - 1 else "maker"
         lines.append(f"{label:7}" + "".join(f"{getattr(worker, each):>12,}" for each in WORKER_COUNTS))
     return lines
+
+
+def _by_size(counts: tuple[int, ...]) -> str:
+    from flyby.store.statistics import SIZE_LIMITS
+
+    labels = [f"under {_bytes(limit)}" for limit in SIZE_LIMITS] + ["larger"]
+    return ", ".join(f"{count:,} {label}" for label, count in zip(labels, counts, strict=True) if count) or "none"
 
 
 def _life(record: Record) -> str:

@@ -10,7 +10,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from flyby.store.statistics import FillStates, StoreStatistics, WorkerStatistics
 
 from flyby.store._layout cimport (
-    FILL_UNUSED, GONE_MAIN, GONE_ROOM, GONE_SMALL, LOOSE, MAIN, SEGMENT_UNITS, SMALL, UNIT, Header, Map, Shard, Worker, load32, shard_at, slot_at, worker_at,
+    FILL_UNUSED, GONE_EXPIRED, GONE_MAIN, GONE_PURGED, GONE_RECOVERED, GONE_REPLACED, GONE_ROOM, GONE_SMALL, LOOSE,
+    MAIN, SEGMENT_UNITS, SIZE_CLASSES, SMALL, UNIT, Header, Map, Shard, Worker, load32, shard_at, slot_at, worker_at,
 )
 
 
@@ -18,12 +19,16 @@ cdef object statistics_of(Map* m):
     cdef Header* h = m.header
     cdef Shard* s
     cdef uint32_t number
+    cdef int size
+    cdef list sizes = [0] * SIZE_CLASSES
     cdef dict total = dict.fromkeys(StoreStatistics.__dataclass_fields__, 0)
     workers = tuple(worker_statistics(worker_at(m, number)) for number in range(h.workers))
     for name in WorkerStatistics.__dataclass_fields__:
         total[name] = sum(getattr(worker, name) for worker in workers)
     for number in range(h.shards):
         s = shard_at(m, number)
+        for size in range(SIZE_CLASSES):
+            sizes[size] += s.by_size[size]
         total["objects"] += s.queues[SMALL].count + s.queues[MAIN].count
         total["free"] += s.free_units * UNIT
         total["plain_bytes"] += s.plain_bytes
@@ -33,9 +38,14 @@ cdef object statistics_of(Map* m):
         total["evicted_small"] += s.gone[GONE_SMALL]
         total["evicted_main"] += s.gone[GONE_MAIN]
         total["evicted_room"] += s.gone[GONE_ROOM]
+        total["evicted_expired"] += s.gone[GONE_EXPIRED]
+        total["purged"] += s.gone[GONE_PURGED]
+        total["replaced"] += s.gone[GONE_REPLACED]
+        total["recovered"] += s.gone[GONE_RECOVERED]
         total["index_bytes"] += <uint64_t>s.segments * SEGMENT_UNITS * UNIT
         total["ghost_hits"] += s.ghost_hits
         total["promotions"] += s.promotions
+        total["demotions"] += s.demotions
         total["rebuilds"] += s.rebuilds
         total["resets"] += s.resets
     total["size"] = h.size
@@ -46,6 +56,7 @@ cdef object statistics_of(Map* m):
     total["fill_states"] = fill_states(m)
     total["recoveries"] = m.fills.recoveries
     total["workers"] = workers
+    total["by_size"] = tuple(sizes)
     return StoreStatistics(**total)
 
 

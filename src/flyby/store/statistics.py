@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SIZE_LIMITS = (1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 23)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatistics:
@@ -47,6 +49,7 @@ class StoreStatistics:
     objects: int
     plain_bytes: int  # of the stored bodies, as readers see them
     stored_bytes: int  # of the stored bodies, as they lie in memory
+    by_size: tuple[int, ...]  # objects by the length of their bodies: below each of SIZE_LIMITS, and above
     compressed: int  # objects held as lz4
     loose: int  # blocks being filled, or waiting for their last reader
     hits: int
@@ -58,8 +61,13 @@ class StoreStatistics:
     evicted_small: int
     evicted_main: int
     evicted_room: int  # for a large object's sake, or because of a full bucket
+    evicted_expired: int  # of no use to anybody any more
+    purged: int
+    replaced: int
+    recovered: int  # lost with the process that changed them
     ghost_hits: int
-    promotions: int
+    promotions: int  # objects made plain because they were hot
+    demotions: int  # and packed again
     fills: int
     fills_open: int
     fill_states: FillStates
@@ -85,4 +93,4 @@ class StoreStatistics:
 
     @property
     def evictions(self) -> int:
-        return self.evicted_small + self.evicted_main + self.evicted_room
+        return self.evicted_small + self.evicted_main + self.evicted_room + self.evicted_expired
