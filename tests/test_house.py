@@ -32,7 +32,7 @@ FLOORS = (
     ("upstream",),
     ("control",),
     ("proxy",),
-    ("heroku",),
+    ("tunnel", "heroku"),
     ("server", "demo"),
     ("cli",),
 )

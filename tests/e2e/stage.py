@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,6 +109,11 @@ class Client:
         with contextlib.suppress(ConnectionResetError):
             return await asyncio.wait_for(self.reader.read(1), 5) == b""
         return True
+
+    def reset(self) -> None:
+        """Be gone at once (RST): an orderly end of the stream may only mean that nothing more will be asked."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def close(self) -> None:
         self.writer.close()

@@ -24,6 +24,7 @@ from flyby.config.model import (
     RouteCache,
     Server,
     Timeouts,
+    Tunnel,
 )
 from flyby.config.values import Address, OriginURL, parse_duration, parse_listen, parse_origin, parse_size
 
@@ -47,6 +48,7 @@ __all__ = [
     "RouteCache",
     "Server",
     "Timeouts",
+    "Tunnel",
     "check",
     "parse_duration",
     "parse_listen",

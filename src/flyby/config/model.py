@@ -67,6 +67,10 @@ HEALTH_TIMEOUT_S = 5.0  # an active check without an answer for this long has fa
 HEALTH_RISE = 2  # successes in a row that bring an origin back
 HEALTH_FALL = 3  # failures in a row that take it out
 
+# -- dynos that dial in
+MAX_DYNOS = 100  # of one backend, in each worker; the next is refused
+MAX_LINKS = 512  # of one dyno, in each worker; the next is refused
+
 # The units that a string in the file may have; `rules.py` turns it into the number before it is decoded.
 Seconds = Annotated[float, Meta(gt=0, extra={"unit": "duration"})]
 MaybeZeroSeconds = Annotated[float, Meta(ge=0, extra={"unit": "duration"})]
@@ -115,6 +119,15 @@ class Purge(Table, frozen=True):
     allow: list[str] = []
 
 
+class Tunnel(Table, frozen=True):
+    """`[server.tunnel]`: the dynos that dial in. `node` is this machine's name for them, by default its host name."""
+
+    node: str | None = None
+    plain: bool = False
+    max_dynos: Count = MAX_DYNOS
+    max_links: Count = MAX_LINKS
+
+
 class Server(Table, frozen=True):
     """`[server]`: where we listen, and the client's side.
 
@@ -130,6 +143,7 @@ class Server(Table, frozen=True):
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     purge: Purge = field(default_factory=Purge)
+    tunnel: Tunnel = field(default_factory=Tunnel)
 
 
 class Cache(Table, frozen=True):

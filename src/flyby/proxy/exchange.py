@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from flyby.errors import UpstreamError, WireError
@@ -262,6 +262,14 @@ class Exchange:
         self.note(Outcome.LOCAL, None, status)
         fields = Fields([(b"Location", location), (b"Cache-Control", b"no-store")])
         self._send(status, fields, b"")
+
+    def reply(self, status: int, detail: str, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer at the edge, with a page that says `detail` and `extra` fields."""
+        self.note(Outcome.LOCAL, None, status)
+        fields, content = pages.page(status, self.request, detail)
+        for name, value in extra:
+            fields.add(name, value)
+        self._send(status, fields, content)
 
     def _send_page(self, status: int, detail: str, status_field: bytes | None = None) -> None:
         fields, content = pages.page(status, self.request, detail)

@@ -31,6 +31,7 @@ class Pipe(asyncio.Protocol):
         self._client = connection
         self._transport = transport
         self._reading = True
+        self._ends = 0  # directions that have ended; with both, nothing is left to wait for
         transport.set_write_buffer_limits(high=WATERMARK, low=WATERMARK // 4)
 
     # From the origin.
@@ -42,7 +43,14 @@ class Pipe(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._client.pipe_eof()
+        self._ended()
         return True
+
+    def _ended(self) -> None:
+        self._ends += 1
+        if self._ends == 2:
+            self._transport.close()
+            self._client.pipe_close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client.pipe_close()
@@ -61,6 +69,7 @@ class Pipe(asyncio.Protocol):
     def client_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+        self._ended()
 
     def client_writable(self) -> None:
         if not self._reading and not self._transport.is_closing():

@@ -34,6 +34,7 @@ from flyby.server.cache import open_store
 from flyby.server.listeners import open_listeners
 from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Store, StoreStatistics
+from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics
 from flyby.upstream import Backend, BackendStatistics
 from flyby.wire import RequestHead
 
@@ -52,6 +53,7 @@ class EdgeStatistics:
     requests: MetricsSnapshot
     store: StoreStatistics | None
     backends: dict[str, BackendStatistics]
+    tunnel: TunnelStatistics | None
 
 
 class Edge:
@@ -94,6 +96,7 @@ class Edge:
         self._servers: list[asyncio.Server] = []
         self._context: Context | None = None
         self._connections: Connections | None = None
+        self.tunnel: Tunnel | None = None  # once it has started
         self.addresses: list[tuple[str, int]] = []
 
     def __repr__(self) -> str:
@@ -120,6 +123,16 @@ class Edge:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._store.fileno(), self._store.dispatch)
         self._watch.look()
+        self.tunnel = Tunnel(
+            self._config.server.tunnel,
+            state=lambda: self.state,
+            clock=self._clock,
+            node=self._config.server.tunnel.node or socket.gethostname(),
+            worker=self._worker,
+            workers=self._store.workers,
+            released=self._released,
+        )
+        self.tunnel.start()
         self._context = await self._make_context(self._config, {})
         server = self._config.server
         self._connections = Connections(server.limits, server.timeouts, self._clock, self._exchange, self._refused)
@@ -147,7 +160,25 @@ class Edge:
         purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)
         access_log = self._access_log if config.server.log != "off" else None
         log = access_log.write if isinstance(access_log, AccessLog) else access_log
-        return Context(config, router, backends, rules, self._store, self._clock, self._metrics, log, purgers=purgers)
+        assert self.tunnel is not None
+        self.tunnel.settings = config.server.tunnel
+        self.tunnel.use(backends.values())
+        return Context(
+            config,
+            router,
+            backends,
+            rules,
+            self._store,
+            self._clock,
+            self._metrics,
+            log,
+            local={TUNNEL_PATH: self.tunnel.answer},
+            purgers=purgers,
+        )
+
+    def _released(self, backend: str, release: str) -> None:
+        """The first dyno of a release is ready."""
+        logger.info("%s: release %s takes requests", backend, release)
 
     def _use_lane(self, context: Context, connections: Connections) -> None:
         """Let the fast lane answer by this configuration."""
@@ -206,7 +237,11 @@ class Edge:
         loop = asyncio.get_running_loop()
         self._looking = loop.call_later(LOOK_S, self._look)
         known = self._watch.records
-        if self._watch.look() and self._watch.records != known:
+        if not self._watch.look():
+            return
+        if self.tunnel is not None:
+            self.tunnel.refresh()
+        if self._watch.records != known:
             self._taking = loop.create_task(self._take_backends())
 
     async def _take_backends(self) -> None:
@@ -227,11 +262,15 @@ class Edge:
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
+        if self.tunnel is not None:
+            self.tunnel.drain(timeout)
         if self._connections is not None:
             broken = await self._connections.drain(timeout)
             if broken:
                 logger.warning("%d connections were broken off at the end of the drain", broken)
             self._connections = None
+        if self.tunnel is not None:
+            self.tunnel.close()
         if self._context is not None:
             for task in list(self._context.tasks):
                 task.cancel()
@@ -267,4 +306,5 @@ class Edge:
             requests=self._metrics.snapshot(),
             store=self._store.statistics() if self._store is not None else None,
             backends={name: backend.statistics() for name, backend in backends.items()},
+            tunnel=self.tunnel.statistics() if self.tunnel is not None else None,
         )

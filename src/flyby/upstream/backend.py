@@ -218,6 +218,15 @@ class Backend:
             self.donors.statistics() if self.donors is not None else (),
         )
 
+    def adopt(self, transport: asyncio.Transport) -> UpstreamConnection:
+        """A connection on a transport that a peer has opened and given to us; `donors` lease it out."""
+        settings = self.settings
+        loop, now = asyncio.get_running_loop(), self._clock.monotonic()
+        connection = UpstreamConnection(loop, self._limits, settings.first_byte_s, settings.between_bytes_s, now)
+        connection.connection_made(transport)
+        transport.set_protocol(connection)
+        return connection
+
     def _choose(self, exclude: Collection[str]) -> Member:
         members = self._members
         if not members:

@@ -1,0 +1,229 @@
+"""One dyno as one worker sees it: its idle links, what is known of its health, and what may still be asked of it.
+
+                registered              ready            drain, or its control connection ends
+    (agent) ───────────────▶ NOT READY ───────▶ READY ─────────────────────────────────────────▶ GONE
+                                 ▲───────────────┘ │ ▲
+                                     not ready     ▼ │ a second later
+                                                 RESTING: its agent has handed a request back
+
+Links are used last in, first out, so that those at the bottom show how many are too many. A link is the dyno's from its
+101 to its end: idle, leased, or a pipe after a switch of protocols, so that all of them can be closed with it. Links
+that are leased when the dyno leaves end with their exchanges; when it was lost or its token revoked, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from flyby.clock import Clock
+from flyby.tunnel.messages import Ping, Register
+from flyby.upstream import DonorStatistics, Lease, Member, Origin, UpstreamConnection
+from flyby.upstream.balance import EjectSettings
+
+REST_S = 1.0  # how long a dyno that handed a request back gets none
+SPARE = 8  # idle links that an agent is asked to keep, at least
+SPARE_MOST = 64  # and at most
+
+
+class Dyno:
+    """See the module's text; the home of its links' leases. `key` is the agent's random id."""
+
+    __slots__ = (
+        "_freed",
+        "_least_idle",
+        "_most_leased",
+        "clock",
+        "donated",
+        "idle",
+        "key",
+        "leased",
+        "leaving",
+        "links",
+        "member",
+        "origin",
+        "pipes",
+        "ready",
+        "refused",
+        "register",
+        "reported",
+        "resting_until",
+        "spare",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        register: Register,
+        authority: bytes,
+        eject: EjectSettings,
+        clock: Clock,
+        freed: Callable[[Dyno], None],
+    ) -> None:
+        self.key = key
+        self.register = register
+        self.origin = Origin("http", register.dyno, 0, authority, key)
+        self.member = Member(key, eject)
+        self.clock = clock
+        self.ready = register.ready
+        self.leaving = False
+        self.resting_until = 0.0
+        self.idle: list[UpstreamConnection] = []
+        self.leased = 0
+        self.links: dict[UpstreamConnection, asyncio.Transport] = {}
+        self.pipes: set[asyncio.Transport] = set()
+        self.donated = 0
+        self.refused = 0
+        self.reported = Ping(0)
+        self.spare = min(SPARE, register.capacity)
+        self._freed = freed
+        self._most_leased = 0  # since the last `settle`
+        self._least_idle = 0
+
+    def __repr__(self) -> str:
+        counts = f"leased={self.leased} idle={len(self.idle)} pipes={len(self.pipes)}"
+        return f"<Dyno {self.name} {self.state(self.clock.monotonic())} {counts}>"
+
+    @property
+    def name(self) -> str:
+        """For people: the dyno's name, and enough of the id to tell two lives of it apart."""
+        return f"{self.register.dyno} ({self.key[:8]})"
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges and pipes under way."""
+        return self.leased + len(self.pipes)
+
+    def state(self, now: float) -> str:
+        """In a word."""
+        if self.leaving:
+            return "draining"
+        if not self.ready:
+            return "not-ready"
+        if now < self.resting_until:
+            return "resting"
+        return "ejected" if self.member.ejected(now) else "ready"
+
+    def takes(self, now: float) -> bool:
+        """Whether a request may be sent there, if a link is idle."""
+        return self.ready and not self.leaving and now >= self.resting_until and self.leased < self.register.capacity
+
+    def rest(self) -> None:
+        """Its agent has handed a request back: leave it alone for a moment."""
+        self.refused += 1
+        self.resting_until = self.clock.monotonic() + REST_S
+
+    # ---- links -------------------------------------------------------------------------------------------------------
+
+    def add(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
+        """A link has been donated."""
+        connection.donated = True
+        connection.on_closed = self._closed
+        self.links[connection] = transport
+        self.donated += 1
+        self.idle.append(connection)
+        self._freed(self)
+
+    def take(self) -> Lease | None:
+        """An idle link, if one is good."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.reusable and connection.quiet():
+                self.leased += 1
+                self.member.in_flight += 1
+                self._most_leased = max(self._most_leased, self.leased)
+                self._least_idle = min(self._least_idle, len(self.idle))
+                return Lease(self, connection, reused=False)
+            self._drop(connection)
+        return None
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """End the lease that holds `connection`."""
+        connection.generation += 1
+        self.leased -= 1
+        self.member.in_flight -= 1
+        if connection.reusable and not self.leaving:
+            self.idle.append(connection)
+        else:
+            self._drop(connection)
+        self._freed(self)
+
+    def _drop(self, connection: UpstreamConnection) -> None:
+        connection.on_closed = None
+        self.links.pop(connection, None)
+        connection.close()
+
+    def _closed(self, connection: UpstreamConnection) -> None:
+        """A link closed by itself, or has become a pipe."""
+        transport = self.links.pop(connection, None)
+        if connection in self.idle:
+            self.idle.remove(connection)
+        elif connection.detached and transport is not None:
+            self.pipes.add(transport)
+            self.give_back(connection)
+
+    def settle(self) -> bool:
+        """Look back on the time since the last call; whether `spare` is another one now.
+
+        Half as many spare links as were in use: enough for the next burst. Idle links that were never needed beyond
+        twice as many are closed.
+        """
+        surplus = self._least_idle - 2 * self.spare
+        for connection in self.idle[: max(surplus, 0)]:
+            self._drop(connection)
+        del self.idle[: max(surplus, 0)]
+        wanted = self._bounded((self._most_leased + 1) // 2)
+        self._most_leased, self._least_idle = self.leased, len(self.idle)
+        wanted, self.spare = self.spare, wanted
+        return wanted != self.spare
+
+    def want(self, more: int) -> bool:
+        """So many requests wait for links; whether `spare` has grown."""
+        wanted = self._bounded(SPARE + more)
+        if wanted <= self.spare:
+            return False
+        self.spare = wanted
+        return True
+
+    def _bounded(self, spare: int) -> int:
+        return min(max(spare, SPARE), SPARE_MOST, self.register.capacity)
+
+    def forget_closed_pipes(self) -> None:
+        """Pipes end without a word to us."""
+        self.pipes = {transport for transport in self.pipes if not transport.is_closing()}
+
+    # ---- ends --------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """No more requests: idle links are closed at once, the others when their exchanges are over."""
+        self.leaving = True
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            self._drop(connection)
+
+    def abort(self) -> None:
+        """Close everything, whatever it is doing; who waits for an answer learns that the connection is gone."""
+        self.leave()
+        for transport in [*self.links.values(), *self.pipes]:
+            transport.abort()
+
+    def statistics(self) -> DonorStatistics:
+        """A snapshot."""
+        now = self.clock.monotonic()
+        return DonorStatistics(
+            name=self.register.dyno,
+            id=self.key,
+            release=self.register.release.id,
+            region=self.register.region,
+            state=self.state(now),
+            capacity=self.register.capacity,
+            in_flight=self.in_flight,
+            idle=len(self.idle),
+            pipes=len(self.pipes),
+            donated_total=self.donated,
+            failures_total=self.member.failures_total,
+            refused_total=self.refused,
+            latency_s=self.member.latency(now),
+            reported_in_flight=self.reported.in_flight,
+            reported_latency_s=(self.reported.latency_ms or 0.0) / 1000,
+        )
