@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from flyby_agent import __version__, diagnose, log, status
+from flyby_agent import __version__, log, status
 from flyby_agent.settings import TABLE, NotHere, Settings, SettingsError, gate, level, merged, settle
 from flyby_agent.supervisor import sidecar, supervised, unstarted
 
@@ -73,6 +73,8 @@ def main(
         log.error(str(error))
         return _become(child, environment) if child else EX_CONFIG
     if flags.action == "diagnose":
+        from flyby_agent import diagnose  # a megabyte that the agent itself has no use for
+
         return diagnose.command(settings)
     return _run(settings, child, environment)
 

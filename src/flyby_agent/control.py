@@ -100,7 +100,7 @@ class Control(asyncio.Protocol):
     def _beat(self) -> None:
         if self._loop.time() - self._heard_at >= SILENT_HEARTBEATS * self.heartbeat_s:
             log.warning(f"{self._worker}: nothing heard for {SILENT_HEARTBEATS * self.heartbeat_s:.0f} s")
-            self._worker.silent()
+            self._worker.cut()
             self.transport.abort()
             return
         self._ping()

@@ -107,8 +107,8 @@ class Worker:
         if isinstance(links, int) and not isinstance(links, bool):
             self.spare = max(1, min(links, MOST_SPARE))
 
-    def silent(self) -> None:
-        """Heartbeats stopped: the links lead nowhere either."""
+    def cut(self) -> None:
+        """The heartbeats have stopped, or the token is worth nothing: the links lead nowhere either."""
         for link in list(self.links):
             link.abort()
 
@@ -291,6 +291,7 @@ class Node:
         self._pause = max(self._pause, DENIED_S + self._denied.next())
         for worker in list(self.workers.values()):
             worker.draining = True
+            worker.cut()
             if worker.control is not None:
                 worker.control.close()
 

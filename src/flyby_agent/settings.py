@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flyby_agent import endpoints, trust
 from flyby_agent.endpoints import Endpoint
-from flyby_agent.log import LEVELS
+from flyby_agent.log import LEVELS, flat
 
 # Setting, variable, default, what it is. The flag is the setting with dashes. The order is that of --help.
 TABLE = (
@@ -38,7 +38,9 @@ TABLE = (
     ("log_level", "FLY_LOG_LEVEL", "info", "one of error, warning, info, debug"),
 )
 NEVER = frozenset(("run", "release", "scheduler"))
-MOST_LABEL = 256
+MOST_WORD = 64  # what the edge takes for a name (docs/tunnel.md)
+MOST_RELEASE = 128
+MOST_TEXT = 1024
 
 _TOKEN = re.compile(r"[!-~]{1,512}")
 _PATH = re.compile(r"/[!-~]*")
@@ -129,17 +131,20 @@ def settle(given: Mapping[str, str], environment: Mapping[str, str], insecure: b
         raise SettingsError(f"FLY_HEALTH_PATH (--health-path): {path!r} does not begin with / or has spaces")
     local, local_path = _local(given, environment)
     dyno = environment.get("DYNO", "").strip()
-    release = {"id": given["release_id"], "description": given["release_desc"], "branch": given["release_branch"]}
     return Settings(
         token=given["token"],
         endpoints=remote,
         local=local,
         local_path=local_path,
         keep_s=_number(given, "local_keepalive", 0, 600),
-        release={key: text[:MOST_LABEL] for key, text in release.items()},
-        region=given["region"][:MOST_LABEL],
-        dyno=(dyno or socket.gethostname())[:MOST_LABEL],
-        process=(process_type(dyno) or "web")[:MOST_LABEL],
+        release={
+            "id": word(given["release_id"], MOST_RELEASE),
+            "description": flat(given["release_desc"], MOST_TEXT),
+            "branch": flat(given["release_branch"], MOST_TEXT),
+        },
+        region=word(given["region"]),
+        dyno=word(dyno or socket.gethostname()),
+        process=word(process_type(dyno) or "web"),
         capacity=int(_number(given, "capacity", 1, 10_000)),
         health_path=path,
         rise=int(_number(given, "health_rise", 1, 100)),
@@ -149,6 +154,11 @@ def settle(given: Mapping[str, str], environment: Mapping[str, str], insecure: b
         pins=pins,
         insecure=insecure,
     )
+
+
+def word(text: str, most: int = MOST_WORD) -> str:
+    """A name as the edge takes it: visible ASCII, of a bounded length."""
+    return re.sub(r"[^!-~]+", "_", text.strip())[:most]
 
 
 class _Named:

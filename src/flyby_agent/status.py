@@ -15,7 +15,6 @@ import json
 import os
 import socket
 import stat
-import tempfile
 from typing import Any, Callable
 
 from flyby_agent import log
@@ -32,7 +31,7 @@ def directory() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime and os.path.isdir(runtime):
         return os.path.join(runtime, "flyby-agent")
-    return os.path.join(tempfile.gettempdir(), f"flyby-agent-{os.getuid()}")
+    return os.path.join(os.environ.get("TMPDIR") or "/tmp", f"flyby-agent-{os.getuid()}")
 
 
 def private(path: str) -> str:

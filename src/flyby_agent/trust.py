@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 import re
 import ssl
@@ -97,6 +96,8 @@ def public_key(der: bytes) -> bytes:
 
 
 def pin_of(der: bytes) -> bytes:
+    import hashlib  # half a megabyte, and few pin
+
     return hashlib.sha256(public_key(der)).digest()
 
 

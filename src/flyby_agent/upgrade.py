@@ -30,7 +30,7 @@ PROTOCOL = "flyby-tunnel/1"
 DIAL_S = 10.0
 MOST_ANSWER = 16 * 1024
 DEAD_S = 20  # a peer that acknowledges nothing for so long is gone
-TLS_BUFFER = 32 * 1024
+TLS_BUFFER = 8 * 1024
 
 CONTROL = "control"
 LINK = "link"
@@ -70,6 +70,7 @@ Accept = Callable[[Answer], "asyncio.Protocol | None"]
 _WHY = {
     400: "the edge did not understand the agent; is it of another version?",
     401: "the edge does not know this FLY_TOKEN; make one with `flyby token create`",
+    403: "the edge wants TLS",
     404: "there is no flyby behind this address, or its tunnel is off",
     426: "the edge speaks another version of the tunnel",
     429: "the edge has seen too many wrong tokens from this address",

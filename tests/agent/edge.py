@@ -41,7 +41,7 @@ class Side(asyncio.Protocol):
         self.worker = -1
         self.fields: dict[str, str] = {}
         self.messages: list[dict[str, Any]] = []
-        self.received = b""  # on a link, what was not read by the test
+        self.received = bytearray()  # on a link, what was not read by the test
         self.ended = ""  # "eof" or "reset"
         self._arrived = threading.Condition()
 
@@ -58,8 +58,11 @@ class Side(asyncio.Protocol):
             self.edge.asked(self)
         if self.role == "control":
             while b"\n" in self.received:
-                line, _, self.received = self.received.partition(b"\n")
-                self._message(json.loads(line))
+                self._message(json.loads(self._cut(self.received.index(b"\n") + 1)))
+
+    def handshake(self) -> bytes:
+        """The request's head, without its last two line ends."""
+        return self._cut(self.received.index(b"\r\n\r\n") + 4)[:-4]
 
     def _message(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
@@ -108,26 +111,30 @@ class Side(asyncio.Protocol):
         """So many bytes."""
         with self._arrived:
             enough = self._arrived.wait_for(lambda: len(self.received) >= size or self.ended, WAIT_S)
-            assert enough, f"only {self.received!r}"
-            assert len(self.received) >= size, f"{self.ended} after {self.received!r}"
-            data, self.received = self.received[:size], self.received[size:]
-            return data
+            assert enough, f"only {len(self.received)} bytes: {self._shown()}"
+            assert len(self.received) >= size, f"{self.ended} after {self._shown()}"
+            return self._cut(size)
 
     def read_until(self, mark: bytes) -> bytes:
         with self._arrived:
             found = self._arrived.wait_for(lambda: mark in self.received or self.ended, WAIT_S)
-            assert found, f"only {self.received!r}"
-            assert mark in self.received, f"{self.ended} after {self.received!r}"
-            end = self.received.index(mark) + len(mark)
-            data, self.received = self.received[:end], self.received[end:]
-            return data
+            assert found, f"only {self._shown()}"
+            assert mark in self.received, f"{self.ended} after {self._shown()}"
+            return self._cut(self.received.index(mark) + len(mark))
 
     def read_to_end(self) -> tuple[bytes, str]:
         """Everything, and how it ended: eof or reset."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: self.ended, WAIT_S), f"no end after {self.received!r}"
-            data, self.received = self.received, b""
-            return data, self.ended
+            assert self._arrived.wait_for(lambda: self.ended, WAIT_S), f"no end after {self._shown()}"
+            return self._cut(len(self.received)), self.ended
+
+    def _cut(self, size: int) -> bytes:
+        data = bytes(self.received[:size])
+        del self.received[:size]
+        return data
+
+    def _shown(self) -> str:
+        return repr(bytes(self.received[:200]))
 
     def response(self, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
         """One response that is framed by Content-Length or chunks (which stay as they are)."""
@@ -213,8 +220,7 @@ class FakeEdge:
 
     def asked(self, side: Side) -> None:
         """A whole request for an upgrade."""
-        head, _, side.received = side.received.partition(b"\r\n\r\n")
-        lines = head.decode().split("\r\n")
+        lines = side.handshake().decode().split("\r\n")
         side.fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
         role = side.fields.get("flyby-role", "")
         self.asks.append((role, side.fields))

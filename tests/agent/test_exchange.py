@@ -285,7 +285,7 @@ def test_an_edge_that_closes_the_link_cancels_the_request(link_to: LinkTo) -> No
 def test_an_edge_that_does_not_read_slows_the_app_down(link_to: LinkTo) -> None:
     sent = 0
     stuck = threading.Event()
-    total = 64 * 1024 * 1024
+    total = 32 * 1024 * 1024
 
     def script(connection: socket.socket, request: bytes) -> None:
         nonlocal sent
@@ -305,7 +305,7 @@ def test_an_edge_that_does_not_read_slows_the_app_down(link_to: LinkTo) -> None:
     assert stuck.wait(20)
     assert sent < total
     link.resume()
-    assert link.read(total) == bytes(total)
+    assert link.read(total).count(0) == total
 
 
 def test_an_app_that_does_not_read_slows_the_edge_down(link_to: LinkTo) -> None:

@@ -23,6 +23,13 @@ def test_defaults() -> None:
     assert found.process == "web"
 
 
+def test_names_are_what_the_edge_takes_for_names() -> None:
+    given = {"release_id": " v 12\n" + "x" * 200, "release_desc": "Déploy\nabc", "region": "é"}
+    found = settle(merged(given, {**GOOD, "DYNO": "web.1" + "9" * 100}), {**GOOD, "DYNO": "web.1" + "9" * 100})
+    assert found.release == {"id": ("v_12_" + "x" * 200)[:128], "description": "Déploy abc", "branch": ""}
+    assert (found.region, found.dyno) == ("_", "web.1" + "9" * 59)
+
+
 def test_a_flag_wins_over_a_variable_and_that_over_the_default() -> None:
     environment = {**GOOD, "FLY_CAPACITY": "7", "FLY_PORT": "8001", "PORT": "8000", "DYNO": "app.3"}
     assert settle(merged({}, environment), environment).capacity == 7
