@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ PACKAGES = str(Path(flyby.__file__).resolve().parents[1])
 START_S = 20.0
 STOP_S = 10.0
 
-_LISTENS = re.compile(rb"flyby listens on http://127\.0\.0\.1:(\d+)")
+_LISTENS = re.compile(rb"flyby listens on https?://127\.0\.0\.1:(\d+)")
 
 
 class NotServing(Exception):
@@ -42,6 +43,7 @@ class ServedEdge:
 
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    secure: bool = False
     port: int = 0
 
     @property
@@ -75,11 +77,20 @@ class ServedEdge:
                 return False
             self.port = int(found[1])
         try:
-            with socket.create_connection(self.address, 1) as connection:
+            with self._connected() as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
                 return connection.recv(9) == b"HTTP/1.1 "
         except OSError:
             return False
+
+    def _connected(self) -> socket.socket:
+        plain = socket.create_connection(self.address, 1)
+        if not self.secure:
+            return plain
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(plain)
 
     def stop(self) -> int:
         """TERM, and its exit status; KILL when it does not obey is a failure."""
@@ -95,14 +106,19 @@ class ServedEdge:
 
 @contextmanager
 def served(
-    *options: str, config: str | None = None, workers: int = 1, program: tuple[str, ...] = ("-m", "flyby")
+    *options: str,
+    config: str | None = None,
+    workers: int = 1,
+    secure: bool = False,
+    program: tuple[str, ...] = ("-m", "flyby"),
 ) -> Iterator[ServedEdge]:
-    """`flyby serve` with these options, over the text of a configuration file if there is one.
+    """`flyby serve` with these options, over the text of a configuration file if there is one; `secure` with TLS.
 
     `program` is how Python is told to run flyby.
     """
     with tempfile.TemporaryDirectory(prefix="flyby-test-") as directory:
-        command = [sys.executable, *program, "serve", "--listen", "127.0.0.1:0", "--workers", str(workers)]
+        command = [sys.executable, *program, "serve", "--workers", str(workers)]
+        command += ["--listen", "https://127.0.0.1:0" if secure else "127.0.0.1:0"]
         if config is not None:
             file = Path(directory, "flyby.toml")
             file.write_text(config)
@@ -116,7 +132,7 @@ def served(
                 cwd=directory,
                 env={**os.environ, "PYTHONPATH": PACKAGES, "PYTHONUNBUFFERED": "1", "XDG_STATE_HOME": directory},
             )
-            edge = ServedEdge(process, log)
+            edge = ServedEdge(process, log, secure)
             try:
                 edge.wait_until_it_answers()
                 yield edge

@@ -24,6 +24,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 
 SECTIONS = {
     "`[server]`": model.Server,
+    "`[[server.tls]]`": model.Certificate,
     "`[server.limits]`": model.Limits,
     "`[server.timeouts]`": model.Timeouts,
     "`[server.purge]`": model.Purge,

@@ -83,7 +83,7 @@ def test_check_of_a_sound_file(file: Callable[[str], str], capsys: pytest.Captur
     assert run("check", "-c", path) == 0
     assert capsys.readouterr().out == f"{path}: ok, 1 backend, 1 route\n"
     assert run("check", "-c", path, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"file": path, "ok": True, "problems": []}
+    assert json.loads(capsys.readouterr().out) == {"file": path, "ok": True, "problems": [], "remarks": []}
 
 
 def test_check_prints_each_problem_on_a_line(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:

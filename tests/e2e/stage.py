@@ -213,10 +213,9 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     backend |= options.get("backend", {})
     config = Config(
         server=Server(
-            listen=["127.0.0.1:0"],
             timeouts=options.get("timeouts", Timeouts(drain_s=0.1)),
             **{key: options[key] for key in ("purge", "limits") if key in options},
-            **options.get("server", {}),
+            **{"listen": ["127.0.0.1:0"], **options.get("server", {})},
         ),
         cache=Cache(size="16MiB", profile=options.get("profile", "default"), **options.get("cache", {})),
         backends={"app": Backend(**backend)},

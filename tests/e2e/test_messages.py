@@ -269,3 +269,14 @@ async def test_websocket_passes_both_ways() -> None:
             await asyncio.sleep(0.005)
         assert scene.origin.requests[1].target == "/through-the-pipe"
         assert scene.origin.requests[1].get("host") == "b.test"
+
+
+@play
+async def test_a_fault_after_a_good_request_is_answered_too() -> None:
+    async with stage(reply()) as scene:
+        client = await scene.connect()
+        await client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        assert (await client.response()).status == 200
+        await client.send("GET / HTTP/1.1\r\nHost: shop.test\r\nBad Name: x\r\n\r\n")
+        assert (await client.response()).status == 400
+        assert await client.closed()

@@ -29,6 +29,7 @@ class StubEdge:
         *,
         store: object,
         sockets: Sequence[socket.socket],
+        certificates: object,
         worker: int,
         access_log: Callable[[AccessRecord], None],
     ) -> None:

@@ -103,20 +103,21 @@ def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "typed"),
+    ("listens", "typed"),
     [
-        (("127.0.0.1", 8080), "http://127.0.0.1:8080"),
-        (("0.0.0.0", 80), "http://127.0.0.1:80"),
-        (("::", 8080), "http://[::1]:8080"),
-        (("2001:db8::1", 8080), "http://[2001:db8::1]:8080"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://0.0.0.0:80", "http://127.0.0.1:80"),
+        ("https://0.0.0.0:443", "https://127.0.0.1:443"),
+        ("http://[::]:8080", "http://[::1]:8080"),
+        ("http://[2001:db8::1]:8080", "http://[2001:db8::1]:8080"),
     ],
 )
-def test_what_to_type(address: tuple[str, int], typed: str) -> None:
-    assert url(address) == typed
+def test_what_to_type(listens: str, typed: str) -> None:
+    assert url(listens) == typed
 
 
 def test_the_banner_shows_the_tour_with_the_demo_app_only() -> None:
-    text = banner(Config(), [("127.0.0.1", 8080)], 1, demo=True)
+    text = banner(Config(), ["http://127.0.0.1:8080"], 1, demo=True)
     assert text.startswith("flyby listens on http://127.0.0.1:8080\n")
     assert "1 worker, cache 256MiB" in text
     assert "URL" not in text.replace("--origin URL", "")
@@ -124,7 +125,7 @@ def test_the_banner_shows_the_tour_with_the_demo_app_only() -> None:
         assert f"  # {shown}" in text
     assert "curl -s http://127.0.0.1:8080/demo/counter" in text
     own = Config(server=Server(workers=2), backends={"shop": Backend(origins=["https://shop.example"])})
-    text = banner(own, [("127.0.0.1", 8080)], 2, demo=False)
+    text = banner(own, ["http://127.0.0.1:8080"], 2, demo=False)
     assert "shop: https://shop.example" in text
     assert "2 workers" in text
     assert "curl" not in text

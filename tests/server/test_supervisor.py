@@ -12,6 +12,7 @@ from flyby.config import Backend, Config, Server, Timeouts
 from flyby.errors import ConfigError, Problem
 from flyby.server.listeners import open_listeners
 from flyby.server.supervisor import Backoff, Child, Supervisor
+from flyby.server.tls import Certificates
 
 
 def config(drain_s: float = 10.0) -> Config:
@@ -95,6 +96,7 @@ class Family:
             self.children,
             listeners=self.listeners,
             store=self.store,  # type: ignore[arg-type]
+            certificates=Certificates([]),
             reload=reload or (lambda: config(drain_s)),
             kernel=self.kernel,
         )

@@ -11,6 +11,8 @@ from dataclasses import asdict
 
 import click
 
+from flyby.config import Config
+
 EX_CONFIG = 78
 
 
@@ -24,8 +26,14 @@ def command(path: str, as_json: bool) -> int:
     from flyby.config.load import read
 
     config, problems = read(path)
+    remarks = [] if problems else _remarks(config)
     if as_json:
-        report = {"file": path, "ok": not problems, "problems": [asdict(problem) for problem in problems]}
+        report = {
+            "file": path,
+            "ok": not problems,
+            "problems": [asdict(problem) for problem in problems],
+            "remarks": remarks,
+        }
         click.echo(json.dumps(report, indent=2))
     elif problems:
         for problem in problems:
@@ -33,7 +41,19 @@ def command(path: str, as_json: bool) -> int:
     else:
         backends, routes = len(config.backends), len(config.effective_routes())
         click.echo(f"{path}: ok, {_count(backends, 'backend')}, {_count(routes, 'route')}")
+        for remark in remarks:
+            click.echo(f"{path}: {remark}")
     return EX_CONFIG if problems else 0
+
+
+def _remarks(config: Config) -> list[str]:
+    """What works but should be mended: certificates that end soon, keys that everybody can read."""
+    if not config.server.tls:
+        return []
+    from flyby.config.certificates import load
+
+    loaded = [load(each.certificate, each.key, each.hosts) for each in config.server.tls]
+    return [remark for context in loaded for remark in context.remarks]
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,7 +14,7 @@ import click
 from msgspec.structs import replace
 
 from flyby.cli.options import checked
-from flyby.config.model import LOG_FORMATS, PROFILES, Backend, Cache, Config, LogFormat, Profile, Route
+from flyby.config.model import LOG_FORMATS, PROFILES, Backend, Cache, Certificate, Config, LogFormat, Profile, Route
 from flyby.config.values import parse_listen, parse_origin, parse_size
 from flyby.control import default_directory
 from flyby.errors import ConfigError, Problem
@@ -45,6 +45,8 @@ class Options:
     profile: Profile | None = None
     log: LogFormat | None = None
     state: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
 
 def configured(options: Options) -> Config:
@@ -59,6 +61,8 @@ def configured(options: Options) -> Config:
         server = replace(server, log=options.log)
     if options.state is not None:
         server = replace(server, state=options.state)
+    if options.tls_cert is not None or options.tls_key is not None:
+        server = replace(server, tls=[Certificate(certificate=options.tls_cert or "", key=options.tls_key or "")])
     if options.cache_size is not None:
         cache = replace(cache, size=options.cache_size)
     if options.profile is not None:
@@ -90,8 +94,10 @@ def _with_origins(config: Config, origins: list[str]) -> Config:
     multiple=True,
     metavar="HOST:PORT",
     callback=checked(parse_listen),
-    help="Where to listen; can be repeated.  [default: 127.0.0.1:8080]",
+    help="Where to listen, https://HOST:PORT with TLS; can be repeated.  [default: 127.0.0.1:8080]",
 )
+@click.option("--tls-cert", metavar="FILE", help="The certificate for https, with its chain, in PEM form.")
+@click.option("--tls-key", metavar="FILE", help="Its key, in PEM form.")
 @click.option(
     "--origin",
     multiple=True,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flyby.config.model import (
     Backend,
     Cache,
+    Certificate,
     Config,
     Eject,
     HeaderRules,
@@ -35,6 +36,7 @@ __all__ = [
     "Address",
     "Backend",
     "Cache",
+    "Certificate",
     "Config",
     "Eject",
     "HeaderRules",

@@ -38,6 +38,7 @@ RESPONSE_FIELDS = 200  # field lines in an origin's response; more is a 502
 NO_BODY_LIMIT = 0  # stands for "any size": bodies are streamed, so their size costs no memory
 
 # -- times on the client's side
+HANDSHAKE_S = 10.0  # a TLS handshake must be done this long after the connection was made
 HEAD_S = 10.0  # a request's head must be complete this long after its first byte, else 408 (slow-loris)
 BODY_S = 20.0  # the longest wait for the next bytes of a request's body, else 408
 IDLE_S = 60.0  # a kept connection without a request is closed after this
@@ -105,6 +106,7 @@ class Limits(Table, frozen=True):
 class Timeouts(Table, frozen=True):
     """`[server.timeouts]`: how long a client may take."""
 
+    handshake_s: Seconds = HANDSHAKE_S
     head_s: Seconds = HEAD_S
     body_s: Seconds = BODY_S
     idle_s: Seconds = IDLE_S
@@ -128,6 +130,18 @@ class Tunnel(Table, frozen=True):
     max_links: Count = MAX_LINKS
 
 
+class Certificate(Table, frozen=True):
+    """`[[server.tls]]`: a certificate with its chain, and its key, as PEM files.
+
+    The first is for clients that name no host, or one that no certificate has. `hosts` are the names that it answers
+    for, "*" for any; without it they are the certificate's own.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    hosts: list[str] | None = None
+
+
 class Server(Table, frozen=True):
     """`[server]`: where we listen, and the client's side.
 
@@ -140,6 +154,7 @@ class Server(Table, frozen=True):
     log: LogFormat = "console"
     state: str | None = None
     preview_domain: str = PREVIEW_DOMAIN
+    tls: list[Certificate] = []
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     purge: Purge = field(default_factory=Purge)
@@ -309,11 +324,14 @@ class Config(Table, frozen=True):
             for route in self.routes
         ]
 
-    def problems(self, file: str = "<config>") -> list[Problem]:
-        """What is wrong with a configuration that was made in Python; empty when it can be used."""
+    def problems(self, file: str = "<config>", *, certificates: bool = True) -> list[Problem]:
+        """What is wrong with a configuration that was made in Python; empty when it can be used.
+
+        `certificates` says whether the files of `[[server.tls]]` are judged, too.
+        """
         from flyby.config.rules import problems_of
 
-        return problems_of(self, file)
+        return problems_of(self, file, certificates=certificates)
 
     def to_toml(self) -> str:
         """The equivalent file."""

@@ -50,29 +50,35 @@ def _tls_origins(config: Config) -> Iterator[Path]:
                 yield ("backends", name, "origins", index)
 
 
+def _tls_listeners(config: Config) -> Iterator[Path]:
+    yield from (("server", "tls", index) for index in range(len(config.server.tls)))
+
+
 def _always(_: Config) -> Iterator[Path]:
     yield ("server",)
 
 
 NEEDS: tuple[Need, ...] = (
     ("ssl", "an https origin", _tls_origins, "this Python was built without OpenSSL; install one that has it"),
+    ("ssl", "TLS", _tls_listeners, "this Python was built without OpenSSL; install one that has it"),
     ("httptools", "reading HTTP", _always, "pip install httptools"),
     ("uvloop", "the event loop", _always, "pip install uvloop"),
     ("lz4", "the cache's compression", _always, "pip install lz4"),
 )
 
 
-def problems_of(config: Config, file: str = "<config>") -> list[Problem]:
+def problems_of(config: Config, file: str = "<config>", *, certificates: bool = True) -> list[Problem]:
     """Every problem of a configuration that was made in Python: its shape (Python checks no types), then the rules."""
     raw = _without_none(msgspec.to_builtins(config))
     sound, faults = decode(raw)
-    faults += faults_of(sound)
+    faults += faults_of(sound, certificates=certificates)
     return [Problem(file, 0, 0, f"{_place(fault.path)}: {fault.message}", fault.hint) for fault in faults]
 
 
-def faults_of(config: Config) -> list[Fault]:
+def faults_of(config: Config, *, certificates: bool = True) -> list[Fault]:
     """Every rule that a well-typed configuration breaks."""
     return [
+        *(certificate_faults(config.server) if certificates else ()),
         *_server(config.server, ("server",)),
         *_cache(config.cache, ("cache",)),
         *(fault for name, backend in config.backends.items() for fault in _backend(name, backend)),
@@ -91,9 +97,15 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
         except ValueError as error:
             yield sentence((*path, "listen", index), error)
             continue
-        if address.port and address in seen:
+        if address.port and address[:2] in seen:
             yield Fault((*path, "listen", index), f'"{text}" is given twice', "remove one of them")
-        seen.setdefault(address, index)
+        seen.setdefault(address[:2], index)
+        if address.secure and not server.tls:
+            hint = "write [[server.tls]] with certificate and key"
+            yield Fault((*path, "listen", index), f'"{text}" needs a certificate', hint)
+    if server.tls and not any(text.lower().startswith("https://") for text in server.listen):
+        hint = 'write one as "https://HOST:PORT"'
+        yield Fault((*path, "tls"), "no address in server.listen speaks TLS", hint, on_key=True)
     if server.state is not None and (not server.state or FilePath(server.state).is_file()):
         hint = "name the one that flyby backend add --state was given"
         yield Fault((*path, "state"), f'"{server.state}" is not a directory', hint)
@@ -182,6 +194,31 @@ def _backend(name: str, backend: Backend) -> Iterator[Fault]:
         yield Fault((*path, "health", "path"), f'"{backend.health.path}" must start with a slash and hold no spaces')
     if backend.eject.max_backoff_s < backend.eject.backoff_s:
         yield Fault((*path, "eject", "max_backoff_s"), f"must not be less than backoff_s ({backend.eject.backoff_s:g})")
+
+
+def certificate_faults(server: Server) -> Iterator[Fault]:
+    """What is wrong with the files of `[[server.tls]]`."""
+    if not server.tls or find_spec("ssl") is None:
+        return  # `_needs` says so, if there is anything to say
+    from flyby.config.certificates import CertificateError, load
+
+    for index, each in enumerate(server.tls):
+        path: Path = ("server", "tls", index)
+        missing = [key for key in ("certificate", "key") if not getattr(each, key)]
+        for key in missing:
+            yield Fault(path, f'has no "{key}"', "both are files in PEM form", on_key=True)
+        for place, host in enumerate(each.hosts or ()):
+            try:
+                if host != "*":
+                    parse_host(host)
+            except ValueError as error:
+                yield sentence((*path, "hosts", place), error)
+        if missing:
+            continue
+        try:
+            load(each.certificate, each.key, each.hosts)
+        except CertificateError as error:
+            yield Fault((*path, error.which), str(error), error.hint)
 
 
 def _ca_file(text: str, path: Path) -> Iterator[Fault]:

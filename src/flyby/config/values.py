@@ -31,6 +31,7 @@ class Address(NamedTuple):
 
     host: str
     port: int
+    secure: bool = False
 
 
 class OriginURL(NamedTuple):
@@ -83,7 +84,22 @@ def _is_number(text: str) -> bool:
 
 
 def parse_listen(text: str) -> Address:
-    """`"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"` or `"*:8080"` (every address). Port 0 takes a free one."""
+    """`"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"` or `"*:8080"` (every address). Port 0 takes a free one.
+
+    With `https://` before it, TLS is spoken there; `http://` may stand there, too.
+    """
+    scheme, mark, rest = text.partition("://")
+    if mark:
+        if scheme.lower() not in DEFAULT_PORTS:
+            raise ValueError(f"{text!r} has an unknown scheme; write http://HOST:PORT or https://HOST:PORT")
+        try:
+            return _address(rest)._replace(secure=scheme.lower() == "https")
+        except ValueError as error:
+            raise ValueError(f"in {text!r}, {error}") from None
+    return _address(text)
+
+
+def _address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon and _PORT.match(text):
         raise ValueError(f"{text!r} is only a port; write HOST:PORT, as 127.0.0.1:{text} or :{text}")

@@ -26,5 +26,7 @@ cdef class Front:
     cdef public object client
     cdef bytes address  # the client's, as the log says it
     cdef int secure  # 1 under TLS
+    cdef public bytes approved  # the host that this connection's certificate was last found valid for; b"": none yet
 
     cdef bint clear(self) except -1
+    cdef bint approves(self, const unsigned char *host, Py_ssize_t length) noexcept

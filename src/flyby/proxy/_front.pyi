@@ -22,6 +22,7 @@ class Front:
     _closing: bool
     paused: bool
     client: Client
+    approved: bytes
     @property
     def _lane(self) -> Answerer: ...
     def get_buffer(self, sizehint: int) -> memoryview: ...

@@ -9,6 +9,9 @@ It holds no rule of its own: `clear` only makes sure that the fast lane never ov
 whose head has begun, nor pipelined ones, nor a response that is still being sent.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcmp
+
 from flyby.wire._head cimport LEADING
 
 
@@ -24,6 +27,7 @@ cdef class Front:
         self._stage = "idle"
         self.secure = scheme == b"https"
         self.address = b""
+        self.approved = b""
 
     def get_buffer(self, Py_ssize_t sizehint):
         """Where the event loop reads to: one buffer serves all connections, for nothing of it outlives the call."""
@@ -50,6 +54,12 @@ cdef class Front:
         if self._reader is not None and (self._reader._state != LEADING or self._reader._empty_lines):
             return False
         return self._outbox.clear_way()
+
+    cdef bint approves(self, const unsigned char *host, Py_ssize_t length) noexcept:
+        """Whether a request for `host` may be answered here without asking the certificate (RFC 9110 7.4)."""
+        if not self.secure:
+            return True
+        return length == PyBytes_GET_SIZE(self.approved) and memcmp(host, PyBytes_AS_STRING(self.approved), length) == 0
 
     def known_as(self, str address):
         """The client's address, for the log."""

@@ -167,6 +167,8 @@ cdef class Lane(Answerer):
             return False
         if seen.target.length >= 8 and memcmp(base + seen.target.start, RESERVED, 8) == 0:
             return False
+        if not client.approves(base + seen.host.start, seen.host.length):
+            return False
         posts = self._secure_posts if client.secure else self._posts
         post = posts.choose(
             base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length

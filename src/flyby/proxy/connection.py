@@ -23,7 +23,7 @@ from flyby.proxy import pages
 from flyby.proxy._front import Front
 from flyby.proxy._outbox import PIECE, Outbox
 from flyby.proxy.content import Content, wants_trailers
-from flyby.proxy.downstream import Client
+from flyby.proxy.downstream import Client, client_of
 from flyby.wire import (
     CHUNK_END,
     REASONS,
@@ -98,11 +98,8 @@ class Connection(Front, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername") or ("", 0)
-        local = transport.get_extra_info("sockname") or ("", 0)
-        if isinstance(peer, tuple):
-            self.client = Client(peer[0], peer[1], self.client.scheme, local[1])
-            self.known_as(peer[0])
+        self.client = client_of(transport, self.client.scheme)
+        self.known_as(self.client.address)
         self._outbox = Outbox(self._transport)
         # One piece of stored content in the transport is enough to be told when it has gone.
         self._transport.set_write_buffer_limits(high=PIECE // 2, low=QUEUE_LIMIT // 4)
@@ -124,11 +121,12 @@ class Connection(Front, asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         if self._pipe is not None:
             self._pipe.client_eof()
-            return True
+            return self._transport.can_write_eof()
         if self._body is not None and not self._body.done:
             self._content.fail(WireError(400, "content-incomplete", "the request's content ended early"))
-        # A client that has sent its whole request may shut its side down and still wait for the answer.
-        if self._exchange is None or self._body is not None:
+        # A client that has sent its whole request may shut its side down and still wait for the answer; not under TLS,
+        # whose transports have no half of a connection.
+        if self._exchange is None or self._body is not None or not self._transport.can_write_eof():
             return False
         self._keep_alive = False
         return True
@@ -246,9 +244,9 @@ class Connection(Front, asyncio.BufferedProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_lost()
-        if self.begun:
-            self._transport.abort()
-            return
+            if self.begun:
+                self._transport.abort()
+                return
         self._connections.refused(self, error)
         status, fields, content = pages.client_error(error, None)
         fields.set(b"Connection", b"close")
@@ -447,6 +445,8 @@ class Connection(Front, asyncio.BufferedProtocol):
     def pipe_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS has no half of a connection
 
     def pipe_pause(self, pause: bool) -> None:
         if pause:

@@ -113,6 +113,12 @@ class Exchange:
 
     def _decide(self) -> None:
         request = self.request
+        covers = self.downstream.client.covers
+        if covers is not None and request.host:
+            # RFC 9110 7.4: an https request must have come under a certificate that is valid for its host.
+            if not covers(request.host):
+                raise WireError(421, "misdirected", "the certificate of this connection is not valid for this host")
+            self.downstream.approved = request.host
         if request.method in (b"CONNECT", b"TRACE"):
             raise WireError(405, "method-refused", "CONNECT and TRACE are not offered")
         expect = request.fields.combined(b"expect")

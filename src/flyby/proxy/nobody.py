@@ -16,6 +16,7 @@ class Nobody:
         self.client = client
         self.bytes_sent = 0
         self.begun = False
+        self.approved = b""
 
     def on_writable(self, callback: object) -> None:
         return

@@ -32,6 +32,7 @@ _SENTENCES = {
     413: "The request's content is larger than this site takes.",
     414: "The address is longer than this site takes.",
     417: "The expectation in the request cannot be met.",
+    421: "This connection is not meant for this host.",
     431: "The request's header fields are larger than this site takes.",
     500: "Something went wrong on the way.",
     501: "This method is not known here.",

@@ -69,6 +69,8 @@ class Pipe(asyncio.Protocol):
     def client_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS has no half of a connection
         self._ended()
 
     def client_writable(self) -> None:

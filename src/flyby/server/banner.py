@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from flyby.config import Config
 from flyby.control import BackendRecord
-from flyby.server.listeners import show
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_WILDCARDS = (("://0.0.0.0:", "://127.0.0.1:"), ("://[::]:", "://[::1]:"))
 
 # (what to see, the commands; URL stands for the edge's own)
 # It is a GET that shows the head alone: a HEAD would leave nothing in the cache.
@@ -37,21 +36,22 @@ def _behind(origins: Sequence[str]) -> str:
     return ", ".join(origins) or "dynos that dial in"
 
 
-def url(address: tuple[str, int]) -> str:
+def url(listens: str) -> str:
     """What to type into a client on this machine."""
-    host, port = address
-    return f"http://{show(_WILDCARDS.get(host, host), port)}"
+    for every, this in _WILDCARDS:
+        listens = listens.replace(every, this)
+    return listens
 
 
 def banner(
     config: Config,
-    addresses: Sequence[tuple[str, int]],
+    urls: Sequence[str],
     workers: int,
     known: Sequence[BackendRecord] = (),
     *,
     demo: bool,
 ) -> str:
-    """The text, with its final newline. `known` are the backends of the control state."""
+    """The text, with its final newline. `urls` are where it listens, `known` are the backends of the control state."""
     if demo:
         fronts = ["the built-in demo app (name your own with --origin URL)"]
     else:
@@ -61,7 +61,7 @@ def banner(
             preview = f", as {record.name}.{domain}" if domain else ""
             fronts.append(f"{record.name}: {_behind(record.origins)}{preview}")
     lines = [
-        "flyby listens on " + ", ".join(f"http://{show(*address)}" for address in addresses),
+        "flyby listens on " + ", ".join(urls),
         *(f"       in front of {front}" for front in fronts),
         f"       {workers} worker{'s' * (workers != 1)}, cache {config.cache.size}, profile {config.cache.profile}",
     ]
@@ -69,5 +69,5 @@ def banner(
         lines += ["", "Try, and read the Cache-Status field of each answer:"]
         for shows, commands in _TOUR:
             lines += ["", f"  # {shows}"]
-            lines += [f"  {command.replace('URL', url(addresses[0]))}" for command in commands]
+            lines += [f"  {command.replace('URL', url(urls[0]))}" for command in commands]
     return "\n".join(lines) + "\n\n"

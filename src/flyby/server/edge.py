@@ -31,7 +31,8 @@ from flyby.proxy.context import Context, cache_rules
 from flyby.proxy.exchange import Exchange
 from flyby.proxy.router import Router
 from flyby.server.cache import open_store
-from flyby.server.listeners import open_listeners
+from flyby.server.listeners import Listener, open_listeners
+from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics
@@ -54,12 +55,14 @@ class EdgeStatistics:
     store: StoreStatistics | None
     backends: dict[str, BackendStatistics]
     tunnel: TunnelStatistics | None
+    tls: TLSStatistics
 
 
 class Edge:
     """A caching reverse proxy in the running loop; see the module's text.
 
-    `store` and `sockets` are what a supervisor made before it forked; without them the edge makes its own.
+    `store`, `sockets` and `certificates` are what a supervisor made before it forked; without them the edge makes its
+    own.
     `access_log` is called with each finished exchange. `state` is an open control state, which stays the caller's;
     without it, the one in `server.state` is watched, and used as soon as it is there. Raises `ConfigError` on a
     configuration that cannot be used, `StoreError` when the cache cannot be made, `BindError` when an address cannot be
@@ -72,18 +75,20 @@ class Edge:
         *,
         store: Store | None = None,
         sockets: Sequence[socket.socket] | None = None,
+        certificates: Certificates | None = None,
         state: State | None = None,
         clock: Clock | None = None,
         worker: int = 0,
         access_log: AccessLog | Callable[[AccessRecord], None] | None = None,
     ) -> None:
-        problems = config.problems()
+        problems = config.problems(certificates=certificates is None)
         if problems:
             raise ConfigError(problems)
         self._config = config
+        self._certificates = certificates if certificates is not None else Certificates(config.server.tls)
         self._store = store
         self._owns_store = store is None
-        self._sockets = list(sockets) if sockets is not None else None
+        self._sockets: Sequence[socket.socket] | None = sockets
         self._clock = clock or SystemClock()
         self._worker = worker
         self._access_log = access_log
@@ -142,9 +147,23 @@ class Edge:
         if self._sockets is None:
             self._sockets = open_listeners(server.listen, 1).of_worker(0)
         for sock in self._sockets:
-            self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=BACKLOG))
+            secure = isinstance(sock, Listener) and sock.secure
+            self._servers.append(await self._serve(sock, secure))
             self.addresses.append(sock.getsockname()[:2])
         self._looking = loop.call_later(LOOK_S, self._look)
+
+    async def _serve(self, sock: socket.socket, secure: bool) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if not secure:
+            return await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+        return await loop.create_server(
+            self._secure_connection,
+            sock=sock,
+            backlog=BACKLOG,
+            ssl=self._certificates.context,
+            ssl_handshake_timeout=self._config.server.timeouts.handshake_s,
+            ssl_shutdown_timeout=SHUTDOWN_S,
+        )
 
     async def _make_context(self, config: Config, kept: dict[str, Backend]) -> Context:
         backends = {}
@@ -197,6 +216,10 @@ class Edge:
         assert self._connections is not None
         return Connection(self._connections, b"http")
 
+    def _secure_connection(self) -> Connection:
+        assert self._connections is not None
+        return Connection(self._connections, b"https")
+
     def _exchange(self, connection: Connection, request: RequestHead) -> Exchange:
         assert self._context is not None
         return Exchange(self._context, connection, request)
@@ -207,13 +230,14 @@ class Edge:
     async def reload(self, config: Config) -> None:
         """Go over to `config` without dropping a connection: requests under way end as they began.
 
-        Addresses, workers and the cache's size are fixed at the start. Raises `ConfigError` and keeps the old
-        configuration when the new one cannot be used.
+        Addresses, workers and the cache's size are fixed at the start; certificates are read again. Raises
+        `ConfigError` and keeps the old configuration when the new one cannot be used.
         """
-        problems = config.problems()
+        problems = config.problems(certificates=False)
         if problems:
             raise ConfigError(problems)
         assert self._connections is not None
+        self._certificates.use(config.server.tls)
         async with self._switching:
             await self._switch(config)
         self._connections.limits = config.server.limits
@@ -307,4 +331,5 @@ class Edge:
             store=self._store.statistics() if self._store is not None else None,
             backends={name: backend.statistics() for name, backend in backends.items()},
             tunnel=self.tunnel.statistics() if self.tunnel is not None else None,
+            tls=self._certificates.handshakes.snapshot(),
         )

@@ -53,19 +53,33 @@ def show(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class Listener(socket.socket):
+    """A listening socket that knows whether TLS is spoken on its connections."""
+
+    __slots__ = ("secure",)
+
+    secure: bool
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self.secure else 'http'}://{show(*self.getsockname()[:2])}"
+
+
 class Listeners:
-    """The sockets of all workers. `addresses` is where they listen, (host, port), each once."""
+    """The sockets of all workers. `addresses` is where they listen, (host, port), each once; `urls` tell the same."""
 
-    __slots__ = ("_groups", "addresses")
+    __slots__ = ("_groups", "addresses", "urls")
 
-    def __init__(self, groups: list[list[socket.socket]]) -> None:
+    def __init__(self, groups: list[list[Listener]]) -> None:
         self._groups = groups  # one list an address, one socket a worker in each
         self.addresses: list[tuple[str, int]] = [group[0].getsockname()[:2] for group in groups]
+        self.urls = [group[0].url for group in groups]
 
-    def of_worker(self, index: int) -> list[socket.socket]:
+    def of_worker(self, index: int) -> list[Listener]:
         return [group[index] for group in self._groups]
 
-    def keep_only(self, index: int) -> list[socket.socket]:
+    def keep_only(self, index: int) -> list[Listener]:
         """In worker `index`, after the fork: close what belongs to the others, give its own.
 
         A copy left open here would keep the queue of another worker alive after the drain.
@@ -84,14 +98,17 @@ class Listeners:
 
 def open_listeners(listen: Sequence[str], workers: int) -> Listeners:
     """Open every address for `workers` workers. All or nothing: BindError closes what was opened."""
-    groups: list[list[socket.socket]] = []
+    groups: list[list[Listener]] = []
     try:
         for text in listen:
             try:
-                host, port = parse_listen(text)
+                address = parse_listen(text)
             except ValueError as error:
                 raise BindError(f"cannot listen on {text}: {error}", EX_CONFIG) from error
-            groups.extend(_open_name(text, host, port, workers))
+            for group in _open_name(text, address.host, address.port, workers):
+                for listener in group:
+                    listener.secure = address.secure
+                groups.append(group)
     except BaseException:
         for group in groups:
             for each in group:
@@ -100,9 +117,9 @@ def open_listeners(listen: Sequence[str], workers: int) -> Listeners:
     return Listeners(groups)
 
 
-def _open_name(text: str, host: str, port: int, workers: int) -> list[list[socket.socket]]:
+def _open_name(text: str, host: str, port: int, workers: int) -> list[list[Listener]]:
     """The groups of one name: one for each address that it has and this machine too."""
-    opened: list[list[socket.socket]] = []
+    opened: list[list[Listener]] = []
     refused: OSError | None = None
     try:
         for target in _resolve(text, host, port):
@@ -138,8 +155,8 @@ def _resolve(text: str, host: str, port: int) -> list[Target]:
     return targets
 
 
-def _open_group(target: Target, workers: int) -> list[socket.socket]:
-    group: list[socket.socket] = []
+def _open_group(target: Target, workers: int) -> list[Listener]:
+    group: list[Listener] = []
     port = target.port
     try:
         if workers > 1 and port:
@@ -157,8 +174,8 @@ def _open_group(target: Target, workers: int) -> list[socket.socket]:
     return group
 
 
-def _bound(target: Target, port: int, *, shared: bool) -> socket.socket:
-    listener = socket.socket(target.family, socket.SOCK_STREAM)
+def _bound(target: Target, port: int, *, shared: bool) -> Listener:
+    listener = Listener(target.family, socket.SOCK_STREAM)
     try:
         # So that connections of the last run in TIME_WAIT do not hold up the next one.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

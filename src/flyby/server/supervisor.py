@@ -37,6 +37,7 @@ from flyby.errors import ConfigError, Problem, StateError, StoreError
 from flyby.log import operations, set_up_operations_log
 from flyby.server.banner import banner
 from flyby.server.listeners import EX_CONFIG, BindError, Listeners, open_listeners
+from flyby.server.tls import Certificates
 from flyby.server.worker import EX_SOFTWARE, SIGNALS, EdgeFactory, work
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Supervisor:
     """Keeps the children alive until a signal says to stop; `run` returns the exit code."""
 
     __slots__ = (
-        "_children", "_deadline", "_exit_code", "_kernel", "_listeners", "_reload", "_store", "config"
+        "_children", "_deadline", "_exit_code", "_kernel", "_listeners", "_reload", "_store", "certificates", "config"
     )  # fmt: skip
 
     def __init__(
@@ -181,10 +182,12 @@ class Supervisor:
         *,
         listeners: Listeners,
         store: Store,
+        certificates: Certificates,
         reload: Callable[[], Config],
         kernel: Kernel,
     ) -> None:
         self.config = config
+        self.certificates = certificates
         self._children = children
         self._listeners = listeners
         self._store = store
@@ -289,6 +292,7 @@ class Supervisor:
         """Validate here, once; only then do the workers read it too. A faulty one changes nothing."""
         try:
             config = self._reload()
+            self.certificates.use(config.server.tls)
         except ConfigError as error:
             for problem in error.problems:
                 operations.error("%s", problem)
@@ -306,6 +310,7 @@ class Supervisor:
                 operations.warning("%s has changed; that takes effect at the next start", name)
         self.config = config
         operations.info("configuration reloaded")
+        _remark(self.certificates)
         for child in self._children:
             if child.pid and child.index >= 0:
                 self._kernel.kill(child.pid, signal.SIGHUP)
@@ -338,6 +343,7 @@ def run(
         known = _backends_of_state(config)
         demo = Demo.open() if config.demo and not known else None
         config = _fronting(config, demo)
+        certificates = Certificates(config.server.tls)
         listeners = open_listeners(config.server.listen, workers)
         store = open_store(config.cache, workers)
     except ConfigError as error:
@@ -351,6 +357,7 @@ def run(
         operations.error("%s", error)
         return error.exit_code
     _raise_descriptor_limit()
+    _remark(certificates)
 
     read = reload if reload is not None else lambda: config
 
@@ -360,13 +367,21 @@ def run(
     children: list[Child] = []
     if demo is not None:
         children.append(Child("demo", demo.serve))
-    supervisor = Supervisor(config, children, listeners=listeners, store=store, reload=reread, kernel=Processes())
+    supervisor = Supervisor(
+        config,
+        children,
+        listeners=listeners,
+        store=store,
+        certificates=certificates,
+        reload=reread,
+        kernel=Processes(),
+    )
     for index in range(workers):
         children.append(Child(f"worker-{index}", _body(supervisor, edge, listeners, store, index, reread), index))
     gc.collect()
     gc.freeze()  # a collection in a child must not touch, and so copy, the pages that it shares with us
     supervisor.start()
-    sys.stdout.write(banner(config, listeners.addresses, workers, known, demo=demo is not None))
+    sys.stdout.write(banner(config, listeners.urls, workers, known, demo=demo is not None))
     sys.stdout.flush()
     code = supervisor.run()
     store.close()
@@ -382,11 +397,24 @@ def _body(
     reload: Callable[[], Config],
 ) -> Callable[[], int]:
     def body() -> int:
-        # The configuration is the supervisor's at the time of the fork: a restarted worker has the newest.
-        sockets = listeners.keep_only(index)
-        return work(supervisor.config, edge=edge, store=store, sockets=sockets, index=index, reload=reload)
+        # Configuration and certificates are the supervisor's at the time of the fork: a restarted worker has the newest
+        # that were sound.
+        return work(
+            supervisor.config,
+            edge=edge,
+            store=store,
+            sockets=listeners.keep_only(index),
+            certificates=supervisor.certificates,
+            index=index,
+            reload=reload,
+        )
 
     return body
+
+
+def _remark(certificates: Certificates) -> None:
+    for remark in certificates.remarks:
+        operations.warning("%s", remark)
 
 
 def _backends_of_state(config: Config) -> list[BackendRecord]:

@@ -23,6 +23,7 @@ from flyby.config import Config
 from flyby.errors import ConfigError
 from flyby.log import AccessLog, operations
 from flyby.server.listeners import EX_CONFIG
+from flyby.server.tls import Certificates
 
 if TYPE_CHECKING:
     from flyby.store import Store
@@ -48,6 +49,7 @@ class EdgeFactory(Protocol):
         *,
         store: Store,
         sockets: Sequence[socket.socket],
+        certificates: Certificates,
         worker: int,
         access_log: AccessLog,
     ) -> AbstractAsyncContextManager[RunningEdge]: ...
@@ -58,7 +60,8 @@ def work(
     *,
     edge: EdgeFactory,
     store: Store,
-    sockets: list[socket.socket],
+    sockets: Sequence[socket.socket],
+    certificates: Certificates,
     index: int,
     reload: Callable[[], Config],
 ) -> int:
@@ -69,7 +72,7 @@ def work(
     store.join(index)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, edge, store, sockets, index, reload))
+            runner.run(_serve(config, edge, store, sockets, certificates, index, reload))
     except ConfigError as error:
         for problem in error.problems:
             operations.error("%s", problem)
@@ -84,7 +87,8 @@ async def _serve(
     config: Config,
     edge: EdgeFactory,
     store: Store,
-    sockets: list[socket.socket],
+    sockets: Sequence[socket.socket],
+    certificates: Certificates,
     index: int,
     reload: Callable[[], Config],
 ) -> None:
@@ -93,7 +97,14 @@ async def _serve(
     again = asyncio.Event()
     access_log = AccessLog(config.server.log, loop.call_later)
     try:
-        async with edge(config, store=store, sockets=sockets, worker=index, access_log=access_log) as running:
+        async with edge(
+            config,
+            store=store,
+            sockets=sockets,
+            certificates=certificates,
+            worker=index,
+            access_log=access_log,
+        ) as running:
             # What lives now lives as long as the process: the collector need never look at it again.
             gc.collect()
             gc.freeze()
