@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from flyby_agent import __version__, log, trust
-from flyby_agent.endpoints import Address, Endpoint, loopback
+from flyby_agent.endpoints import Address, Endpoint, look_up_now, loopback
 from flyby_agent.node import told
 from flyby_agent.settings import Settings
 from flyby_agent.upgrade import CONTROL, MOST_ANSWER, Refused, parse_answer, request
@@ -62,11 +62,10 @@ def command(settings: Settings) -> int:
 
 def _resolved(report: Report, endpoint: Endpoint) -> list[Address]:
     try:
-        infos = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        addresses = look_up_now(endpoint)
     except OSError as error:
         report.fail("dns", f"{endpoint.host}: {error.strerror}", "Check the name in FLY_REMOTE_ENDPOINT.")
         return []
-    addresses = [Address(endpoint, ip) for ip in sorted({str(info[4][0]) for info in infos})]
     report.ok("dns", f"{endpoint.host}: {', '.join(address.ip for address in addresses)}")
     return addresses
 

@@ -11,9 +11,11 @@ A name with several addresses means several nodes, and each address is kept apar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
+import threading
 from typing import NamedTuple
 
 RESOLVE_S = 30.0
@@ -88,9 +90,37 @@ def parse(text: str, insecure: bool = False) -> list[Endpoint]:
 
 
 async def resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> list[Address]:
-    """The nodes of an endpoint, in no particular order; OSError when the name has none."""
-    infos = await loop.getaddrinfo(
+    """The nodes of an endpoint, in no particular order; OSError when the name has none.
+
+    In a thread that nobody waits for: those of loop.getaddrinfo are joined at the end, and a name server that does not
+    answer would keep the agent beyond the time that it has after SIGTERM.
+    """
+    found: asyncio.Future[list[Address]] = loop.create_future()
+
+    def tell(addresses: list[Address], error: OSError | None) -> None:
+        if not found.done():
+            if error is None:
+                found.set_result(addresses)
+            else:
+                found.set_exception(error)
+
+    def look_up() -> None:
+        addresses: list[Address] = []
+        failed = None
+        try:
+            addresses = look_up_now(endpoint)
+        except OSError as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+            loop.call_soon_threadsafe(tell, addresses, failed)
+
+    threading.Thread(target=look_up, daemon=True).start()
+    return await found
+
+
+def look_up_now(endpoint: Endpoint) -> list[Address]:
+    """The same, blocking."""
+    infos = socket.getaddrinfo(
         endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=getattr(socket, "AI_ADDRCONFIG", 0)
     )
-    ips = {str(info[4][0]) for info in infos}
-    return [Address(endpoint, ip) for ip in sorted(ips)[:MOST_ADDRESSES]]
+    return [Address(endpoint, ip) for ip in sorted({str(info[4][0]) for info in infos})[:MOST_ADDRESSES]]

@@ -25,6 +25,7 @@ from flyby_agent.status import StatusSocket
 
 PASSED_ON = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU", "SIGCONT")
 FIRST_S = 5.0  # for the edge to stop sending, before the child hears of SIGTERM
+LAST_S = 2.0  # for what is under way when the child has ended
 KILL_AFTER_S = 2.0  # beyond the drain, a child that does not end
 
 
@@ -48,12 +49,12 @@ def unstarted(argv: Sequence[str], error: OSError) -> int:
 class Child:
     """The application as a child process. `ended` is its exit code, once there is one."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended: asyncio.Future[int] = loop.create_future()
-        self.pid = start(argv, environment)
+        self.pid = 0  # before it is started
 
     def send(self, number: int) -> None:
-        if not self.ended.done():
+        if self.pid and not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -117,12 +118,7 @@ async def supervised(argv: Sequence[str], settings: Settings, environment: Mappi
     """Run the child, and the agent for as long as it lives."""
     loop = asyncio.get_running_loop()
     agent, status = await _opened(settings)
-    try:
-        child = Child(loop, argv, environment)
-    except OSError as error:
-        await agent.close()
-        status.close()
-        return unstarted(argv, error)
+    child = Child(loop)
     asked = asyncio.Event()
 
     def terminate() -> None:
@@ -136,13 +132,17 @@ async def supervised(argv: Sequence[str], settings: Settings, environment: Mappi
         number = getattr(signal, name)
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, child.send, number)
-    child.reap()  # it may have ended before anybody listened
     stopping = loop.create_task(_stopped(agent, settings, child, asked))
     try:
+        # Only now that every signal has a handler: one that came between would leave the child alone.
+        child.pid = start(argv, environment)
         return await child.ended
+    except OSError as error:
+        return unstarted(argv, error)
     finally:
         stopping.cancel()
         agent.drain()
+        await agent.drained(LAST_S)  # what the app said last may still be on its way through here
         await agent.close()
         status.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 import ssl
@@ -12,6 +13,9 @@ import pytest
 import trustme
 
 from flyby_agent import trust
+from flyby_agent.agent import Agent
+from flyby_agent.endpoints import Address, Endpoint, resolve
+from flyby_agent.settings import merged, settle
 from tests.agent.conftest import Stage
 from tests.agent.dyno import FakeApp, answer
 from tests.agent.edge import until
@@ -293,20 +297,51 @@ def test_two_addresses_of_one_node_are_one_node(stage: Stage) -> None:
     assert second.links() == []
 
 
-def test_a_name_with_two_addresses_is_two_nodes(stage: Stage) -> None:
-    """localhost has 127.0.0.1 and ::1 here; two edges listen, one on each."""
-    families = {info[0] for info in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)}
-    four = stage.edge(name="four")
-    if families == {socket.AF_INET, socket.AF_INET6}:
-        six = stage.edge(name="six", host="::1", port=four.port)
+def test_a_name_with_two_addresses_is_two_nodes_and_is_looked_up_anew(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = stage.edge(name="one")
+    two = stage.edge(name="two", host="127.0.0.2", port=one.port)
     app = stage.app()
-    agent = stage.agent(f"http://localhost:{four.port}", app)
-    four.wait_idle(2)
-    if families == {socket.AF_INET, socket.AF_INET6}:
-        six.wait_idle(2)
-        assert six.take().ask(GET)[0] == 200
-    assert four.take().ask(GET)[0] == 200
-    agent.stop()
+    listed = ["127.0.0.1", "127.0.0.2"]
+
+    async def resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> list[Address]:
+        return [Address(endpoint, ip) for ip in listed]
+
+    monkeypatch.setattr("flyby_agent.agent.resolve", resolve)
+    monkeypatch.setattr("flyby_agent.agent.RESOLVE_S", 0.05)
+    environment = {"FLY_TOKEN": one.token, "FLY_REMOTE_ENDPOINT": f"http://edge.localhost:{one.port}"}
+    settings = settle(merged({"port": str(app.port)}, environment), environment)
+
+    async def play() -> None:
+        agent = Agent(asyncio.get_running_loop(), settings)
+        agent.start()
+        for edge in (one, two):
+            await asyncio.to_thread(edge.wait_idle, 2)
+            assert (await asyncio.to_thread(edge.take().ask, GET))[0] == 200
+        assert sorted(address.ip for address in agent.nodes) == listed
+        # An address that is listed no more is kept while it works, and forgotten when it does not.
+        listed.remove("127.0.0.2")
+        await asyncio.sleep(0.2)
+        assert len(agent.nodes) == 2
+        await asyncio.to_thread(two.stop)
+        while len(agent.nodes) == 2:
+            await asyncio.sleep(0.01)
+        assert one.control().ended == ""
+        await agent.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_names_are_looked_up_and_a_failure_is_an_error() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert Address(here, "127.0.0.1") in await resolve(loop, here)
+        with pytest.raises(socket.gaierror):
+            await resolve(loop, Endpoint("https", "does-not-exist.invalid", 443))
+
+    here = Endpoint("http", "127.0.0.1", 80)
+    asyncio.run(asyncio.wait_for(play(), 30))
 
 
 def test_an_edge_that_drains_keeps_what_is_in_flight_and_is_dialled_again(stage: Stage) -> None:

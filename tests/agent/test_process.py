@@ -183,6 +183,28 @@ def test_a_supervisor_tells_the_edge_before_the_app(stage: Stage) -> None:
     assert agent.wait() == 3
 
 
+LAST_WORDS = """\
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    if connection.recv(65536):
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3000000\\r\\n\\r\\n" + bytes(3000000))
+        sys.exit(5)
+"""
+
+
+def test_what_a_child_said_last_still_reaches_the_edge(stage: Stage) -> None:
+    edge = stage.edge()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    agent = supervisor(stage, edge.url, port, sys.executable, "-c", LAST_WORDS, str(port))
+    link = edge.take()
+    link.send(GET)
+    assert link.response()[2].count(0) == 3_000_000
+    assert agent.wait() == 5
+
+
 @pytest.mark.parametrize(
     ("script", "code"),
     [("exit 0", 0), ("exit 41", 41), ("kill -KILL $$", 137), ("kill -TERM $$", 143), ("kill -SEGV $$", 139)],
