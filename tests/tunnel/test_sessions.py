@@ -10,7 +10,19 @@ import pytest
 
 from flyby.clock import ManualClock
 from flyby.control import State
-from flyby.tunnel.messages import LINE_LIMIT, Drain, Malformed, Ping, Pong, Ready, Register, Release, decode, encode
+from flyby.tunnel.messages import (
+    LINE_LIMIT,
+    Drain,
+    Malformed,
+    Ping,
+    Pong,
+    Ready,
+    Register,
+    Release,
+    decode,
+    encode,
+    printable,
+)
 from flyby.tunnel.session import HEARTBEAT_S, MOST_LINES, REGISTER_S, SILENCE_S
 from tests.e2e.stage import Message, Origin, play, reply
 from tests.tunnel.stage import Gone, stage, until
@@ -67,13 +79,10 @@ def test_messages(line: dict[str, Any], message: object) -> None:
         b'{"type": "ready"}',
         b'{"type": "ready", "ready": 1}',
         b'{"type": "register", "protocol": 1}',
-        b'{"type": "register", "protocol": 1, "dyno": "web 1"}',
-        b'{"type": "register", "protocol": 1, "dyno": "web.1\\n"}',
-        b'{"type": "register", "protocol": 1, "dyno": "%b"}' % (b"x" * 65),
+        b'{"type": "register", "protocol": 1, "dyno": "%b"}' % (b"x" * 257),
         b'{"type": "register", "protocol": 1, "dyno": "web.1", "capacity": 0}',
         b'{"type": "register", "protocol": 1, "dyno": "web.1", "capacity": 1e9}',
         b'{"type": "register", "protocol": 1, "dyno": "web.1", "release": "v1"}',
-        b'{"type": "register", "protocol": 1, "dyno": "web.1", "release": {"id": "a\\u001b[1m"}}',
         b'{"type": "register", "protocol": 1, "dyno": "web.1", "release": {"branch": "\xff"}}',
         b'{"type": "x", "a": ' + b"[" * 10_000,
     ],
@@ -81,6 +90,13 @@ def test_messages(line: dict[str, Any], message: object) -> None:
 def test_what_is_no_message(line: bytes) -> None:
     with pytest.raises(Malformed):
         decode(line)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"), [("web.1", "web.1"), ("", "unknown"), ("a\nb\x1b[1m\u2028", "a?b?[1m?"), ("straße", "straße")]
+)
+def test_what_a_dyno_calls_itself_in_a_log(label: str, shown: str) -> None:
+    assert printable(label) == shown
 
 
 def test_what_the_edge_says_is_one_line() -> None:

@@ -35,7 +35,7 @@ from flyby.server.listeners import Listener, open_listeners
 from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Store, StoreStatistics
-from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics
+from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import Backend, BackendStatistics
 from flyby.wire import RequestHead
 
@@ -197,7 +197,7 @@ class Edge:
 
     def _released(self, backend: str, release: str) -> None:
         """The first dyno of a release is ready."""
-        logger.info("%s: release %s takes requests", backend, release)
+        logger.info("%s: release %s takes requests", backend, printable(release))
 
     def _use_lane(self, context: Context, connections: Connections) -> None:
         """Let the fast lane answer by this configuration."""

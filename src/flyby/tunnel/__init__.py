@@ -9,6 +9,7 @@ Every worker has dynos, sessions and links of its own; no message crosses worker
 """
 
 from flyby.tunnel.handshake import PATH as TUNNEL_PATH
+from flyby.tunnel.messages import printable
 from flyby.tunnel.tunnel import Tunnel, TunnelStatistics
 
-__all__ = ["TUNNEL_PATH", "Tunnel", "TunnelStatistics"]
+__all__ = ["TUNNEL_PATH", "Tunnel", "TunnelStatistics", "printable"]

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable
 
 from flyby.clock import Clock
-from flyby.tunnel.messages import Ping, Register
+from flyby.tunnel.messages import Ping, Register, printable
 from flyby.upstream import DonorStatistics, Lease, Member, Origin, UpstreamConnection
 from flyby.upstream.balance import EjectSettings
 
@@ -87,7 +87,7 @@ class Dyno:
     @property
     def name(self) -> str:
         """For people: the dyno's name, and enough of the id to tell two lives of it apart."""
-        return f"{self.register.dyno} ({self.key[:8]})"
+        return f"{printable(self.register.dyno)} ({self.key[:8]})"
 
     @property
     def in_flight(self) -> int:

@@ -4,7 +4,7 @@
     edge ─▶ agent   registered, refused, ping, pong, spare, drained, drain, revoked, replaced
 
 Unknown types and unknown keys are ignored, so that either side may be the newer one. What is known must be well
-typed, and what ends up in a log or on a page is short and printable.
+typed and short. What a dyno calls itself is any text: `printable` before it ends up in a log.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from msgspec import Meta, Struct
 PROTOCOL = 1
 LINE_LIMIT = 16_384  # bytes, with the LF
 
-Word = Annotated[str, Meta(pattern=r"\A[!-~]{0,64}\Z")]
-ReleaseId = Annotated[str, Meta(pattern=r"\A[!-~]{0,128}\Z")]
+Label = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=4096)]
 Amount = Annotated[int, Meta(ge=0, le=1_000_000)]
 
@@ -30,7 +29,7 @@ class Malformed(ValueError):
 class Release(Struct, frozen=True):
     """What the dyno runs."""
 
-    id: ReleaseId = ""
+    id: Label = ""
     description: Text = ""
     branch: Text = ""
 
@@ -39,11 +38,11 @@ class Register(Struct, frozen=True):
     """The first message of an agent: who it is. `capacity` is the exchanges that the dyno takes at a time."""
 
     protocol: int
-    dyno: Word
-    agent: Word = ""
-    process: Word = ""
+    dyno: Label
+    agent: Label = ""
+    process: Label = ""
     release: Release = Release()
-    region: Word = ""
+    region: Label = ""
     capacity: Annotated[int, Meta(ge=1, le=65_535)] = 100
     ready: bool = False
 
@@ -97,6 +96,11 @@ def decode(line: bytes) -> Message | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(str(error)) from error
     return message
+
+
+def printable(label: str) -> str:
+    """What a dyno says of itself, fit for a line of a log."""
+    return "".join(letter if letter.isprintable() else "?" for letter in label) or "unknown"
 
 
 def encode(kind: str, **values: object) -> bytes:

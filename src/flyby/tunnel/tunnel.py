@@ -27,7 +27,7 @@ from flyby.tunnel.attempts import Attempts
 from flyby.tunnel.dyno import Dyno
 from flyby.tunnel.dynos import Dynos
 from flyby.tunnel.handshake import Hello, Refusal
-from flyby.tunnel.messages import PROTOCOL, Ping, Register
+from flyby.tunnel.messages import PROTOCOL, Ping, Register, printable
 from flyby.tunnel.session import HEARTBEAT_S, Session
 from flyby.upstream import Backend
 from flyby.wire import REASONS
@@ -313,10 +313,10 @@ class Tunnel:
             "%s: dyno %s of release %s is here from %s: agent %s, region %s, capacity %d, %s",
             dynos.backend.name,
             dyno.name,
-            message.release.id or "unknown",
+            printable(message.release.id),
             session.address,
-            message.agent or "unknown",
-            message.region or "unknown",
+            printable(message.agent),
+            printable(message.region),
             message.capacity,
             "ready" if message.ready else "not ready",
         )
@@ -391,11 +391,11 @@ class Tunnel:
         try:
             if pair not in self._noted:
                 if state.record_release(backend, release.id, description=release.description, branch=release.branch):
-                    logger.info("%s: release %s is new", backend, release.id)
+                    logger.info("%s: release %s is new", backend, printable(release.id))
                 self._noted.add(pair)
             if dyno.ready and pair not in self._ready:
                 if state.release_ready(backend, release.id):
                     self._released(backend, release.id)
                 self._ready.add(pair)
         except StateError as error:
-            logger.error("%s; release %s of %s is not recorded", error, release.id, backend)
+            logger.error("%s; release %s of %s is not recorded", error, printable(release.id), backend)
