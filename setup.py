@@ -21,6 +21,7 @@ EXTENSIONS = [
     "flyby.store._guard",
     "flyby.store._arena",
     "flyby.store._inflight",
+    "flyby.store._pack",
     "flyby.store._index",
     "flyby.store._queues",
     "flyby.store._rebuild",

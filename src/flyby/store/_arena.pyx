@@ -109,6 +109,12 @@ cdef Block* find_free(Map* m, Shard* s, uint32_t units) noexcept nogil:
     return NULL
 
 
+cdef inline void passed(Map* m, Shard* s, Block* b, Block* into) noexcept nogil:
+    """b has become a part of another block: the hand must stand at the beginning of one."""
+    if s.hand == place_of(m, s, b):
+        s.hand = place_of(m, s, into)
+
+
 cdef void settle(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
     """b is allocated: leave it `units`, and free the rest where that makes a block."""
     cdef uint32_t rest = b.units - units
@@ -126,6 +132,7 @@ cdef void settle(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
     step(m)
     store32(&b.units, units)
     step(m)
+    passed(m, s, after, other)
     put_free(m, s, other)
 
 
@@ -154,10 +161,12 @@ cdef void arena_give(Map* m, Shard* s, Block* b) noexcept nogil:
         drop_free(m, s, other)
         store32(&b.units, b.units + other.units)
         step(m)
+        passed(m, s, other, b)
     if before != NULL:
         drop_free(m, s, before)
         store32(&before.units, before.units + b.units)
         step(m)
+        passed(m, s, b, before)
         b = before
     put_free(m, s, b)
 
@@ -175,6 +184,7 @@ cdef bint arena_grow(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:
     drop_free(m, s, after)
     store32(&b.units, b.units + after.units)
     step(m)
+    passed(m, s, after, b)
     settle(m, s, b, units)
     return True
 

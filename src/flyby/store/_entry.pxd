@@ -38,6 +38,7 @@ cdef class Entry:
     cdef void drop(self) noexcept
     cdef Block* block(self) except NULL
     cdef int decompress(self) except -1
+    cdef object pieces(self, Py_ssize_t offset, Py_ssize_t end)
 
 
 cdef Entry entry_of(Attachment attachment, Block* b)

@@ -6,27 +6,26 @@ Both are buffers over the mapping itself. The block is pinned while the object o
 transport may keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed
 after that.
 
-A body that is stored as lz4 is decompressed once for each Entry that is asked for it, into private memory. When such
-an object is hot its plain form takes its place in the store, as long as the plain forms of a shard stay under an
-eighth of its arena.
+A body that is stored as lz4 is decompressed once for each Entry that is asked for the whole of it, into private
+memory; of a long one, a part costs no more than its pieces. When such an object is hot its plain form takes its place
+in the store, as long as the plain forms of a shard stay under a quarter of its arena; when it has cooled, eviction
+packs it again.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_READ, PyBuffer_FillInfo
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
+from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from lz4.block import decompress as lz4_decompress
-
-from flyby.errors import StoreError
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
 from flyby.store._layout cimport (
     DOOMED, HOT, LZ4, PROMOTED, Block, Shard, Tag, body_of, born_of, fence, fresh_of, head_of, key_of, load64,
     shard_holding, sie_of, stored_of, swr_of, tags_of, unit_of,
 )
+from flyby.store._pack cimport PIECE, unpack
 from flyby.store._shard cimport shard_publish, units_for
 
 
@@ -108,11 +107,21 @@ cdef class Entry:
         if 0 <= length < end - offset:
             end = offset + length
         if b.codec == LZ4:
+            if self._plain is None and end - offset < self.length and self.length > PIECE:
+                return self.pieces(offset, end)
             self.decompress()
             whole = PyMemoryView_FromObject(self._plain)
         else:
             whole = PyMemoryView_FromObject(self)
         return whole if offset == 0 and end == self.length else whole[offset:end]
+
+    cdef object pieces(self, Py_ssize_t offset, Py_ssize_t end):
+        """A part of a long packed body."""
+        cdef Py_ssize_t first = offset // PIECE
+        if offset >= end:
+            return PyMemoryView_FromObject(b"")
+        part = unpack(body_of(self._block), stored_of(self._block), self.length, first, (end - 1) // PIECE + 1)
+        return PyMemoryView_FromObject(part)[offset - first * PIECE : end - first * PIECE]
 
     def release(self):
         """Let the block go, at once or with the last view of it."""
@@ -136,10 +145,7 @@ cdef class Entry:
     cdef int decompress(self) except -1:
         cdef Block* b = self._block
         if self._plain is None:
-            packed = PyMemoryView_FromMemory(body_of(b), stored_of(b), PyBUF_READ)
-            self._plain = lz4_decompress(packed, uncompressed_size=self.length)
-            if len(self._plain) != self.length:
-                raise StoreError("a stored body does not decompress to its length")
+            self._plain = unpack(body_of(b), stored_of(b), b.length, 0, (b.length + PIECE - 1) // PIECE)
             if b.hits >= HOT and self._attachment.usable and self._serial == self._attachment.serial:
                 promote(self._attachment, b, self._plain)
         return 0
@@ -198,7 +204,7 @@ cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
     cdef Block* other
     cdef uint64_t units = units_for(b.key_length, b.head_length, b.length, b.tags)
     cdef uint64_t epoch = load64(&attachment.m.header.epoch)
-    if s.promoted_units + units > attachment.m.header.arena_units // 8:
+    if s.promoted_units + units > attachment.m.header.arena_units // 4:
         return 0
     other = copied(attachment, b, head_of(b), b.head_length, b.length, True)
     if other == NULL:

@@ -15,6 +15,8 @@ cdef class Fill:
     cdef FillSlot* _slot
     cdef bint _released
     cdef bint _compress
+    cdef list _pieces  # of the body as lz4
+    cdef uint64_t _packed_to  # how much of the body they are
     cdef bint _overfull  # a write did not fit: the body has a hole and is never whole
     cdef bint _known  # what the head told has been read
     cdef readonly bint owner
@@ -32,10 +34,10 @@ cdef class Fill:
     cdef Block* hold(self) noexcept
     cdef int learn(self) except -1
     cdef void end(self, uint32_t state, uint32_t reason) noexcept
+    cdef int pack_along(self, Block* b) except -1
     cdef bint make_room(self, uint64_t needed) noexcept
     cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner)
-cdef object packed_body(char* start, uint64_t length)
 cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags) noexcept

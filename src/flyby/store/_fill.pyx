@@ -14,12 +14,9 @@ Callbacks are called for every step: at once in the owner's process, from `Store
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
-from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-
-from lz4.block import compress as lz4_compress
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._entry cimport copied, piece_of
@@ -31,13 +28,11 @@ from flyby.store._layout cimport (
     REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32,
     load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
+from flyby.store._pack cimport PIECE, pack_piece, promising, worth
 from flyby.store._shard cimport shard_publish, units_for
 
 cdef enum:
     FIRST_ROOM = 16384  # for a body of unknown length
-    PACK_FROM = 1024  # shorter bodies are not worth it,
-    PACK_TO = 1 << 20  # longer ones would keep the event loop from its work
-    SAMPLE = 16384  # of a longer body is tried first
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner):
@@ -51,18 +46,6 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner):
     fill._callbacks = []
     attachment.enter(number)
     return fill
-
-
-cdef object packed_body(char* start, uint64_t length):
-    """The body as lz4, when that saves an eighth at least, else None."""
-    if length < PACK_FROM or length > PACK_TO:
-        return None
-    if length > 2 * SAMPLE:
-        sample = lz4_compress(PyMemoryView_FromMemory(start, SAMPLE, PyBUF_READ), store_size=False)
-        if len(sample) > SAMPLE // 8 * 7:
-            return None
-    packed = lz4_compress(PyMemoryView_FromMemory(start, length, PyBUF_READ), store_size=False)
-    return packed if <uint64_t>len(packed) <= length - length // 8 else None
 
 
 cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags) noexcept:
@@ -278,6 +261,7 @@ cdef class Fill:
         lay_out(&self._attachment.m, b, digest.low, key, head, status, flags)
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
         self._compress = compress
+        self._pieces = []
         self._slot.length = length
         b.held = 1
         step(&self._attachment.m)
@@ -316,8 +300,20 @@ cdef class Fill:
         step(&self._attachment.m)
         if load32(&self._slot.state) == FILL_HEAD:
             store32(&self._slot.state, FILL_STREAMING)
+        self.pack_along(b)
         self._attachment.moved(self._slot)
         return True
+
+    cdef int pack_along(self, Block* b) except -1:
+        """Pack what has come in whole pieces: a long body must not keep the event loop from its work at its end."""
+        cdef uint64_t available = self._slot.available
+        while self._compress and available - self._packed_to > PIECE:
+            if not self._packed_to and not promising(body_of(b), available):
+                self._compress = False
+                return 0
+            pack_piece(self._pieces, body_of(b) + self._packed_to, PIECE)
+            self._packed_to += PIECE
+        return 0
 
     cdef bint make_room(self, uint64_t needed) noexcept:
         """Room for twice as much, or for `needed` at least: rather free room than others', rather here than elsewhere."""
@@ -353,7 +349,11 @@ cdef class Fill:
     cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL:
         """A block with the same object as lz4, when that pays."""
         cdef Block* other
-        body = packed_body(body_of(b), b.length) if self._compress else None
+        if not self._compress or (not self._packed_to and not promising(body_of(b), b.length)):
+            return NULL
+        pack_piece(self._pieces, body_of(b) + self._packed_to, <uint32_t>(b.length - self._packed_to))
+        body = worth(self._pieces, b.length)
+        self._pieces.clear()
         if body is None:
             return NULL
         other = copied(self._attachment, b, head_of(b), b.head_length, len(body), True)

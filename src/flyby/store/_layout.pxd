@@ -317,6 +317,11 @@ cdef struct Shard:
     uint64_t promotions
     uint64_t demotions
     uint64_t ghost_hits
+    int64_t soonest  # no live object is of no more use before that
+    int64_t soonest_seen  # of the objects that the hand has passed
+    uint64_t since_lap  # units that were allocated since the hand set out
+    uint32_t hand  # the place of the block that it comes to next, 0 when it rests
+    uint32_t unused
     QueueEnds queues[3]
     uint32_t first_map
     uint32_t second_map[32]
@@ -468,6 +473,11 @@ cdef inline uint32_t swr_of(Block* b) noexcept nogil:
 
 cdef inline uint32_t sie_of(Block* b) noexcept nogil:
     return window_of(<uint32_t>b.sie_high << 16 | b.sie_low)
+
+
+cdef inline int64_t ends_of(Block* b) noexcept nogil:
+    """When the object is of no more use, not even stale."""
+    return fresh_of(b) + <int64_t>max(swr_of(b), sie_of(b)) * 1000
 
 
 cdef inline void set_times(Block* b, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s, uint32_t sie_s) noexcept nogil:

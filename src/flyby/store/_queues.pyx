@@ -1,10 +1,10 @@
 # cython: language_level=3
 """The queues of one shard, and the sums over what stands in them."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._layout cimport (
-    LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, floor_log2, place_of, step, stored_of,
+    LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, ends_of, floor_log2, place_of, step, stored_of,
 )
 
 
@@ -56,6 +56,15 @@ cdef void count_in(Map* m, Shard* s, Block* b) noexcept nogil:
     s.compressed += b.codec == LZ4
     if b.codec == PROMOTED:
         s.promoted_units += b.units
+    ends_at(s, ends_of(b))
+
+
+cdef void ends_at(Shard* s, int64_t ends) noexcept nogil:
+    """The hand that looks for what has expired learns of an object."""
+    if ends < s.soonest:
+        s.soonest = ends
+    if ends < s.soonest_seen:
+        s.soonest_seen = ends
 
 
 cdef void count_out(Map* m, Shard* s, Block* b) noexcept nogil:

@@ -14,7 +14,7 @@ anything else; the next one begins again. When even the walk is broken the memor
 nothing of the shard is kept but what is in somebody's hands.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 
 from flyby.store._arena cimport arena_after, arena_first, arena_relink, arena_sound
@@ -124,6 +124,9 @@ cdef void reset_sums(Shard* s) noexcept nogil:
         s.queues[number].units = 0
     for number in range(8):
         s.by_size[number] = 0
+    s.hand = 0
+    s.soonest = (<int64_t>1 << 62) - 1
+    s.soonest_seen = s.soonest
     s.promoted_units = 0
     s.plain_bytes = 0
     s.stored_bytes = 0

@@ -23,7 +23,7 @@ from flyby.store._layout cimport (
     place_of, room_of, shard_at, shard_holding, shard_of, step, store32, store64, swap32, unit_of,
 )
 from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
-from flyby.store._rebuild cimport filled, shard_rebuild
+from flyby.store._rebuild cimport filled, reset_sums, shard_rebuild
 
 cdef enum:
     WIDENINGS = 4  # buckets that one new object adds at most
@@ -39,6 +39,8 @@ cdef int shard_format(Map* m, uint32_t number) noexcept nogil:
     s.number = number
     index_segment(m, s)
     index_clear(m, s)
+    reset_sums(s)
+    s.since_lap = m.header.arena_units  # so that the first lap need not be earned
     arena_format(m, s)
     return guard_format(&s.lock)
 

@@ -23,16 +23,18 @@ from flyby.store._attachment cimport attach, from_file
 from flyby.store._check cimport check_fills, check_shard
 from flyby.store._entry cimport Entry, copied, entry_of
 from flyby.store._eviction cimport allocate
-from flyby.store._fill cimport fill_of, lay_out, packed_body
+from flyby.store._fill cimport fill_of, lay_out
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._inflight cimport fills_claim, fills_sweep, fills_taint
 from flyby.store._index cimport index_find
 from flyby.store._layout cimport (
     DOOMED, GONE_PURGED, HOT, LONGEST_HEAD, LONGEST_KEY, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker, add64,
-    block_at, body_of, fence, fresh_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of,
+    block_at, body_of, ends_of, fence, fresh_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of,
     store32, stored_of, swap32, swap64, unit_of, worker_at,
 )
+from flyby.store._pack cimport pack
+from flyby.store._queues cimport ends_at
 from flyby.store._rebuild cimport shard_rebuild
 from flyby.store._shard cimport (
     shard_lock, shard_lookup, shard_publish, shard_remove, shard_sweep, shard_unlock, units_for,
@@ -168,7 +170,7 @@ cdef class Store:
         digest = self._attachment.digest(key, len(key))
         if length:
             view = body
-        packed = packed_body(<char*>&view[0], length) if compress and 1024 <= length <= self.max_object else None
+        packed = pack(<char*>&view[0], length) if compress and 0 < length <= self.max_object else None
         stored = length if packed is None else len(packed)
         if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and length <= self.max_object:
             b = allocate(m, digest.low, units_for(len(key), len(head), stored, 0), True)
@@ -279,6 +281,7 @@ cdef class Store:
                     found = True
                     if fresh_of(b) > now:
                         set_fresh(b, now)
+                        ends_at(s, ends_of(b))
                     # A refresh that began before this must not make it fresh again.
                     fence()
                     b.generation = add64(&m.header.generation, 1) + 1

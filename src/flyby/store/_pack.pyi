@@ -1,0 +1,1 @@
+"""Bodies as lz4, in pieces; nothing of it is for Python."""

@@ -1,0 +1,243 @@
+"""Who goes when room is needed: what has expired, then what S3-FIFO says; and what lz4 adds to the room."""
+
+from __future__ import annotations
+
+import bisect
+import importlib
+import itertools
+import json
+import os
+import pydoc
+import random
+import time
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import pytest
+
+from flyby.store import Store
+
+MIB = 1 << 20
+FAR_MS = 1 << 45
+
+
+def put(
+    store: Store, key: bytes, body: bytes, fresh_ms: int = FAR_MS, *, swr_s: int = 0, compress: bool = False
+) -> bool:
+    return store.put(key, b"", body, 200, 0, 1, fresh_ms, swr_s, 0, compress=compress)
+
+
+# ---- what has expired ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed", [True, False], ids=["among the others", "after the others"])
+def test_in_a_store_of_half_expired_objects_no_live_one_goes(mixed: bool) -> None:
+    store = Store.create(8 * MIB, max_object=MIB)
+    body = os.urandom(1000)
+    count = 6000
+    live = [number % 2 == 0 if mixed else number < count // 2 for number in range(count)]
+    for number in range(count):
+        put(store, b"%d" % number, body, FAR_MS if live[number] else 1)
+    assert store.statistics().evictions == 0
+    for number in range(count // 2 - 200):
+        assert put(store, b"new %d" % number, body)
+    found = store.statistics()
+    assert (found.evicted_small, found.evicted_main, found.evicted_room) == (0, 0, 0)
+    assert found.evicted_expired > 500
+    assert all(store.lookup(b"%d" % number) is not None for number in range(count) if live[number])
+    assert all(store.lookup(b"new %d" % number) is not None for number in range(count // 2 - 200))
+    assert store.check() == []
+    store.close()
+
+
+def test_what_may_still_be_served_stale_has_not_expired() -> None:
+    store = Store.create(MIB)
+    now = time.time_ns() // 1_000_000
+    for number in range(500):
+        put(store, b"%d" % number, b"x" * 1000, now - 1000, swr_s=3600)
+    for number in range(2000):
+        put(store, b"new %d" % number, b"x" * 1000)
+    found = store.statistics()
+    assert found.evictions > 0
+    assert found.evicted_expired == 0
+    store.close()
+
+
+def test_what_is_made_stale_by_a_purge_goes_first() -> None:
+    store = Store.create(2 * MIB)
+    for number in range(1500):
+        put(store, b"%d" % number, b"x" * 1000)
+    for number in range(0, 1500, 2):
+        assert store.expire(b"%d" % number)
+    before = store.statistics()
+    for number in range(700):
+        put(store, b"new %d" % number, b"x" * 1000)
+    found = store.statistics()
+    assert found.evictions - before.evictions == found.evicted_expired > 100
+    assert all(store.lookup(b"%d" % number) is not None for number in range(1, 1500, 2))
+    store.close()
+
+
+# ---- hit ratios ------------------------------------------------------------------------------------------------------
+
+
+def zipf(alpha: float, objects: int, requests: int) -> list[int]:
+    generator = random.Random(1)
+    heights = list(itertools.accumulate(1 / (rank + 1) ** alpha for rank in range(objects)))
+    return [bisect.bisect(heights, generator.random() * heights[-1]) for _ in range(requests)]
+
+
+def with_scans(alpha: float, objects: int, requests: int) -> list[int]:
+    """A fifth of the requests are for things that are asked for once."""
+    return [1_000_000 + at if at % 5 == 0 else number for at, number in enumerate(zipf(alpha, objects, requests))]
+
+
+def shifting(alpha: float, objects: int, requests: int) -> list[int]:
+    """The popular ones change: a fiftieth of them at a time."""
+    return [number + at // (requests // 50) * 40 for at, number in enumerate(zipf(alpha, objects, requests))]
+
+
+WORKLOADS = {
+    "zipf 0.7": zipf(0.7, 20_000, 100_000),
+    "zipf 0.9": zipf(0.9, 20_000, 100_000),
+    "zipf 1.1": zipf(1.1, 20_000, 100_000),
+    "scans": with_scans(0.9, 20_000, 100_000),
+    "shifting": shifting(0.9, 20_000, 100_000),
+}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_hits_are_never_fewer_than_with_lru(name: str) -> None:
+    store = Store.create(4 * MIB)
+    body = os.urandom(1700)
+    hits = 0
+    for number in WORKLOADS[name]:
+        if store.lookup(b"%d" % number) is not None:
+            hits += 1
+        else:
+            put(store, b"%d" % number, body)
+    room = store.statistics().objects
+    order: OrderedDict[int, None] = OrderedDict()
+    lru_hits = 0
+    for number in WORKLOADS[name]:
+        if number in order:
+            lru_hits += 1
+            order.move_to_end(number)
+        else:
+            order[number] = None
+            if len(order) > room:
+                order.popitem(last=False)
+    assert hits > lru_hits
+    assert name not in ("zipf 0.7", "zipf 0.9", "scans") or hits > lru_hits * 1.05
+    assert store.check() == []
+    store.close()
+
+
+# ---- lz4 -------------------------------------------------------------------------------------------------------------
+
+MODULES = ["argparse", "asyncio", "collections", "datetime", "email.message", "http.client", "json", "logging", "os"]
+MODULES += ["pathlib", "random", "re", "socket", "sqlite3", "ssl", "subprocess", "threading", "typing", "unittest"]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[bytes]:
+    """Pages of HTML as pydoc writes them, and JSON as an API's: a list of records."""
+    pages = [pydoc.HTMLDoc().document(importlib.import_module(name)).encode() for name in MODULES]
+    records = [
+        {
+            "id": number,
+            "name": unicodedata.name(chr(number), ""),
+            "category": unicodedata.category(chr(number)),
+            "url": f"https://api.example.com/characters/{number}",
+            "mirrored": bool(unicodedata.mirrored(chr(number))),
+        }
+        for number in range(32, 6000)
+    ]
+    lists = [json.dumps(records[start : start + 300]).encode() for start in range(0, len(records), 300)]
+    return [page for pair in zip(pages, lists, strict=False) for page in pair]
+
+
+def variants(texts: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """One text after the other, each with something of its own."""
+    for number in itertools.count():
+        yield b"%d" % number, b"<!-- %d -->" % number + texts[number % len(texts)]
+
+
+def test_text_takes_half_the_room_at_most(texts: list[bytes]) -> None:
+    held = []
+    for compress in (False, True):
+        store = Store.create(16 * MIB, max_object=2 * MIB)
+        for key, body in itertools.islice(variants(texts), 1200):
+            assert put(store, key, body, compress=compress)
+        assert store.statistics().evictions > 50
+        held.append(store.statistics().plain_bytes)
+        store.close()
+    assert held[1] >= 2 * held[0]
+
+
+@pytest.mark.parametrize("length", [1 << 18, (1 << 18) + 1, 1_000_000, 3 << 18, 5_000_000])
+@pytest.mark.parametrize("known", [True, False], ids=["known length", "unknown length"])
+def test_bodies_of_any_size_are_packed_and_read_in_parts(texts: list[bytes], length: int, known: bool) -> None:
+    store = Store.create(64 * MIB)
+    body = (b"".join(texts) * 3)[:length]
+    fill = store.claim(b"key")
+    assert fill is not None
+    assert fill.open(b"key", b"", 200, 0, 1, FAR_MS, 0, 0, length if known else -1)
+    for start in range(0, length, 60_000):
+        assert fill.write(body[start : start + 60_000])
+    assert fill.commit()
+    fill.release()
+    found = store.statistics()
+    assert found.stored_bytes * 2 < found.plain_bytes == length
+    for first, last in ((0, 10), (length - 7, length), (262_140, 262_150), (200_000, 600_000), (0, length)):
+        entry = store.lookup(b"key")
+        assert entry is not None
+        assert bytes(entry.body(first, last - first)) == body[first:last]
+        del entry
+    assert store.check() == []
+    store.close()
+
+
+def test_a_large_body_of_noise_is_left_as_it_is() -> None:
+    store = Store.create(32 * MIB)
+    body = os.urandom(2 * MIB)
+    assert put(store, b"put", body, compress=True)
+    fill = store.claim(b"fill")
+    assert fill is not None
+    assert fill.open(b"fill", b"", 200, 0, 1, FAR_MS, 0, 0)
+    assert fill.write(body)
+    assert fill.commit()
+    fill.release()
+    assert store.statistics().compressed == 0
+    for key in (b"put", b"fill"):
+        entry = store.lookup(key)
+        assert entry is not None
+        assert bytes(entry.body()) == body
+    store.close()
+
+
+def test_what_was_hot_is_packed_again_when_it_cools(texts: list[bytes]) -> None:
+    store = Store.create(4 * MIB)
+    for number in range(5):
+        put(store, b"hot %d" % number, texts[number][:30_000], compress=True)
+        for _ in range(6):
+            entry = store.lookup(b"hot %d" % number)
+            assert entry is not None
+            entry.body()
+    del entry
+    assert store.statistics().promotions == 5
+    number = 0
+    while store.statistics().demotions < 5:
+        number += 1
+        put(store, b"%d" % number, os.urandom(10_000))
+        for _ in range(2):  # so that they come to the main queue, and push the others through it
+            store.lookup(b"%d" % number)
+        assert number < 5000
+    for number in range(5):
+        entry = store.lookup(b"hot %d" % number)
+        if entry is not None:
+            assert bytes(entry.body()) == texts[number][:30_000]
+    assert store.statistics().compressed > 0
+    assert store.check() == []
+    store.close()
