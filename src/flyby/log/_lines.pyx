@@ -1,5 +1,5 @@
 # cython: language_level=3
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """Access lines wait here until they are written; a hit's line is made here too, for it is made at every hit.
 
 One buffer, filled at its end and emptied at its start. `hit` writes the console and the combined format straight into

@@ -1,5 +1,5 @@
 # cython: language_level=3
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """The fast lane: plain requests that the store can answer, from the read buffer to the socket without a Python object.
 
     read buffer   GET /a …␍␊␍␊GET /b …␍␊␍␊POST /c …          (pipelined; mostly it is just one)

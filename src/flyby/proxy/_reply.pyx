@@ -1,5 +1,5 @@
 # cython: language_level=3
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """What a hit adds to the stored head, and the one condition that is judged in the fast lane (RFC 9110 13.1.2, 15.4.5).
 
     stored head, as it is │ Age │ Cache-Status │ Content-Length │ CRLF │ body
