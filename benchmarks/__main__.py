@@ -58,7 +58,7 @@ def measure(server: Running, origin: Running, case: Case, number: int, seconds: 
     server.check(case)
     fetched = origin.answered()
     before = cpu.seconds(server.pid)
-    seen = load.run(server.url, case, seconds, here.client_pin)
+    seen = load.run(server.url(case), case, seconds, here.client_pin)
     after = cpu.seconds(server.pid)
     if seen.requests == 0:
         raise load.LoadError(f"{server.name}: {case.name}: wrk counted no answer")
@@ -79,7 +79,9 @@ def _pairs(servers: Sequence[Running], options: argparse.Namespace) -> list[tupl
         able = [
             server
             for server in servers
-            if chosen(server.name, case, options.only) and (server.recipe.proxies or not case.reaches_origin)
+            if chosen(server.name, case, options.only)
+            and (server.recipe.proxies or not case.reaches_origin)
+            and (server.recipe.secure or not case.secure)
         ]
         if able:
             pairs.append((case, able))

@@ -41,6 +41,7 @@ class Case:
     headers: tuple[tuple[str, str], ...] = ()
     status: int = 200
     quick: bool = True  # part of a --quick run
+    secure: bool = False  # asked over TLS, on kept connections: the handshake is no part of it
 
 
 def _hit(name: str, size: int) -> Case:
@@ -61,6 +62,10 @@ CASES = (
     _miss("miss-16k", 16 * KIB),
     _miss("miss-128k", 128 * KIB),
     _miss("miss-1m", MIB, quick=False),
+    Case("tls-hit-1k", f"/hit/{KIB}", KIB, reaches_origin=False, quick=False, secure=True),
+    Case("tls-hit-16k", f"/hit/{16 * KIB}", 16 * KIB, reaches_origin=False, quick=False, secure=True),
+    Case("tls-hit-128k", f"/hit/{128 * KIB}", 128 * KIB, reaches_origin=False, quick=False, secure=True),
+    Case("tls-miss-1k", f"/miss/{KIB}", KIB, reaches_origin=True, quick=False, secure=True),
 )
 
 

@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,10 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} backlog=1024;
+        listen 127.0.0.1:{secure} ssl backlog=1024;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
+        ssl_protocols TLSv1.2 TLSv1.3;
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -90,6 +95,7 @@ defaults
     http-reuse always
 frontend edge
     bind 127.0.0.1:{port}
+    bind 127.0.0.1:{secure} ssl crt {certificate} ssl-min-ver TLSv1.2
     default_backend origin
 backend origin
     http-request cache-use bench
@@ -117,7 +123,9 @@ class Place:
 
     directory: Path
     port: int
+    secure: int  # the port that speaks TLS
     origin: int
+    certificate: Path  # with its key, in one file
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ class Recipe:
     command: Callable[[Place], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     proxies: bool = True  # False: it answers by itself, so that misses mean nothing
+    secure: bool = False  # it speaks TLS, too
 
 
 def said(*argv: str) -> str:
@@ -195,14 +204,26 @@ def _nginx(place: Place) -> list[str]:
     user = "user root;" if os.geteuid() == 0 else ""
     file = place.directory / "nginx.conf"
     file.write_text(
-        NGINX.format(user=user, directory=place.directory, port=place.port, origin=place.origin, cache=CACHE_MIB)
+        NGINX.format(
+            user=user,
+            directory=place.directory,
+            port=place.port,
+            secure=place.secure,
+            certificate=place.certificate,
+            origin=place.origin,
+            cache=CACHE_MIB,
+        )
     )
     return ["nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(file)]
 
 
 def _haproxy(place: Place) -> list[str]:
     file = place.directory / "haproxy.cfg"
-    file.write_text(HAPROXY.format(port=place.port, origin=place.origin, cache=CACHE_MIB))
+    file.write_text(
+        HAPROXY.format(
+            port=place.port, secure=place.secure, certificate=place.certificate, origin=place.origin, cache=CACHE_MIB
+        )
+    )
     return ["haproxy", "-db", "-f", str(file)]
 
 
@@ -216,7 +237,10 @@ def _varnish(place: Place) -> list[str]:
 def _flyby(place: Place) -> list[str]:
     argv = [sys.executable, "-m", "flyby", "serve", "--origin", f"http://127.0.0.1:{place.origin}"]
     # The log is left at its default: a line a request.
-    return [*argv, "--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
+    argv += ["--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
+    argv += ["--state", str(place.directory)]
+    tls = ["--tls-cert", str(place.certificate), "--tls-key", str(place.certificate)]
+    return [*argv, "--listen", f"https://127.0.0.1:{place.secure}", *tls]
 
 
 def _flyby_path() -> str:
@@ -249,9 +273,12 @@ def recipes(floor: Path) -> tuple[Recipe, ...]:
     """All servers, in the order of the table; `floor` is what `build_floor` made."""
     return (
         _floor(floor),
-        Recipe("flyby", _flyby_missing, _flyby_version, _flyby, {"PYTHONPATH": _flyby_path()}),
-        Recipe("nginx", _not_on_path("nginx", "nginx"), lambda: version_in(said("nginx", "-v")), _nginx),
-        Recipe("haproxy", _not_on_path("haproxy", "haproxy"), lambda: version_in(said("haproxy", "-v")), _haproxy),
+        Recipe("flyby", _flyby_missing, _flyby_version, _flyby, {"PYTHONPATH": _flyby_path()}, secure=True),
+        Recipe("nginx", _not_on_path("nginx", "nginx"), lambda: version_in(said("nginx", "-v")), _nginx, secure=True),
+        Recipe(
+            *("haproxy", _not_on_path("haproxy", "haproxy"), lambda: version_in(said("haproxy", "-v")), _haproxy),
+            secure=True,
+        ),
         Recipe("varnish", _not_on_path("varnishd", "varnish"), lambda: version_in(said("varnishd", "-V")), _varnish),
     )
 
@@ -270,6 +297,22 @@ def memory_directory() -> str | None:
     return shared if os.path.isdir(shared) and os.access(shared, os.W_OK) else None
 
 
+def make_certificate(directory: Path) -> None:
+    """A certificate for 127.0.0.1 with an ECDSA key, as most sites have one now, both in `directory`/edge.pem."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    argv += ["-days", "30", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    try:
+        subprocess.run(
+            [*argv, "-keyout", str(key), "-out", str(certificate)], capture_output=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ServerError(f"no certificate for the cases with TLS (apt install openssl): {error}") from error
+    whole = directory / "edge.pem"
+    whole.touch(0o600)
+    whole.write_bytes(certificate.read_bytes() + key.read_bytes())
+
+
 class Running:
     """One server while it runs: `with Running(recipe, origin, pin) as server`."""
 
@@ -277,17 +320,18 @@ class Running:
         self.recipe = recipe
         self.name = recipe.name
         self.port = free_port()
+        self.secure_port = free_port()
         self._pinned = pinned
         self._directory = tempfile.TemporaryDirectory(prefix="flyby-bench-", dir=memory_directory())
-        self._place = Place(Path(self._directory.name), self.port, origin)
+        directory = Path(self._directory.name)
+        self._place = Place(directory, self.port, self.secure_port, origin, directory / "edge.pem")
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self._said = b""
 
-    @property
-    def url(self) -> str:
-        """Where it answers, without a final slash."""
-        return f"http://127.0.0.1:{self.port}"
+    def url(self, case: Case) -> str:
+        """Where it answers this case, without a final slash."""
+        return f"https://127.0.0.1:{self.secure_port}" if case.secure else f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -301,6 +345,8 @@ class Running:
         self._listener.start()
         try:
             try:
+                if self.recipe.secure:
+                    make_certificate(self._place.directory)
                 self._process = subprocess.Popen(
                     [*self._pinned, *self.recipe.command(self._place)],
                     stdin=subprocess.DEVNULL,
@@ -361,15 +407,15 @@ class Running:
         self._process = None
         self._directory.cleanup()
 
-    def get(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> tuple[int, int]:
+    def get(self, case: Case) -> tuple[int, int]:
         """One request on a connection of its own: the status and the body's size."""
-        return _get(self.port, path, headers)[:2]
+        return _get(self.secure_port if case.secure else self.port, case.path, case.headers, case.secure)[:2]
 
     def check(self, case: Case) -> None:
         """Ask for the case's answer twice (to fill the cache, and to read it); ServerError when it is another."""
         for _ in range(2):
             try:
-                status, size = self.get(case.path, case.headers)
+                status, size = self.get(case)
             except (OSError, http.client.HTTPException) as error:
                 raise ServerError(f"{self.name}: {case.name}: {error!r}") from error
             # A cold cache may fetch the whole before it knows that nothing has changed.
@@ -384,8 +430,13 @@ class Running:
         return int(body)
 
 
-def _get(port: int, path: str, headers: tuple[tuple[str, str], ...]) -> tuple[int, int, bytes]:
+def _get(port: int, path: str, headers: tuple[tuple[str, str], ...], secure: bool = False) -> tuple[int, int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
     try:
         connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()

@@ -216,7 +216,7 @@ def test_every_server_has_one_worker_and_listens_on_loopback_only(tmp_path_facto
     told = {}
     for recipe in recipes(tmp_path_factory.mktemp("floor") / "floor"):
         directory = tmp_path_factory.mktemp(recipe.name)
-        argv = recipe.command(Place(directory, 18080, 18081))
+        argv = recipe.command(Place(directory, 18080, 18443, 18081, directory / "edge.pem"))
         told[recipe.name] = " ".join(argv) + "".join(each.read_text() for each in directory.iterdir())
     assert set(told) == {"floor", "flyby", "nginx", "haproxy", "varnish"}
     for name, text in told.items():
@@ -224,6 +224,7 @@ def test_every_server_has_one_worker_and_listens_on_loopback_only(tmp_path_facto
         if name != "floor":  # which knows no other address
             assert "127.0.0.1:18080" in text
             assert "18081" in text
+        assert ("127.0.0.1:18443" in text) == (name in ("flyby", "nginx", "haproxy"))
     assert "worker_processes 1;" in told["nginx"]
     assert "nbthread 1" in told["haproxy"]
     assert "--workers 1" in told["flyby"]
