@@ -194,9 +194,9 @@ def test_the_agent_needs_nothing_but_an_old_python(path: Path) -> None:
         assert each.module.split(".")[0] in {AGENT, *sys.stdlib_module_names}, f"line {each.line}: {each.module}"
 
 
-def test_only_the_command_line_knows_the_agent() -> None:
+def test_only_the_command_line_knows_the_agent_and_who_gives_it_away() -> None:
     knowing = {path for path in SOURCES if PACKAGE in path.parents for each in imports(path) if AGENT in each.module}
-    assert knowing == {PACKAGE / "cli" / "agent.py"}
+    assert knowing == {PACKAGE / "cli" / "agent.py", PACKAGE / "cli" / "buildpack.py", PACKAGE / "server" / "edge.py"}
 
 
 @pytest.mark.parametrize("path", PURE_SOURCES, ids=shown)

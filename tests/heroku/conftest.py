@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flyby.heroku import build_buildpack
+from flyby.heroku import Buildpack
 from tests.heroku.heroku import Slug, push, relocatable_python, unpack
 
 EDGE = "https://edge.example.com"
@@ -59,7 +59,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Distribution:
 
 @pytest.fixture(scope="session")
 def telling_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(build_buildpack(EDGE, telling_agent()), tmp_path_factory.mktemp("telling-pack"))
+    return unpack(Buildpack(telling_agent()).stamped(EDGE), tmp_path_factory.mktemp("telling-pack"))
 
 
 class Platform:

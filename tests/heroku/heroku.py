@@ -138,7 +138,7 @@ class Slug:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Dyno(process, log)
+        return Dyno(process, log, published=dyno.startswith("web"))
 
 
 @dataclass
@@ -147,6 +147,7 @@ class Dyno:
 
     process: subprocess.Popen[bytes]
     log: Path
+    published: bool = False  # whether the platform's router sends it requests: `web` dynos alone
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from flyby import __version__
-from flyby.heroku import EdgeURLError, build_buildpack, checked_edge_url
+from flyby.heroku import Buildpack, EdgeURLError, checked_edge_url
 
 
 def members(archive: bytes) -> dict[str, tarfile.TarInfo]:
@@ -25,7 +25,7 @@ def content(archive: bytes, name: str) -> bytes:
 
 
 def test_what_the_platform_runs_lies_at_the_top_and_may_be_run() -> None:
-    found = members(build_buildpack("https://edge.example.com", b"agent"))
+    found = members(Buildpack(b"agent").stamped("https://edge.example.com"))
     for name in ("bin/detect", "bin/compile", "bin/release", "bin/test-compile", "bin/build"):
         assert found[name].mode == 0o755
     for name in ("boot/flyby-run", "boot/flyby-agent", "boot/exec.d"):
@@ -34,27 +34,27 @@ def test_what_the_platform_runs_lies_at_the_top_and_may_be_run() -> None:
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:
-    one = build_buildpack("https://edge.example.com", b"agent")
-    assert one == build_buildpack("https://edge.example.com", b"agent")
-    assert one != build_buildpack("https://other.example.com", b"agent")
+    one = Buildpack(b"agent").stamped("https://edge.example.com")
+    assert one == Buildpack(b"agent").stamped("https://edge.example.com")
+    assert one != Buildpack(b"agent").stamped("https://other.example.com")
     assert all(
         (member.uid, member.gid, member.mtime, member.uname) == (0, 0, 0, "") for member in members(one).values()
     )
 
 
 def test_the_agent_and_the_edge_are_inside() -> None:
-    archive = build_buildpack("https://edge.example.com:8443/", b"the agent")
+    archive = Buildpack(b"the agent").stamped("https://edge.example.com:8443/")
     assert content(archive, "agent/flyby-agent.pyz") == b"the agent"
     assert content(archive, "edge") == b"https://edge.example.com:8443\n"
 
 
 def test_the_descriptor_has_the_version_of_flyby() -> None:
-    descriptor = tomllib.loads(content(build_buildpack("https://edge.example.com", b""), "buildpack.toml").decode())
+    descriptor = tomllib.loads(content(Buildpack(b"").stamped("https://edge.example.com"), "buildpack.toml").decode())
     assert descriptor["buildpack"]["version"] == __version__
 
 
 def test_every_pinned_python_is_a_checksum_and_an_encrypted_url() -> None:
-    lines = content(build_buildpack("https://edge.example.com", b""), "python.txt").decode().splitlines()
+    lines = content(Buildpack(b"").stamped("https://edge.example.com"), "python.txt").decode().splitlines()
     pinned = [line.split() for line in lines if not line.startswith("#")]
     assert {fields[0] for fields in pinned} == {"x86_64", "aarch64"}
     for _, version, checksum, url in pinned:

@@ -25,7 +25,7 @@ EX_CONFIG = 78
 EX_INTERRUPTED = 130
 
 # Each command is the attribute `command` of the module of its name.
-COMMANDS = ("agent", "backend", "check", "serve", "stat", "token")
+COMMANDS = ("agent", "backend", "buildpack", "check", "serve", "stat", "token")
 
 
 class Commands(click.Group):

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 import click
+
+from flyby.cli.output import write_file
 
 UNTOUCHED = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -37,25 +37,9 @@ def build(output: Path) -> int:
     from flyby_agent.archive import zipapp
 
     made = zipapp()
-    try:
-        _write(output, made)
-    except OSError as error:
-        raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
+    write_file(output, made, 0o755)
     click.echo(f"{output}: {len(made):,} bytes, sha256 {hashlib.sha256(made).hexdigest()}")
     return 0
-
-
-def _write(output: Path, made: bytes) -> None:
-    """Whole or not at all, and executable."""
-    descriptor, name = tempfile.mkstemp(prefix=".", dir=output.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(made)
-        os.chmod(name, 0o755)
-        os.replace(name, output)
-    except OSError:
-        os.unlink(name)
-        raise
 
 
 def _passed_on(action: str, text: str) -> click.Command:

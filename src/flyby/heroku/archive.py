@@ -12,7 +12,6 @@ checksum or a reviewer can tell whether anything changed.
 from __future__ import annotations
 
 import gzip
-import io
 import ipaddress
 import re
 import tarfile
@@ -55,20 +54,34 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def build_buildpack(edge_url: str, agent: bytes) -> bytes:
-    """The archive, with `agent` (a zipapp) inside and `edge_url` stamped in. Raises `EdgeURLError`."""
-    members = dict(_scripts(files("flyby.heroku") / "buildpack", ""))
-    members["buildpack.toml"] = members["buildpack.toml"].replace(_ANY_VERSION, f'version = "{__version__}"'.encode())
-    members["agent/flyby-agent.pyz"] = agent
-    members["edge"] = checked_edge_url(edge_url).encode() + b"\n"
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
-        for name in sorted(members):
-            member = tarfile.TarInfo(name)
-            member.size = len(members[name])
-            member.mode = 0o755 if name.startswith(_PROGRAMS) else 0o644
-            tar.addfile(member, io.BytesIO(members[name]))
-    return packed.getvalue()
+class Buildpack:
+    """The archive but for its last member, which is the edge's URL; made once, for any edge.
+
+    A gzip file may have several members (RFC 1952 2.2): the large one is compressed once, and a stamp costs
+    microseconds, so that an edge can serve it under every name that a client gives in Host.
+    """
+
+    def __init__(self, agent: bytes) -> None:
+        members = dict(_scripts(files("flyby.heroku") / "buildpack", ""))
+        members["buildpack.toml"] = members["buildpack.toml"].replace(
+            _ANY_VERSION, f'version = "{__version__}"'.encode()
+        )
+        members["agent/flyby-agent.pyz"] = agent
+        tar = b"".join(_member(name, members[name]) for name in sorted(members))
+        self._constant = gzip.compress(tar, mtime=0)
+
+    def stamped(self, edge_url: str) -> bytes:
+        """The whole archive, which dials `edge_url`. Raises `EdgeURLError`."""
+        tar = _member("edge", checked_edge_url(edge_url).encode() + b"\n") + bytes(2 * tarfile.BLOCKSIZE)
+        return self._constant + gzip.compress(tar, mtime=0)
+
+
+def _member(name: str, content: bytes) -> bytes:
+    """One file of a tar: its header, its bytes, and zeros up to a block's end."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    info.mode = 0o755 if name.startswith(_PROGRAMS) else 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def _scripts(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:

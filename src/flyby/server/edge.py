@@ -23,6 +23,7 @@ from flyby.clock import Clock, SystemClock
 from flyby.config import Config
 from flyby.control import State
 from flyby.errors import ConfigError, StoreError, WireError
+from flyby.heroku import BUILDPACK_PATH, Download
 from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import Metrics, MetricsSnapshot
 from flyby.proxy.connection import Connection
@@ -38,6 +39,7 @@ from flyby.store import Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import Backend, BackendStatistics
 from flyby.wire import RequestHead
+from flyby_agent.archive import zipapp
 
 BACKLOG = 4096
 
@@ -101,6 +103,7 @@ class Edge:
         self._servers: list[asyncio.Server] = []
         self._context: Context | None = None
         self._connections: Connections | None = None
+        self._buildpack = Download(zipapp)
         self.tunnel: Tunnel | None = None  # once it has started
         self.addresses: list[tuple[str, int]] = []
 
@@ -191,7 +194,7 @@ class Edge:
             self._clock,
             self._metrics,
             log,
-            local={TUNNEL_PATH: self.tunnel.answer},
+            local={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer},
             purgers=purgers,
         )
 
