@@ -23,6 +23,7 @@ from typing import Callable, NamedTuple, cast
 
 from flyby_agent import __version__, log
 from flyby_agent.endpoints import Address, loopback
+from flyby_agent.secure import connect as secure_connect
 from flyby_agent.trust import check_pin
 
 PATH = "/.flyby/tunnel"
@@ -30,17 +31,9 @@ PROTOCOL = "flyby-tunnel/1"
 DIAL_S = 10.0
 MOST_ANSWER = 16 * 1024
 DEAD_S = 20  # a peer that acknowledges nothing for so long is gone
-TLS_BUFFER = 8 * 1024
 
 CONTROL = "control"
 LINK = "link"
-
-# asyncio gives every TLS connection a read buffer of 256 KiB that it touches whole: 25 MiB for a hundred links.
-if hasattr(ssl, "MemoryBIO"):
-    from asyncio import sslproto
-
-    if getattr(sslproto.SSLProtocol, "max_size", 0) > TLS_BUFFER:
-        sslproto.SSLProtocol.max_size = TLS_BUFFER
 
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
@@ -187,13 +180,13 @@ async def dial(
     done: asyncio.Future[Answer] = loop.create_future()
 
     async def connect() -> Answer:
-        await loop.create_connection(
-            lambda: Upgrade(done, ask, pins, accept),
-            address.ip,
-            address.endpoint.port,
-            ssl=tls if secure else None,
-            server_hostname=address.endpoint.host if secure else None,
-        )
+        asking = Upgrade(done, ask, pins, accept)
+        host, port = address.ip, address.endpoint.port
+        if secure:
+            assert tls is not None
+            await secure_connect(loop, host, port, tls, address.endpoint.host, asking)
+        else:
+            await loop.create_connection(lambda: asking, host, port)
         return await done
 
     try:

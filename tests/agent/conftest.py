@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from flyby_agent import trust
 from tests.agent.dyno import AgentProcess, FakeApp, Script, answer
 from tests.agent.edge import FakeEdge, Side
+
+
+def certificates(directory: Path) -> tuple[ssl.SSLContext, str, bytes]:
+    """A server's context, the file of its authority, and its pin."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
+    return context, str(directory / "ca.pem"), trust.pin_of(der)
 
 
 class Stage:
@@ -67,12 +82,18 @@ class Line:
         return self.edge.take()
 
 
-@pytest.fixture(scope="module")
-def line() -> Iterator[Line]:
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     with ExitStack() as stack:
         stage = Stage(stack)
-        edge, app = stage.edge(), stage.app()
-        agent = stage.agent(edge, app)
+        app = stage.app()
+        if request.param == "tls":
+            context, authority, _ = certificates(tmp_path_factory.mktemp("tls"))
+            edge = stage.edge(tls=context)
+            agent = stage.agent(edge, app, "--ca-file", authority)
+        else:
+            edge = stage.edge()
+            agent = stage.agent(edge, app)
         edge.wait_idle(2)
         yield Line(edge, app, agent)
 

@@ -128,6 +128,11 @@ class AgentProcess:
             raise AssertionError(f"{error} in\n{self.said()}") from None
         assert text in self.said(), self.said()
 
+    def memory(self, what: str) -> int:
+        """VmRSS (now) or VmHWM (at its highest), in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split(f"{what}:")[1].split()[0]) * 1024
+
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
 

@@ -43,6 +43,7 @@ class Side(asyncio.Protocol):
         self.messages: list[dict[str, Any]] = []
         self.received = bytearray()  # on a link, what was not read by the test
         self.ended = ""  # "eof" or "reset"
+        self.closing = False  # the test has closed it
         self._arrived = threading.Condition()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,6 +97,7 @@ class Side(asyncio.Protocol):
         self.edge.loop.call_soon_threadsafe(self.transport.write, data)
 
     def close(self) -> None:
+        self.closing = True
         self.edge.loop.call_soon_threadsafe(self.transport.close)
 
     def write_eof(self) -> None:
@@ -268,7 +270,7 @@ class FakeEdge:
         return [side for side in list(self.sides) if side.role == "link" and worker in (None, side.worker)]
 
     def idle(self, worker: int | None = None) -> list[Side]:
-        return [link for link in self.links(worker) if link not in self.taken and not link.ended]
+        return [link for link in self.links(worker) if link not in self.taken and not link.ended and not link.closing]
 
     def wait_idle(self, count: int, worker: int | None = None) -> list[Side]:
         return until(

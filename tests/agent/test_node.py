@@ -16,7 +16,7 @@ from flyby_agent import trust
 from flyby_agent.agent import Agent
 from flyby_agent.endpoints import Address, Endpoint, resolve
 from flyby_agent.settings import merged, settle
-from tests.agent.conftest import Stage
+from tests.agent.conftest import Stage, certificates
 from tests.agent.dyno import FakeApp, answer
 from tests.agent.edge import until
 
@@ -379,17 +379,6 @@ def test_a_link_that_is_not_wanted_is_retired_so_that_no_request_is_lost(stage: 
     assert not surplus.ended
     surplus.close()
     until(lambda: surplus.ended, "its end")
-
-
-def certificates(directory: Path) -> tuple[ssl.SSLContext, str, bytes]:
-    """A server's context, the file of its authority, and its pin."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issued.configure_cert(context)
-    authority.cert_pem.write_to_path(directory / "ca.pem")
-    der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
-    return context, str(directory / "ca.pem"), trust.pin_of(der)
 
 
 def test_tls_is_verified_and_pinned(stage: Stage, tmp_path: Path) -> None:
