@@ -55,6 +55,25 @@ async def test_a_backend_is_served_from_its_adding_to_its_removal() -> None:
 
 
 @play
+async def test_a_backend_that_is_added_anew_is_not_given_what_the_old_one_said() -> None:
+    with tempfile.TemporaryDirectory() as directory, State.open(directory) as line:
+        script = reply(Cache_Control="max-age=60")
+        async with stage(script, server={"state": directory, "preview_domain": "p.test"}, routes=[]) as scene:
+            origins = scene.edge._config.backends["app"].origins
+            line.add_backend("shop", origins)
+            line.add_backend("first")
+            await until(scene, "first.p.test", 503)
+            statuses = [(await scene.ask(Host="shop.p.test")).get("cache-status") or "" for _ in range(2)]
+            assert ["hit" in status for status in statuses] == [False, True]
+            line.remove_backend("shop")
+            line.add_backend("shop", origins)
+            line.add_backend("second")
+            await until(scene, "second.p.test", 503)
+            statuses = [(await scene.ask(Host="shop.p.test")).get("cache-status") or "" for _ in range(2)]
+            assert ["hit" in status for status in statuses] == [False, True]
+
+
+@play
 async def test_a_request_under_way_survives_the_removal_of_its_backend() -> None:
     release = asyncio.Event()
 

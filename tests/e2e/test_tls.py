@@ -467,6 +467,42 @@ def test_curl_and_a_reload_by_signal(serve_edge: Serve, tmp_path: Path) -> None:
     assert serials() == found
 
 
+def test_a_session_is_good_for_every_worker(serve_edge: Serve, tmp_path: Path) -> None:
+    certificate, key, _ = _files(tmp_path)
+    edge = serve_edge("--tls-cert", certificate, "--tls-key", key, secure=True, workers=3)
+    context = trusting()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    session: ssl.SSLSession | None = None
+    reused = []
+    for _ in range(20):  # each connection reaches a worker by chance
+        with (
+            socket.create_connection(edge.address, 5) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secure,
+        ):
+            reused.append(secure.session_reused)
+            session = secure.session
+    assert reused == [False] + [True] * 19
+
+
+def test_a_drain_ends_idle_and_busy_secure_connections(serve_edge: Serve, tmp_path: Path) -> None:
+    certificate, key, _ = _files(tmp_path)
+    edge = serve_edge("--tls-cert", certificate, "--tls-key", key, secure=True)
+    with socket.create_connection(edge.address, 5) as one, socket.create_connection(edge.address, 5) as other:
+        idle = trusting().wrap_socket(one, server_hostname="localhost")
+        busy = trusting().wrap_socket(other, server_hostname="localhost")
+        busy.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert busy.recv(12) == b"HTTP/1.1 200"
+        edge.send_signal(signal.SIGTERM)
+        assert idle.recv(100) == b""
+        whole = b""
+        while piece := busy.recv(65_536):
+            whole += piece
+        assert whole.endswith(b"0\r\n\r\n")
+        idle.close()
+        busy.close()
+    assert edge.stop() == 0
+
+
 def test_a_certificate_that_cannot_be_used_ends_the_start(serve_edge: Serve, tmp_path: Path) -> None:
     certificate, key = issue(tmp_path, "edge", "localhost", days=(-9, -1))
     with pytest.raises(Exception, match=r"ended with 2:\n.*has expired"):

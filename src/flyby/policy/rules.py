@@ -62,7 +62,11 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class CacheRules:
-    """The rules of one route."""
+    """The rules of one route.
+
+    `owner` stands in the key for the backend, b"" for its name: of two backends that had one name after the other,
+    neither is given what the other has said.
+    """
 
     profile: str = "default"
     targeted: tuple[bytes, ...] = TARGETED
@@ -74,6 +78,7 @@ class CacheRules:
     vary_allow: frozenset[bytes] | None = None
     max_variants: int = MAX_VARIANTS
     strip_tags: bool = True
+    owner: bytes = b""
     points: Profile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +98,7 @@ class CacheRules:
         vary_allow: Iterable[str] | None = None,
         max_variants: int = MAX_VARIANTS,
         strip_tags: bool = True,
+        owner: bytes = b"",
     ) -> CacheRules:
         """From the words of a configuration (`[cache]` and `[routes.cache]`)."""
 
@@ -110,4 +116,5 @@ class CacheRules:
             vary_allow=None if vary_allow is None else frozenset(name.lower().encode() for name in vary_allow),
             max_variants=max_variants,
             strip_tags=strip_tags,
+            owner=owner,
         )

@@ -48,8 +48,8 @@ class Context:
         return task
 
 
-def cache_rules(cache: Cache, route: RouteCache) -> CacheRules:
-    """The rules of one route: the profile's, less or more what the route says."""
+def cache_rules(cache: Cache, route: RouteCache, owner: bytes = b"") -> CacheRules:
+    """The rules of one route: the profile's, less or more what the route says. `owner` is `CacheRules.owner`."""
     return CacheRules.compile(
         profile=cache.profile,
         targeted=cache.targeted,
@@ -61,4 +61,5 @@ def cache_rules(cache: Cache, route: RouteCache) -> CacheRules:
         vary_allow=route.vary_allow,
         max_variants=cache.max_variants,
         strip_tags=cache.strip_tags,
+        owner=owner,
     )

@@ -97,6 +97,7 @@ class Edge:
         self._metrics = Metrics()
         directory = config.server.state
         self._watch = Watch(Path(directory) if directory is not None else None, state, self._clock)
+        self._known: dict[str, str] = {}  # the ids of the state's backends, as last taken up
         self._looking: asyncio.TimerHandle | None = None
         self._taking: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
@@ -170,21 +171,28 @@ class Edge:
 
     async def _make_context(self, config: Config, kept: dict[str, Backend]) -> Context:
         backends = {}
+        known = {record.name: record.id for record in self._watch.records}
         for name, settings in joined(config, self._watch.records).items():
             old = kept.get(name)
-            if old is not None and old.settings == settings:
+            # One that was removed and added anew is another one, however alike.
+            if old is not None and old.settings == settings and known.get(name) == self._known.get(name):
                 backends[name] = old
                 continue
             backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
             await backends[name].start()
         router = Router(config, previews(config, self._watch.records))
-        rules = {id(route): cache_rules(config.cache, route.cache) for route in router.routes}
+        owners = {name: f"{name} {id_}".encode() for name, id_ in known.items() if name not in config.backends}
+        rules = {
+            id(route): cache_rules(config.cache, route.cache, owners.get(route.backend or "", b""))
+            for route in router.routes
+        }
         purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)
         access_log = self._access_log if config.server.log != "off" else None
         log = access_log.write if isinstance(access_log, AccessLog) else access_log
         assert self.tunnel is not None
         self.tunnel.settings = config.server.tunnel
         self.tunnel.use(backends.values())
+        self._known = known
         return Context(
             config,
             router,
