@@ -32,6 +32,8 @@ OVERHEAD = 96  # the most that an object may take beside its key, head and body
 HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nETag: "0123456789"\r\n\r\n'
 BODY = b'{"id": 12345678, "name": "a small object of a hundred bytes, or so", "price": "19.99", "tags": ["new"]}'
 
+BEGAN_MS = time.time_ns() // 1_000_000
+
 Row = dict[str, object]
 
 
@@ -44,7 +46,12 @@ def _key(number: int) -> bytes:
 
 
 def _put(store: Store, number: int) -> bool:
-    return store.put(_key(number), HEAD, BODY, 200, 0, 0, 0, 0, 0, compress=False)
+    return _fresh(store, _key(number), HEAD, BODY, False)
+
+
+def _fresh(store: Store, key: bytes, head: bytes, body: bytes, compress: bool) -> bool:
+    """Put what is fresh until tomorrow; what has expired would be the first to go."""
+    return store.put(key, head, body, 200, 0, BEGAN_MS, BEGAN_MS + 86_400_000, 0, 0, compress=compress)
 
 
 def capacity(options: argparse.Namespace) -> Iterator[Row]:
@@ -107,7 +114,7 @@ def ratio(options: argparse.Namespace) -> Iterator[Row]:
     body = os.urandom(900)
 
     def put(store: Store, name: int) -> None:
-        store.put(b"%d" % name, b"", body, 200, 0, 0, 0, 0, 0, compress=False)
+        _fresh(store, b"%d" % name, b"", body, False)
 
     store = Store.create(size)
     for number in range(100_000):
@@ -118,7 +125,11 @@ def ratio(options: argparse.Namespace) -> Iterator[Row]:
     made: list[tuple[str, list[int]]] = [
         (f"zipf {alpha}", traces.zipf(objects, requests, alpha)) for alpha in (0.7, 0.8, 0.9, 1.0, 1.1)
     ]
-    made += [("scan", traces.scan(objects, requests, room)), ("shift", traces.shift(objects, requests))]
+    made += [
+        ("scan", traces.scan(objects, requests, room)),
+        ("drift", traces.drift(objects, requests)),
+        ("shift", traces.shift(objects, requests)),
+    ]
     for name, trace in made:
         store = Store.create(size)
         hits = 0
@@ -180,7 +191,7 @@ def lz4(options: argparse.Namespace) -> Iterator[Row]:
             store = Store.create(8 << 20)
             number = 0
             while not store.statistics().evictions:
-                store.put(b"%d" % number, HEAD, bodies[number % 300], 200, 0, 0, 0, 0, 0, compress=compress)
+                _fresh(store, b"%d" % number, HEAD, bodies[number % 300], compress)
                 number += 1
             counts.append(number - 1)
             store.close()

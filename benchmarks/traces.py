@@ -5,7 +5,8 @@ all of one size: what is compared is which objects a cache keeps, not how it pac
 
     zipf a      the nth most popular object is asked for in proportion to 1 / n^a
     scan        zipf 0.9, and now and then a run of objects that nobody asks for again, as long as the cache is large
-    shift       zipf 0.9, whose popular objects change: a tenth of the ranks moves on ten times
+    drift       zipf 0.9, whose objects change places with one another all the time, all of them ten times over in all
+    shift       zipf 0.9, of which a tenth, with all that is popular, is forgotten at one stroke, ten times
 """
 
 from __future__ import annotations
@@ -35,6 +36,21 @@ def scan(objects: int, requests: int, capacity: int, seed: int = 1) -> list[int]
     for start in range(0, requests, part):
         trace += popular[start : start + part]
         trace += [next(fresh) for _ in range(capacity)]
+    return trace
+
+
+def drift(objects: int, requests: int, seed: int = 1) -> list[int]:
+    """A hundred times, a tenth of the objects changes places."""
+    generator = random.Random(seed)
+    weights = list(itertools.accumulate(1 / rank**0.9 for rank in range(1, objects + 1)))
+    names = list(range(objects))
+    generator.shuffle(names)
+    trace: list[int] = []
+    for _ in range(100):
+        trace += [names[rank] for rank in generator.choices(range(objects), cum_weights=weights, k=requests // 100)]
+        for _ in range(objects // 20):
+            one, other = generator.randrange(objects), generator.randrange(objects)
+            names[one], names[other] = names[other], names[one]
     return trace
 
 
