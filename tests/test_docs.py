@@ -88,7 +88,7 @@ def test_links_lead_to_files_that_exist(document: str) -> None:
 
 def test_modules_that_are_named_exist() -> None:
     text = (ROOT / "docs" / "life-of-a-request.md").read_text()
-    named = re.findall(r"`((?:cli|config|server|proxy|wire|policy|store|upstream|demo)/[\w/]*(?:\.py)?)`", text)
+    named = re.findall(r"`((?:cli|config|control|server|proxy|wire|policy|store|upstream|demo)/[\w/]*(?:\.py)?)`", text)
     assert len(named) > 10
     for name in named:
         assert (ROOT / "src" / "flyby" / name).exists(), name

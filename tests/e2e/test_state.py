@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import tempfile
 import time
 import urllib.error
@@ -145,3 +146,25 @@ def test_a_state_that_cannot_be_used_ends_the_start(serve_edge: Callable[..., Se
     with pytest.raises(NotServing, match="ended with 65") as ended:
         serve_edge("--state", str(tmp_path))
     assert "is not a SQLite database" in str(ended.value)
+
+
+def test_the_state_alone_is_enough_and_stays_so_over_a_reload(
+    serve_edge: Callable[..., ServedEdge], tmp_path: Path
+) -> None:
+    with State.open(tmp_path / "state") as line:
+        line.add_backend("shop")
+        edge = serve_edge("--state", str(tmp_path / "state"))
+        assert "demo" not in edge.said()
+        (tmp_path / "broken").write_text("no database" * 100)
+        (tmp_path / "broken").replace(tmp_path / "state" / "flyby.db")
+        edge.send_signal(signal.SIGHUP)
+        for _ in range(500):
+            if "configuration reloaded" in edge.said() and "is not a SQLite database" in edge.said():
+                break
+            time.sleep(0.02)
+        assert "is not a SQLite database" in edge.said()
+        request = urllib.request.Request(edge.url, headers={"Host": SHOP})
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            urllib.request.urlopen(request, timeout=5)
+        answer.value.close()
+        assert answer.value.code == 503  # it is known, and no dyno is there

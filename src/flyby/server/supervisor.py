@@ -342,7 +342,7 @@ def run(
     try:
         known = _backends_of_state(config)
         demo = Demo.open() if config.demo and not known else None
-        config = _fronting(config, demo)
+        config = _fronting(config, demo, bool(known))
         certificates = Certificates(config.server.tls)
         listeners = open_listeners(config.server.listen, workers)
         store = open_store(config.cache, workers)
@@ -362,7 +362,7 @@ def run(
     read = reload if reload is not None else lambda: config
 
     def reread() -> Config:
-        return _fronting(read(), demo)
+        return _fronting(read(), demo, bool(known))
 
     children: list[Child] = []
     if demo is not None:
@@ -427,9 +427,12 @@ def _backends_of_state(config: Config) -> list[BackendRecord]:
         return state.backends()
 
 
-def _fronting(config: Config, demo: Demo | None) -> Config:
-    """The configuration with the demo app as its backend, where none is named."""
-    if not config.demo or (demo is None and _backends_of_state(config)):
+def _fronting(config: Config, demo: Demo | None, known: bool) -> Config:
+    """The configuration with the demo app as its backend, where none is named.
+
+    `known` says that the control state had backends at the start: then they are what is served.
+    """
+    if not config.demo or (demo is None and known):
         return config
     if demo is None:
         hint = "name an origin, or restart flyby to serve the demo app"
