@@ -7,6 +7,7 @@ import pytest
 from tests.store.kills import play
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("workers", [2, 4])
 def test_kills_under_load_cost_the_dead_ones_connections_only(workers: int) -> None:
     played = play(20, workers, seed=workers)

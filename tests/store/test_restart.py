@@ -173,6 +173,22 @@ def test_what_was_killed_with_the_machine_is_dropped(
     store.close()
 
 
+def test_a_start_that_is_cut_off_counts_as_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first change on: pages of a start that the machine does not survive may have reached the disk or not."""
+
+    def story() -> None:
+        monkeypatch.setattr(os, "eventfd", lambda *arguments: os.kill(os.getpid(), signal.SIGKILL))
+        opened(path)
+
+    assert killed(story) == -signal.SIGKILL
+    record = cache_file.read_record(path.read_bytes()[:4096])
+    assert record is not None
+    assert record.state == cache_file.OPEN
+    store = opened(path)
+    assert found(store) == COUNT
+    store.close()
+
+
 def test_what_was_closed_outlives_the_machine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_file, "boot_id", lambda: "another boot")
     store = opened(path)

@@ -209,7 +209,12 @@ cdef Attachment opened(object mapping):
     return attachment
 
 
-cdef int begin(Attachment attachment, bytes meaning) except -1:
+cdef int open_up(Attachment attachment, bytes meaning) except -1:
+    write_open(attachment._mapping, PyBytes_FromStringAndSize(attachment.m.base, fixed_size()), meaning)
+    return 0
+
+
+cdef int begin(Attachment attachment) except -1:
     """Take the maker's area, once everything else stands."""
     cdef Map* m = &attachment.m
     cdef uint32_t number
@@ -219,7 +224,6 @@ cdef int begin(Attachment attachment, bytes meaning) except -1:
     for number in range(m.header.workers):
         attachment._bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         m.bells[number] = attachment._bells[number]
-    write_open(attachment._mapping, PyBytes_FromStringAndSize(m.base, fixed_size()), meaning)
     attachment._maker = os.getpid()
     attachment.take_area(m.header.workers - 1)
     _attachments.add(attachment)
@@ -255,7 +259,8 @@ cdef Attachment attach(object mapping, uint64_t size, uint64_t max_object, uint3
         failed = failed or shard_format(m, number)
     check_locks(failed)
     h.magic = magic()  # last: what has no magic is no store
-    begin(attachment, meaning)
+    open_up(attachment, meaning)
+    begin(attachment)
     return attachment
 
 
@@ -324,6 +329,7 @@ cdef Attachment resume(
         raise Unfit("it was made for another number of workers, or another cache.max_object")
     m.fills = <FillTable*>(m.base + h.at_fills)
     m.worker = workers
+    open_up(attachment, meaning)  # from here on it changes
     forget_processes(m)
     check_locks(guard_format(&m.fills.lock))
     for number in range(h.shards):
@@ -340,7 +346,7 @@ cdef Attachment resume(
             adopt(m, s)
         finally:
             shard_unlock(m, s)
-    begin(attachment, meaning)
+    begin(attachment)
     return attachment
 
 
