@@ -374,6 +374,19 @@ async def test_an_upgraded_connection_is_a_pipe() -> None:
         assert await client.closed()
 
 
+def test_it_is_the_same_under_the_loop_of_asyncio_itself() -> None:
+    async def story() -> None:
+        async with secure_stage(reply(Cache_Control="max-age=60")) as scene:
+            client = await scene.connect()
+            await client.send("".join(f"GET /{n % 3} HTTP/1.1\r\nHost: shop.test\r\n\r\n" for n in range(20)))
+            assert [(await client.response()).body for _ in range(20)] == [b"hello"] * 20
+            assert (await scene.ask(host="other.test")).status == 421
+            assert scene.edge.statistics().tls.handshakes == 2
+
+    with asyncio.Runner() as runner:
+        runner.run(asyncio.wait_for(story(), 30))
+
+
 # ---- reload ----------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@
                                                         ◀──releases that dynos bring──┘
 
 One SQLite file in a directory that only its owner can read. The command line writes it, every worker opens it for
-itself after the fork and asks five times a second whether anything has changed; so nothing has to be told to a running
+itself after the fork and asks ten times a second whether anything has changed; so nothing has to be told to a running
 edge. `State` is the way in. `schema` owns the file, `backends`, `tokens` and `releases` own a table each.
 """
 

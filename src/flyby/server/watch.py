@@ -1,7 +1,7 @@
 """The control state as one worker of the edge sees it: opened when it is there, read again when it has changed.
 
     no file ──appears──▶ open ──`changed`, or another file in its place──▶ read ──▶ the edge takes it up
-       └── looked for five times a second; a failure is logged once, and what was known stays in use
+       └── looked for ten times a second; a failure is logged once, and what was known stays in use
 
 The edge never makes the state: a proxy that only serves its configuration leaves nothing in anybody's home. What the
 state adds to a configuration is decided by two pure functions at the end.
@@ -21,7 +21,7 @@ from flyby.config import Backend, Config
 from flyby.control import DATABASE, BackendRecord, State
 from flyby.errors import StateError
 
-LOOK_S = 0.2  # between two looks
+LOOK_S = 0.1  # between two looks
 WAIT_S = 0.25  # how long a worker's own writes may wait for another program's; its event loop stands still meanwhile
 
 logger = logging.getLogger("flyby.edge")
