@@ -157,6 +157,34 @@ async def test_old_versions_and_weak_ciphers_are_refused() -> None:
 
 
 @play
+async def test_a_client_is_told_what_it_lacks() -> None:
+    async with secure_stage(reply()) as scene:
+
+        def refused(context: ssl.SSLContext) -> str:
+            with (
+                socket.create_connection(("127.0.0.1", scene.port), 5) as plain,
+                pytest.raises(ssl.SSLError) as error,
+            ):
+                context.wrap_socket(plain, server_hostname="shop.test")
+            return str(error.value.reason)
+
+        old = trusting()
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        old.options &= ~ssl.OP_NO_TLSv1_1
+        with pytest.warns(DeprecationWarning, match="deprecated"):
+            old.minimum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.warns(DeprecationWarning, match="deprecated"):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        weak = trusting()
+        weak.maximum_version = ssl.TLSVersion.TLSv1_2
+        weak.set_ciphers("AES128-SHA")
+        assert await asyncio.to_thread(refused, old) == "TLSV1_ALERT_PROTOCOL_VERSION"
+        assert await asyncio.to_thread(refused, weak) == "SSLV3_ALERT_HANDSHAKE_FAILURE"
+        failures = scene.edge.statistics().tls.failures
+        assert failures == {"unsupported-protocol": 1, "no-shared-cipher": 1}
+
+
+@play
 async def test_a_session_is_resumed() -> None:
     async with secure_stage(reply()) as scene:
         context = trusting()

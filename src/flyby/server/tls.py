@@ -26,6 +26,11 @@ from flyby.errors import ConfigError, Problem
 
 SHUTDOWN_S = 2.0  # how long a closing connection waits for the client's close_notify
 
+# What a client is told by an alert when it has spoken TLS, but none that we do; anybody else is just closed.
+_TOLD = frozenset(
+    ("unsupported-protocol", "no-shared-cipher", "no-suitable-signature-algorithm", "no-suitable-key-share")
+)
+
 logger = logging.getLogger("flyby.tls")
 
 
@@ -64,10 +69,16 @@ class _Observed(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
+            if self.settled:
+                raise
             self.settled = True
             reason = (error.reason or "unknown").lower().replace("_", "-")
             self.handshakes.failed[reason] += 1
             logger.debug("a TLS handshake failed: %s", reason)
+            if reason in _TOLD:
+                # The event loop would drop the alert that OpenSSL has written. Asked to wait for more, it sends it
+                # first; the client closes, or the time for the handshake ends.
+                raise ssl.SSLWantReadError from error
             raise
         self.settled = True
         self.handshakes.done += 1
