@@ -3,8 +3,14 @@
 Public and under semantic versioning are the names below; everything else may change.
 """
 
+from typing import TYPE_CHECKING
+
 from flyby.config import Backend, Cache, Config, Route, Server
 from flyby.errors import ConfigError, FlybyError, StoreError, UpstreamError, WireError
+
+if TYPE_CHECKING:
+    from flyby.server.edge import Edge
+    from flyby.store import Partials
 
 __version__ = "0.1.0"
 
@@ -15,6 +21,7 @@ __all__ = [
     "ConfigError",
     "Edge",
     "FlybyError",
+    "Partials",
     "Route",
     "Server",
     "StoreError",
@@ -25,9 +32,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Edge draws in the whole proxy; whoever only checks a configuration does not wait for that.
+    # Edge draws in the whole proxy, Partials the store; whoever only checks a configuration does not wait for that.
     if name == "Edge":
         from flyby.server.edge import Edge
 
         return Edge
+    if name == "Partials":
+        from flyby.store import Partials
+
+        return Partials
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -205,7 +205,7 @@ class Stage:
 @contextlib.asynccontextmanager
 async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     """Raise the curtain. `options`: profile, cache (Cache's keywords), purge, route (RouteCache), timeouts, limits,
-    backend (Backend's keywords), routes, server (Server's), access_log."""
+    backend (Backend's keywords), backends (their names), routes, server (Server's), access_log."""
     origin = Origin(script)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
@@ -218,7 +218,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
             **{"listen": ["127.0.0.1:0"], **options.get("server", {})},
         ),
         cache=Cache(size="16MiB", profile=options.get("profile", "default"), **options.get("cache", {})),
-        backends={"app": Backend(**backend)},
+        backends={name: Backend(**backend) for name in options.get("backends", ["app"])},
         routes=options.get("routes", [Route(backend="app")]),
     )
     scene: Stage | None = None

@@ -2,7 +2,8 @@
 
 Manners: what was asked for goes to standard output, what went wrong to standard error as one line. Exit codes are
 0 done, 1 failed while running, 2 wrong use, 130 interrupted, and of sysexits: 65 data that is damaged or not ours, 66 a
-state that is not there, 73 and 74 it cannot be made or written, 75 try again, 77 not permitted, 78 wrong configuration.
+state that is not there, 69 nobody answers, 73 and 74 it cannot be made or written, 75 try again, 76 what answers is not
+flyby, 77 not permitted, 78 wrong configuration.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ EX_CONFIG = 78
 EX_INTERRUPTED = 130
 
 # Each command is the attribute `command` of the module of its name.
-COMMANDS = ("agent", "backend", "buildpack", "check", "serve", "stat", "token")
+COMMANDS = ("agent", "backend", "buildpack", "check", "purge", "serve", "stat", "token")
 
 
 class Commands(click.Group):

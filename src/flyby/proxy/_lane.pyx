@@ -42,8 +42,9 @@ from flyby.store._entry cimport Entry, entry_of, piece_of
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
-    HOT, LZ4, Block, Map, Worker, body_of, born_of, fresh_of, head_of, unit_of, worker_at,
+    HOT, LZ4, Block, Map, Worker, body_of, born_of, head_of, unit_of, worker_at,
 )
+from flyby.store._purged cimport freshness_of
 from flyby.store._shard cimport shard_lookup
 from flyby.store._store cimport Store
 from flyby.wire._glance cimport (
@@ -216,7 +217,7 @@ cdef class Lane(Answerer):
 
     cdef bint _usable(self, Front client, const Post *post, const Glance *seen, Block *found) noexcept:
         """Whether this request gets that response as it is: `policy.reuse` would say FRESH."""
-        if found.flags & NO_PLAIN_HIT or fresh_of(found) <= self._now_ms:
+        if found.flags & NO_PLAIN_HIT or freshness_of(&self._store.m, found) <= self._now_ms:
             return False
         if found.status < 200 or found.status == 204 or found.status == 206 or found.status == 304:
             return False
@@ -270,7 +271,7 @@ cdef class Lane(Answerer):
             memcpy(to, head_of(found), found.head_length)
             to += found.head_length
         to = put_added(
-            to, max(self._now_ms - born_of(found), 0) // 1000, (fresh_of(found) - self._now_ms) // 1000, length
+            to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000, length
         )
         counts = worker_at(m, m.worker)
         counts.hits += 1

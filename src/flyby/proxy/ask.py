@@ -47,6 +47,7 @@ async def ask(
 ) -> Answer:
     """Send the request, with `fields` in place of the client's, to the route's backend."""
     request = exchange.request
+    _mark(exchange)
 
     def fields_for(authority: bytes) -> Fields:
         return _fields_for(exchange, fields, authority, None, upgrade)
@@ -71,6 +72,7 @@ def ask_at_once(asking: Asking, left_out: Container[bytes] | None) -> None:
     exchange, lease = asking.exchange, asking.lease
     method = exchange.request.method
     exchange.backend().retries.earn()
+    _mark(exchange)
     try:
         fields = _fields_for(exchange, exchange.request.fields, lease.origin.authority, left_out)
         lease.connection.send(serialise_request(method, exchange.path, fields))
@@ -81,6 +83,12 @@ def ask_at_once(asking: Asking, left_out: Container[bytes] | None) -> None:
         # Nobody else waits for it.
         exchange.stop = lease.discard
     lease.connection.expect(method, asking)
+
+
+def _mark(exchange: Exchange) -> None:
+    """Remember what had been purged when the origin was asked."""
+    if exchange.context.store is not None:
+        exchange.since = exchange.context.store.mark()
 
 
 def after_refusal(asking: Asking) -> Attempts:

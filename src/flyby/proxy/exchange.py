@@ -57,6 +57,7 @@ class Exchange:
         "claim_key",
         "context",
         "downstream",
+        "extra_tags",
         "first_byte_ms",
         "identity",
         "match",
@@ -66,6 +67,7 @@ class Exchange:
         "reason",
         "request",
         "rules",
+        "since",
         "status",
         "stop",
     )
@@ -86,6 +88,8 @@ class Exchange:
         self.reason: Reason | None = None
         self.status = 0
         self.first_byte_ms = -1
+        self.since = 0  # what had been purged when the origin was asked: `Store.mark`
+        self.extra_tags: tuple[bytes, ...] = ()  # given to what is stored, beside the tags that the response names
         self.stop: Any = None  # what to call when the client leaves: the Delivery under way
         self._started = context.clock.monotonic()
         self._task: asyncio.Task[None] | None = None

@@ -48,6 +48,10 @@ async def follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended |
                 return None
             raise UpstreamError(502, "collapsed-failure", "connection_terminated", "the fetch that was shared failed")
         return reason
+    if fill.outdated:
+        # Purged after the owner had asked the origin, and before we came.
+        fill.release()
+        return Ended.LOST
     fields = hit.stored_fields(fill.head)
     names = vary_names(fields) or ()
     if variants.key_of(store, exchange.primary, names, exchange.request.fields) != fill.key:

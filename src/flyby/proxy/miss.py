@@ -312,7 +312,7 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
     if isinstance(plan, Plan) and request.method != b"HEAD":
         if fill is None:
             # Not one to be followed: under a key of its own nobody waits for it.
-            fill = store.claim(exchange.claim_key + b"\0alone")
+            fill = store.claim(exchange.claim_key + b"\0alone", exchange.since)
             if fill is not None and not fill.owner:
                 fill.release()
                 fill = None

@@ -21,14 +21,12 @@ from flyby.policy import (
     parse_content_range,
     serve_partial,
 )
-from flyby.proxy import hit
+from flyby.proxy import hit, variants
 from flyby.store import Entry
 from flyby.wire import REASONS, BodyKind, Fields, ResponseHead, serialise_response
 
 if TYPE_CHECKING:
     from flyby.proxy.exchange import Exchange
-
-SUFFIX = b"\0part"  # to the key of the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Joined:
 def find(exchange: Exchange) -> Part | None:
     """The part that is stored of what the request asks for."""
     store = exchange.context.store
-    entry = store.lookup(exchange.claim_key + SUFFIX) if store is not None else None
+    entry = store.lookup(exchange.claim_key + variants.PART) if store is not None else None
     if entry is None:
         return None
     fields = hit.stored_fields(entry.head)

@@ -77,7 +77,9 @@ def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answer) -> Ent
         return None
     times = plan.times
     blob = serialise_response(entry.status, REASONS.get(entry.status, b""), plan.head)[:-2]
-    if store.refresh(entry, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s):
+    # A 304 need not repeat the tags.
+    tags = plan.tags + exchange.extra_tags if plan.tags else None
+    if store.refresh(entry, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, tags=tags):
         return store.lookup(entry.key)
     return entry
 

@@ -12,11 +12,31 @@ rewritten one: that is what a purge, a Location and an invalidation name.
 
 from __future__ import annotations
 
+import re
+
 from flyby.policy import CacheRules, primary_key
 from flyby.proxy.router import Match
+
+# Scheme, host, and the first segment of the path.
+_PLACE = re.compile(rb"[^ ]+ [^ ]+ (/[^/?\0]*)")
 
 
 def resource_key(match: Match, scheme: bytes, host: bytes, path: bytes, rules: CacheRules) -> tuple[bytes, bytes]:
     """The primary key, and `path` without the query parameters that the route leaves out."""
     key, sent = primary_key(scheme, host, path, rules)
-    return key + b"\0" + (rules.owner or match.backend.encode()), sent
+    return stem_key(key, rules.owner or match.backend.encode()), sent
+
+
+def stem_key(stem: bytes, owner: bytes) -> bytes:
+    """The key of a URL as the backend of that name or `CacheRules.owner` answers it."""
+    return stem + b"\0" + owner
+
+
+def place_of(key: bytes) -> tuple[int, int]:
+    """How much of a key, or of the beginning of one, names the host, and how much the first segment of the path too.
+
+    By these the store finds again what lies there (`Store.purge_prefix`).
+    """
+    match = _PLACE.match(key)
+    assert match is not None
+    return match.start(1), match.end(1)

@@ -12,6 +12,7 @@ from flyby.policy import EntryFlag, Plan, evaluate
 from flyby.proxy import forwarding, hit, partial, variants
 from flyby.proxy._answer import Answer
 from flyby.proxy.delivery import Delivery
+from flyby.proxy.resource import place_of
 from flyby.proxy.sinks import Ended, ToFill
 from flyby.store import Fill, Store
 from flyby.wire import REASONS, Fields, serialise_response
@@ -42,10 +43,22 @@ def open_fill(
             fields.remove(b"content-range")
             status, flags, reason = 200, plan.flags & ~EntryFlag.PARTIAL, REASONS[200]
     if flags & EntryFlag.PARTIAL:
-        key += partial.SUFFIX
+        key += variants.PART
     blob = _stored_head(exchange, fields, status, reason)
     times = plan.times
-    opened = fill.open(key, blob, status, int(flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, length)
+    opened = fill.open(
+        key,
+        blob,
+        status,
+        int(flags),
+        times.born_ms,
+        times.fresh_ms,
+        times.swr_s,
+        times.sie_s,
+        length,
+        tags=plan.tags + exchange.extra_tags,
+        place=place_of(key),
+    )
     return opened and (joined is None or not len(joined.before) or fill.write(joined.before))
 
 

@@ -20,7 +20,8 @@ from flyby.store import Entry, Store
 from flyby.wire import Fields
 
 _DIGEST = 16
-_FOR_EVER_MS = 1 << 62
+_FOR_EVER_MS = 1 << 46
+PART = b"\0part"  # to a key: where parts of its response are kept
 MAX_LISTS = 4  # different Vary lists that are tried for one resource, the latest first
 
 Names = tuple[bytes, ...]
@@ -132,13 +133,19 @@ def key_of(store: Store, primary: bytes, names: Names, fields: Fields) -> bytes 
     return marker.key(primary, marker.digest(names, fields)) if marker is not None else None
 
 
-def purge(store: Store, primary: bytes, soft: bool) -> int:
-    """Remove, or make stale, whatever is stored of one resource; returns how many responses that were."""
+def purge(store: Store, primary: bytes, soft: bool, now_ms: int | None = None) -> int:
+    """Remove, or make stale, whatever is stored of one resource; returns how many responses that were.
+
+    What is being fetched of it is not stored either, whatever variant it turns out to be: the store goes by the stem.
+    """
+    entry = store.lookup(primary)
+    mark = entry is not None and entry.flags & EntryFlag.HIT_FOR_MISS
     marker = _marker(store, primary)
-    act = store.expire if soft else store.delete
-    if marker is None:
-        return int(act(primary))
-    count = sum(act(marker.key(primary, digest)) for digest in marker.digests)
-    if not soft:
+    keys = [primary] if marker is None else [marker.key(primary, digest) for digest in marker.digests]
+    keys += [key + PART for key in keys]
+    if soft:
+        return sum(store.expire(key, now_ms) for key in keys) - bool(mark)
+    count = sum(store.delete(key) for key in keys) - bool(mark)
+    if marker is not None:
         store.delete(primary)
     return count

@@ -35,7 +35,7 @@ from flyby.server.cache import open_store
 from flyby.server.listeners import Listener, open_listeners
 from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
-from flyby.store import Store, StoreStatistics
+from flyby.store import Partials, Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import Backend, BackendStatistics
 from flyby.wire import RequestHead
@@ -323,12 +323,25 @@ class Edge:
         """Wait until the surrounding task is cancelled."""
         await asyncio.get_running_loop().create_future()
 
-    def purge_all(self) -> int:
-        """Empty the cache; returns how many responses were dropped. Raises `StoreError` when the edge is not
-        running."""
+    @property
+    def _open_store(self) -> Store:
         if self._store is None:
             raise StoreError("the edge is not running")
-        return self._store.clear()
+        return self._store
+
+    def purge_all(self, soft: bool = False) -> int:
+        """Empty the cache, or make all of it stale; returns how many objects that were. Raises `StoreError` when the
+        edge is not running."""
+        return self._open_store.clear(soft, self._clock.wall_ms())
+
+    def purge_tag(self, tag: bytes | str, soft: bool = False) -> int:
+        """Purge the responses that bear a tag; returns how many. Raises `StoreError` when the edge is not running."""
+        named = tag.encode() if isinstance(tag, str) else tag
+        return self._open_store.purge_tag(named, soft, self._clock.wall_ms())
+
+    def partials(self, namespace: bytes | str) -> Partials:
+        """A space in the cache for the program's own bytes. Raises `StoreError` when the edge is not running."""
+        return Partials(self._open_store, namespace, clock=self._clock)
 
     def statistics(self) -> EdgeStatistics:
         """What this edge has done and holds."""

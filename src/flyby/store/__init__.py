@@ -1,7 +1,7 @@
 """The shared-memory object cache: bytes, digests and times, no HTTP rules.
 
 `Store` is the cache, `Entry` what a lookup finds, `Fill` a fetch under way that one process writes and all may read,
-`StoreView` a look from outside.
+`StoreView` a look from outside, `Partials` a space for a program's own bytes.
 The layout of the memory, with the rules that keep it whole, stands in `_layout.pxd`; allocation in `_arena`, the index
 and its repair in `_shard`, S3-FIFO in `_eviction`, locks and pins in `_guard`, the table of fetches in `_inflight`.
 """
@@ -14,6 +14,7 @@ from flyby.store._entry import Entry
 from flyby.store._fill import Fill
 from flyby.store._store import Store
 from flyby.store._view import StoreView
+from flyby.store.partials import Partials
 from flyby.store.statistics import StoreStatistics
 
 # A Fill's states, in the only order in which they follow one another.
@@ -37,6 +38,7 @@ __all__ = [
     "UNSTORABLE",
     "Entry",
     "Fill",
+    "Partials",
     "Store",
     "StoreStatistics",
     "StoreView",

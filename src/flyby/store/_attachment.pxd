@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport FillSlot, Map
+from flyby.store._tags cimport Labels
 
 
 cdef class Attachment:
@@ -21,6 +22,7 @@ cdef class Attachment:
     cdef readonly uint32_t serial  # of the process's roles: what an earlier one left behind is inert
 
     cdef Digest digest(self, const char* key, size_t length) noexcept
+    cdef int label(self, Labels* to, bytes key, object tags, object place) except -1
     cdef void settle(self) noexcept
     cdef int watch(self, uint32_t number, object callback) except -1
     cdef int unwatch(self, uint32_t number, object callback) except -1

@@ -27,10 +27,12 @@ from flyby.store._guard cimport guard_format
 from flyby.store._hash cimport Digest, siphash
 from flyby.store._inflight cimport fills_format, fills_leave, fills_ring
 from flyby.store._layout cimport (
-    DOOMED, END, FILLING, LAYOUT_VERSION, LOOSE, MAIN, PAGE, PIN_WAYS, SMALL, UNIT, Block, FillSlot, FillTable, Header,
+    DOOMED, END, FILLING, LAYOUT_VERSION, LOOSE, PAGE, PIN_WAYS, UNIT, Block, FillSlot, FillTable, Header,
     Map, Shard, Worker, load32, pending_at, shard_at, slot_at, store32, swap32, worker_at,
 )
 from flyby.store._shard cimport shard_format, shard_lock, shard_reap, shard_unlock
+from flyby.store._statistics cimport objects_of
+from flyby.store._tags cimport BRANCHES, MOST, Labels, place_hash, tag_hash
 
 MAX_WORKERS = 63  # a word has a bit for each, and one for the process that made the store
 MAX_SHARDS = 64
@@ -61,6 +63,25 @@ cdef class Attachment:
 
     cdef Digest digest(self, const char* key, size_t length) noexcept:
         return siphash(self.m.header.key0, self.m.header.key1, <const unsigned char*>key, length)
+
+    cdef int label(self, Labels* to, bytes key, object tags, object place) except -1:
+        """Add to the labels those of an object of that key: its place, if it has one, and its tags."""
+        cdef bytes tag
+        cdef Py_ssize_t group, branch
+        if place is not None:
+            group, branch = place
+            if not 0 <= group <= branch <= len(key):
+                raise ValueError(f"no place: {group} and {branch} of {len(key)} bytes")
+            if to.count < MOST:
+                to.hashes[to.count] = place_hash(&self.m, key, group, branch)
+            to.count += 1
+        for tag in tags:
+            if to.count < MOST:
+                to.hashes[to.count] = tag_hash(&self.m, tag, len(tag))
+            to.count += 1
+        if to.count > MOST:
+            raise ValueError(f"an object has at most {MOST} tags with its place, not {to.count}")
+        return 0
 
     def take_area(self, uint32_t area):
         """Become the process that writes this worker area."""
@@ -156,6 +177,14 @@ cdef uint32_t power_below(uint64_t value) noexcept:
     return power
 
 
+cdef uint64_t divided(Header* h) noexcept:
+    """How many bytes each of so many shards has, with a list of tags for each KiB, and a quarter as many of places."""
+    h.tag_lists = power_below(max(h.size // 1024 // h.shards, 4 * BRANCHES))
+    h.place_lists = h.tag_lists // 4
+    h.at_shards = aligned(h.at_tags + <uint64_t>h.shards * (h.tag_lists + h.place_lists) * sizeof(uint32_t), PAGE)
+    return (h.size - h.at_shards) // h.shards if h.at_shards < h.size else 0
+
+
 cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) except -1:
     """Divide the mapping. A shard is large enough for the largest object and half as much again."""
     cdef uint64_t each, words
@@ -168,19 +197,23 @@ cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) e
     h.at_workers = PAGE
     h.worker_stride = aligned(256 + words * 8, 64)
     h.at_fills = aligned(h.at_workers + h.workers * h.worker_stride, PAGE)
-    h.at_shards = aligned(h.at_fills + 128 + h.fill_buckets * 4 + h.fill_slots * <uint64_t>sizeof(FillSlot), PAGE)
+    h.at_purged = aligned(h.at_fills + 128 + h.fill_buckets * 4 + h.fill_slots * <uint64_t>sizeof(FillSlot), PAGE)
+    h.purged_sets = power_below(min(max(size >> 16, 64), 4096))
+    h.at_tags = h.at_purged + <uint64_t>h.purged_sets * 64
+    h.shards = MAX_SHARDS
+    each = divided(h)
+    while h.shards > 1 and each < max(max_object // 2 * 3, <uint64_t>256 * 1024):
+        h.shards //= 2
+        each = divided(h)
     if h.at_shards + size // 2 > size:
         raise StoreError(f"a cache of {size} bytes is too small for {workers} workers")
-    each = size - h.at_shards
-    h.shards = MAX_SHARDS
-    while h.shards > 1 and each // h.shards < max(max_object // 2 * 3, <uint64_t>256 * 1024):
-        h.shards //= 2
     # Places in an arena have 32 bits.
-    while each // h.shards > <uint64_t>1 << 34:
+    while each > <uint64_t>1 << 34:
         h.shards *= 2
+        each = divided(h)
     if h.shards > MAX_SHARDS:
         raise StoreError(f"a cache of {size} bytes is too large")
-    h.shard_stride = each // h.shards // PAGE * PAGE
+    h.shard_stride = each // PAGE * PAGE
     h.arena_units = <uint32_t>((h.shard_stride - PAGE) // UNIT)
     h.max_object = min(max_object, <uint64_t>h.arena_units * UNIT // 3 * 2)
     return 0
@@ -282,21 +315,13 @@ cdef Attachment from_file(str path, uint64_t size, uint64_t max_object, uint32_t
             except Unfit as unfit:
                 doubt = str(unfit)
             else:
-                logger.info("the cache in %s is kept, with %d objects", path, objects_in(&attachment.m))
+                logger.info("the cache in %s is kept, with %d objects", path, objects_of(&attachment.m))
                 return attachment
         if doubt:
             logger.warning("the cache in %s is dropped: %s", path, doubt)
         return attach(file.renewed(), size, max_object, workers, meaning)
     finally:
         file.close()
-
-
-cdef uint64_t objects_in(Map* m) noexcept:
-    cdef uint64_t count = 0
-    cdef uint32_t number
-    for number in range(m.header.shards):
-        count += shard_at(m, number).queues[SMALL].count + shard_at(m, number).queues[MAIN].count
-    return count
 
 
 cdef Attachment resume(
@@ -357,7 +382,7 @@ cdef void forget_processes(Map* m) noexcept:
     for number in range(m.header.workers):
         worker_at(m, number).rung = 0
         memset(pending_at(m, number), 0, m.header.worker_stride - (<char*>pending_at(m, 0) - <char*>worker_at(m, 0)))
-    memset(m.fills, 0, m.header.at_shards - m.header.at_fills)
+    memset(m.fills, 0, m.header.at_purged - m.header.at_fills)
     m.fills.recoveries = <uint32_t>recoveries
     fills_format(m)
 

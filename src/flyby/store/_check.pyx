@@ -3,8 +3,8 @@
 
 In each shard the blocks fill the arena without gap or overlap, no two free ones touch, free and allocated units make
 up the whole; every word of the index names one live block whose tag agrees and whose key has its place in that
-bucket; every live block is named once and stands in one queue; what is loose is on that list; the sums are right. In
-the fill table, slots, chains, free list and held blocks agree. Reading all that takes the locks, so it is not for a
+bucket; every live block is named once and stands in one queue, and each of its tags in one list; what is loose is on that
+list; the sums are right. In the fill table, slots, chains, free list and held blocks agree. Reading all that takes the locks, so it is not for a
 server at work.
 
 Nothing is believed before it has been looked at: a store that comes from a file may hold anything, and reading it must
@@ -25,6 +25,7 @@ from flyby.store._layout cimport (
 from flyby.store._queues cimport size_class
 from flyby.store._rebuild cimport whole
 from flyby.store._shard cimport shard_lock, shard_reap, shard_unlock
+from flyby.store._tags cimport check_tags
 
 
 cdef enum:
@@ -49,6 +50,19 @@ cdef int verify_shard(Map* m, Shard* s, list problems) except -1:
         check_blocks(m, s, problems)
         check_free(m, s, problems)
         check_index(m, s, problems)
+        check_lists(m, s, problems)
+    return 0
+
+
+cdef int check_lists(Map* m, Shard* s, list problems) except -1:
+    """Every tag of every live block is in its list once, and nothing else is there."""
+    cdef Block* b = arena_first(m, s)
+    cdef uint64_t borne = 0
+    while b.state != END and not problems:
+        borne += b.tags if b.state == LIVE else 0
+        b = arena_after(b)
+    if not problems and check_tags(m, s, borne, problems) != borne:
+        problems.append(f"shard {s.number}: the lists of tags do not lead to all {borne} that live blocks bear")
     return 0
 
 

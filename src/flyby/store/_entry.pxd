@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._layout cimport Block
+from flyby.store._tags cimport Labels
 
 
 cdef class Piece:
@@ -34,6 +35,7 @@ cdef class Entry:
     cdef readonly uint32_t sie_s
     cdef readonly int64_t length
     cdef readonly uint64_t generation
+    cdef uint64_t _since  # what had been purged when it was found
 
     cdef void drop(self) noexcept
     cdef Block* block(self) except NULL
@@ -44,5 +46,6 @@ cdef class Entry:
 cdef Entry entry_of(Attachment attachment, Block* b)
 cdef Piece piece_of(Attachment attachment, Block* b, char* start, Py_ssize_t length)
 cdef Block* copied(
-    Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, bint may_evict
+    Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, const Labels* labels,
+    bint may_evict,
 ) noexcept

@@ -26,7 +26,9 @@ from flyby.store._layout cimport (
     shard_holding, sie_of, stored_of, swr_of, tags_of, unit_of,
 )
 from flyby.store._pack cimport PIECE, unpack
-from flyby.store._shard cimport shard_publish, units_for
+from flyby.store._purged cimport freshness_of
+from flyby.store._shard cimport ALWAYS, shard_publish, units_for
+from flyby.store._tags cimport Labels, tags_set
 
 
 @cython.final
@@ -157,10 +159,11 @@ cdef Entry entry_of(Attachment attachment, Block* b):
     entry._attachment = attachment
     entry._serial = attachment.serial
     entry._block = b
+    entry._since = load64(&attachment.m.header.epoch)  # first: a purge that comes now is younger than the entry
     entry.status = b.status
     entry.flags = b.flags
     entry.born_ms = born_of(b)
-    entry.fresh_ms = fresh_of(b)
+    entry.fresh_ms = freshness_of(&attachment.m, b)
     entry.swr_s = swr_of(b)
     entry.sie_s = sie_of(b)
     entry.length = b.length
@@ -169,10 +172,15 @@ cdef Entry entry_of(Attachment attachment, Block* b):
 
 
 cdef Block* copied(
-    Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, bint may_evict
+    Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, const Labels* labels,
+    bint may_evict,
 ) noexcept:
-    """A new block for the object of b, with that head and room for `stored` bytes; its body is still to be written."""
-    cdef uint64_t units = units_for(b.key_length, head_length, stored, b.tags)
+    """A new block for the object of b, with that head and room for `stored` bytes; its body is still to be written.
+
+    It has the tags of b unless other labels are given.
+    """
+    cdef uint32_t tags = b.tags if labels == NULL else labels.count
+    cdef uint64_t units = units_for(b.key_length, head_length, stored, tags)
     cdef Block* other = allocate(&attachment.m, b.hash, units, may_evict)
     if other == NULL:
         return NULL
@@ -188,11 +196,14 @@ cdef Block* copied(
     other.freshness = load64(&b.freshness)
     other.length = b.length
     other.head_length = head_length
-    other.tags = b.tags
+    other.tags = tags
     other.flags = b.flags
     other.swr_low = b.swr_low
     other.sie_low = b.sie_low
-    memcpy(tags_of(other), tags_of(b), b.tags * sizeof(Tag))
+    if labels == NULL:
+        memcpy(tags_of(other), tags_of(b), tags * sizeof(Tag))
+    else:
+        tags_set(other, labels)
     memcpy(key_of(other), key_of(b), b.key_length)
     memcpy(head_of(other), head, head_length)
     return other
@@ -203,15 +214,14 @@ cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
     cdef Shard* s = shard_holding(&attachment.m, b)
     cdef Block* other
     cdef uint64_t units = units_for(b.key_length, b.head_length, b.length, b.tags)
-    cdef uint64_t epoch = load64(&attachment.m.header.epoch)
     if s.promoted_units + units > attachment.m.header.arena_units // 4:
         return 0
-    other = copied(attachment, b, head_of(b), b.head_length, b.length, True)
+    other = copied(attachment, b, head_of(b), b.head_length, b.length, NULL, True)
     if other == NULL:
         return 0
     other.codec = PROMOTED
     memcpy(body_of(other), <const char*>plain, b.length)
-    if not shard_publish(&attachment.m, other, b.length, other.generation, epoch, NULL):
+    if not shard_publish(&attachment.m, other, b.length, other.generation, 0, ALWAYS, NULL):
         other.state = DOOMED
     unpin(&attachment.m, unit_of(&attachment.m, other))
     return 0

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._layout cimport Block, FillSlot, Map
+from flyby.store._tags cimport Labels
 
 
 cdef class Fill:
@@ -30,6 +31,8 @@ cdef class Fill:
     cdef uint32_t _swr_s
     cdef uint32_t _sie_s
 
+    cdef uint64_t _since  # what had been purged when it was claimed here
+
     cdef bint ours(self) noexcept
     cdef Block* hold(self) noexcept
     cdef int learn(self) except -1
@@ -39,5 +42,7 @@ cdef class Fill:
     cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL
 
 
-cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner)
-cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags) noexcept
+cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since)
+cdef void lay_out(
+    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
+) noexcept

@@ -1,6 +1,6 @@
 """One process's handle on a fetch under way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from typing_extensions import Buffer
@@ -17,6 +17,8 @@ class Fill:
     def available(self) -> int: ...
     @property
     def length(self) -> int: ...
+    @property
+    def outdated(self) -> bool: ...
     @property
     def key(self) -> bytes: ...
     @property
@@ -46,6 +48,8 @@ class Fill:
         length: int = -1,
         *,
         compress: bool = True,
+        tags: Iterable[bytes] = (),
+        place: tuple[int, int] | None = None,
     ) -> bool: ...
     def write(self, data: Buffer) -> bool: ...
     def commit(self) -> bool: ...

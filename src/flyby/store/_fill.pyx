@@ -23,19 +23,21 @@ from flyby.store._entry cimport copied, piece_of
 from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
+from flyby.store._inflight cimport fill_outdated
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PLAIN,
     REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32,
     load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
 from flyby.store._pack cimport PIECE, pack_piece, promising, worth
-from flyby.store._shard cimport shard_publish, units_for
+from flyby.store._shard cimport ALWAYS, shard_publish, units_for
+from flyby.store._tags cimport Labels, tags_set
 
 cdef enum:
     FIRST_ROOM = 16384  # for a body of unknown length
 
 
-cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner):
+cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since):
     cdef Fill fill = Fill.__new__(Fill)
     fill._attachment = attachment
     fill._serial = attachment.serial
@@ -43,12 +45,15 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner):
     fill._slot = slot_at(&attachment.m, number)
     fill._use = fill._slot.serial
     fill.owner = owner
+    fill._since = since
     fill._callbacks = []
     attachment.enter(number)
     return fill
 
 
-cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags) noexcept:
+cdef void lay_out(
+    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
+) noexcept:
     """Describe a new object in its block; its times, its length and its body are still to come."""
     b.hash = hash
     b.generation = add64(&m.header.generation, 1) + 1
@@ -56,10 +61,11 @@ cdef void lay_out(Map* m, Block* b, uint64_t hash, bytes key, bytes head, int st
     b.codec = PLAIN
     b.status = status
     b.length = 0
-    b.tags = 0
+    b.tags = labels.count
     b.flags = flags
     b.key_length = len(key)
     b.head_length = len(head)
+    tags_set(b, labels)
     memcpy(key_of(b), <const char*>key, len(key))
     memcpy(head_of(b), <const char*>head, len(head))
 
@@ -101,6 +107,22 @@ cdef class Fill:
     def length(self):
         """Of the body; -1 while it is not known."""
         return self._slot.length if self.ours() else -1
+
+    @property
+    def outdated(self):
+        """Whether it was purged between its beginning and the claim of this handle, as far as can be told by now.
+
+        A purge after the claim may count too, when there was another one before it.
+        """
+        cdef Block* b
+        cdef bint found
+        if not self.ours() or self._since == self._slot.epoch:
+            return False
+        b = self.hold()
+        found = fill_outdated(&self._attachment.m, self._slot, b)
+        if b != NULL:
+            unpin(&self._attachment.m, unit_of(&self._attachment.m, b))
+        return found
 
     @property
     def key(self):
@@ -212,7 +234,7 @@ cdef class Fill:
         """Another handle on the same fetch, for a reader in this process."""
         if not self.ours():
             raise ValueError("the fill has been released")
-        return fill_of(self._attachment, self._number, False)
+        return fill_of(self._attachment, self._number, False, self._since)
 
     def release(self):
         """This handle is done. An owner's that has not committed is an abort."""
@@ -240,25 +262,31 @@ cdef class Fill:
 
     def open(
         self, bytes key, bytes head, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
-        uint32_t sie_s, int64_t length=-1, *, bint compress=True
+        uint32_t sie_s, int64_t length=-1, *, bint compress=True, tags=(), place=None
     ):
-        """Tell the head, and under which key the object is to be stored. False, and FAILED, when it does not fit."""
+        """Tell the head, and under which key the object is to be stored. False, and FAILED, when it does not fit.
+
+        For `tags` and `place` see `Store.put`.
+        """
         cdef Block* b = NULL
         cdef Digest digest
+        cdef Labels labels
         cdef uint64_t room
         if not self.owner:
             raise ValueError("only the owner opens a fill")
         if not self.ours() or load32(&self._slot.state) != FILL_EMPTY:
             return False
         room = <uint64_t>length if length >= 0 else min(<uint64_t>FIRST_ROOM, self._attachment.m.header.max_object)
+        labels.count = 0
+        self._attachment.label(&labels, key, tags, place)
         digest = self._attachment.digest(key, len(key))
         if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and room <= self._attachment.m.header.max_object:
-            b = allocate(&self._attachment.m, digest.low, units_for(len(key), len(head), room, 0), True)
+            b = allocate(&self._attachment.m, digest.low, units_for(len(key), len(head), room, labels.count), True)
         if b == NULL:
             worker_at(&self._attachment.m, self._attachment.m.worker).refused += 1
             self.end(FILL_FAILED, REASON_UNSTORABLE)
             return False
-        lay_out(&self._attachment.m, b, digest.low, key, head, status, flags)
+        lay_out(&self._attachment.m, b, digest.low, key, head, status, flags, &labels)
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
         self._compress = compress
         self._pieces = []
@@ -327,11 +355,11 @@ cdef class Fill:
         wanted = max(needed, min(2 * room_of(b), self._attachment.m.header.max_object))
         if grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted, b.tags), False):
             return True
-        other = copied(self._attachment, b, head_of(b), b.head_length, wanted, False)
+        other = copied(self._attachment, b, head_of(b), b.head_length, wanted, NULL, False)
         if other == NULL and grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, wanted, b.tags), True):
             return True
         if other == NULL:
-            other = copied(self._attachment, b, head_of(b), b.head_length, wanted, True)
+            other = copied(self._attachment, b, head_of(b), b.head_length, wanted, NULL, True)
         if other == NULL:
             return grow(&self._attachment.m, b, units_for(b.key_length, b.head_length, needed, b.tags), True)
         memcpy(body_of(other), body_of(b), self._slot.available)
@@ -356,7 +384,7 @@ cdef class Fill:
         self._pieces.clear()
         if body is None:
             return NULL
-        other = copied(self._attachment, b, head_of(b), b.head_length, len(body), True)
+        other = copied(self._attachment, b, head_of(b), b.head_length, len(body), NULL, True)
         if other != NULL:
             other.codec = LZ4
             stored[0] = len(body)
@@ -382,12 +410,12 @@ cdef class Fill:
         step(&self._attachment.m)
         other = self.packed(b, &packed)
         if other != NULL:
-            stored = shard_publish(&self._attachment.m, other, packed, 0, self._slot.epoch, self._slot)
+            stored = shard_publish(&self._attachment.m, other, packed, 0, self._slot.epoch, ALWAYS, self._slot)
             if not stored:
                 other.state = DOOMED
             unpin(&self._attachment.m, unit_of(&self._attachment.m, other))
         else:
-            stored = shard_publish(&self._attachment.m, b, b.length, 0, self._slot.epoch, self._slot)
+            stored = shard_publish(&self._attachment.m, b, b.length, 0, self._slot.epoch, ALWAYS, self._slot)
         if stored:
             worker_at(&self._attachment.m, self._attachment.m.worker).inserts += 1
             worker_at(&self._attachment.m, self._attachment.m.worker).insert_bytes += self._slot.available

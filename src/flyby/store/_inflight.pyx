@@ -19,9 +19,10 @@ from flyby.store._guard cimport guard_give, guard_take
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST, Block, FillSlot,
-    Map, and64, block_of, fence, fill_buckets, key_of, load32, load64, lowest64, or64, pending_at, slot_at, step,
+    Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, slot_at, step,
     store32, store64, swap32, worker_at,
 )
+from flyby.store._purged cimport outdated, purged_since, stem_name
 
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -124,6 +125,11 @@ cdef bint named(FillSlot* slot, const char* key, uint32_t length, Digest digest)
     )
 
 
+cdef bint fill_outdated(Map* m, FillSlot* slot, Block* b) noexcept nogil:
+    """Whether what is fetched there has been purged since that began, as far as is known: by its tags, once it is b."""
+    return purged_since(m, slot.stem, slot.epoch) or (b != NULL and outdated(m, b, slot.epoch))
+
+
 cdef int64_t find(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
     cdef uint32_t entry = fill_buckets(m)[digest.low & (m.header.fill_buckets - 1)]
     cdef FillSlot* slot
@@ -131,15 +137,20 @@ cdef int64_t find(Map* m, const char* key, uint32_t length, Digest digest) noexc
         slot = slot_at(m, entry - 1)
         if (
             named(slot, key, length, digest) and load32(&slot.state) < FILL_COMPLETE
-            and not slot.tainted and slot.epoch == load64(&m.header.epoch)
+            and not fill_outdated(m, slot, block_of(m, slot.object) if slot.object else NULL)
         ):
             return entry - 1
         entry = slot.next
     return -1
 
 
-cdef int64_t fills_claim(Map* m, const char* key, uint32_t length, Digest digest, bint* owner) noexcept nogil:
-    """The slot of the fetch of that name, begun now when there was none; -1 when the table is full or busy."""
+cdef int64_t fills_claim(
+    Map* m, const char* key, uint32_t length, Digest digest, uint64_t since, bint* owner
+) noexcept nogil:
+    """The slot of the fetch of that name, begun now when there was none; -1 when the table is full or busy.
+
+    Its origin was, or is going to be, asked when the count of purges is `since`.
+    """
     cdef int64_t number
     cdef FillSlot* slot
     cdef uint64_t mine = <uint64_t>1 << m.worker
@@ -164,8 +175,8 @@ cdef int64_t fills_claim(Map* m, const char* key, uint32_t length, Digest digest
         slot.object = 0
         slot.available = 0
         slot.length = -1
-        slot.epoch = load64(&m.header.epoch)
-        slot.tainted = 0
+        slot.epoch = since
+        slot.stem = stem_name(m, key, length)
         slot.key_length = length
         memcpy(slot.key, key, length if length < FILL_KEY else <uint32_t>FILL_KEY)
         store64(&slot.holders, mine)
@@ -189,30 +200,6 @@ cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil:
     step(m)
     if not slot.holders and slot.state != FILL_UNUSED:
         free_slot(m, slot, number)
-    fills_unlock(m)
-    return True
-
-
-cdef bint fills_taint(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
-    """What was asked for, by that name or for that key, before a purge: its readers may have it, the store not."""
-    cdef uint32_t number, seen = 0
-    cdef FillSlot* slot
-    cdef Block* b
-    if not fills_lock(m):
-        return False
-    number = 0
-    # Slots are taken from the low end, so a look at as many as are in use rarely goes far.
-    while seen < m.fills.used and number < m.header.fill_slots:
-        slot = slot_at(m, number)
-        number += 1
-        if slot.state == FILL_UNUSED:
-            continue
-        seen += 1
-        b = block_of(m, slot.object)
-        if named(slot, key, length, digest) or (
-            slot.object and b.hash == digest.low and b.key_length == length and memcmp(key_of(b), key, length) == 0
-        ):
-            store32(&slot.tainted, 1)
     fills_unlock(m)
     return True
 

@@ -10,6 +10,8 @@ shards mix.
     workers   Worker      one for each worker and one for the process that made the store until it joins
                           │ counters │ words of pending fills, a bit a fill slot │ pins: sets of eight words │
     fills     FillTable   │ lock │ name buckets │ FillSlot (512 bytes each): the fetches under way │
+    purged    sets of eight words: what was purged, and when (`_purged`)
+    tags      for every shard, uint32 each: the lists of its tags (`_tags`)
     shards    Shard       │ lock, queues, free lists │ arena ───▶ END ◀─── index │      the same again for every shard
 
     arena     blocks, back to back; each tells its own size. The last is END, of size 0: what lies above is the index.
@@ -169,7 +171,7 @@ cdef enum:
     SEGMENT_BUCKETS = 64
     SEGMENT_UNITS = 320  # 64 buckets of 64 bytes and 64 sets of eight 16-bit ghosts
     PIN_WAYS = 8
-    FILL_KEY = 424  # bytes of a claimed key kept in its slot; longer ones are told apart by their 128-bit hash as well
+    FILL_KEY = 416  # bytes of a claimed key kept in its slot; longer ones are told apart by their 128-bit hash as well
     HOT = 3  # where the hit counter stops
     LONGEST_KEY = 0xFFFF
     LONGEST_HEAD = 0xFFFFF
@@ -218,6 +220,11 @@ cdef enum:  # why a fill failed, when the store says so
     REASON_UNSTORABLE = 1
 
 
+cdef struct Softened:
+    uint64_t generation  # whose object is not younger
+    int64_t now_ms  # has been stale since then
+
+
 cdef struct Header:
     uint64_t magic
     uint32_t version
@@ -233,15 +240,23 @@ cdef struct Header:
     uint32_t fill_buckets  # a power of two
     uint32_t pin_sets  # a power of two
     uint32_t arena_units  # of a shard, with its index
-    uint32_t unused
+    uint32_t purged_sets  # of the memory of purges: a power of two
+    uint32_t tag_lists  # of each shard: a power of two
+    uint32_t place_lists  # of each shard: a power of two
     uint64_t at_workers
     uint64_t worker_stride
     uint64_t at_fills
+    uint64_t at_purged
+    uint64_t at_tags
     uint64_t at_shards
     uint64_t shard_stride
     uint64_t apart[8]  # what stands before this never changes, and a digest of it guards a kept store
     uint64_t generation  # the last one given out
-    uint64_t epoch  # how often everything was purged
+    uint64_t epoch  # how many purges there were
+    uint64_t everything  # the latest that meant everything, hard or soft
+    uint64_t cleared  # the latest that left nothing
+    uint64_t softened  # how many soft purges of everything there were
+    Softened softenings[16]  # the latest of them, each at its number modulo 16
 
 
 cdef struct Worker:
@@ -259,6 +274,9 @@ cdef struct Worker:
     uint64_t failed
     uint64_t pin_overflows
     uint64_t busy  # a lock that was not had in time
+    uint64_t purges
+    uint64_t outdated  # objects that purges made stale
+    uint64_t purge_steps  # tags that purges looked at
 
 
 cdef struct FillSlot:
@@ -272,12 +290,13 @@ cdef struct FillSlot:
     uint64_t object  # the block that it fills: its unit in the mapping, 0 before the head is known
     uint64_t available  # bytes of the body that may be read
     int64_t length  # of the body, -1 while unknown
-    uint64_t epoch
+    uint64_t epoch  # what had been purged when it began
+    uint64_t stem  # the name of its URL, by which that is asked for
     uint32_t next  # in its name's bucket: slot number + 1
-    uint32_t tainted  # purged while under way: not to be published
+    uint32_t unused
     uint32_t key_length
     uint32_t next_free
-    char key[424]
+    char key[416]
 
 
 cdef struct FillTable:
@@ -306,6 +325,7 @@ cdef struct Shard:
     uint32_t end  # the place of END
     uint32_t cramped  # objects to come before the index tries again to grow
     uint64_t rebuilds  # after a death
+    uint64_t epoch  # what it was emptied for: when `cleared` is another, it counts as empty
     uint64_t resets  # with nothing kept, because the arena was damaged
     uint64_t free_units
     uint64_t promoted_units
@@ -369,6 +389,10 @@ cdef inline uint32_t* fill_buckets(Map* m) noexcept nogil:
 cdef inline FillSlot* slot_at(Map* m, uint32_t number) noexcept nogil:
     cdef char* slots = m.base + m.header.at_fills + 128 + m.header.fill_buckets * 4
     return <FillSlot*>(slots + number * <uint64_t>sizeof(FillSlot))
+
+
+cdef inline uint64_t* purged_at(Map* m) noexcept nogil:
+    return <uint64_t*>(m.base + m.header.at_purged)
 
 
 cdef inline Shard* shard_at(Map* m, uint32_t number) noexcept nogil:

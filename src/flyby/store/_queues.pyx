@@ -1,11 +1,12 @@
 # cython: language_level=3
-"""The queues of one shard, and the sums over what stands in them."""
+"""The queues of one shard, and what is counted and listed of the objects that stand in them."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._layout cimport (
     LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, ends_of, floor_log2, place_of, step, stored_of,
 )
+from flyby.store._tags cimport tags_link, tags_unlink
 
 
 cdef void queue_push(Map* m, Shard* s, Block* b, int queue) noexcept nogil:
@@ -50,6 +51,8 @@ cdef inline int size_class(uint64_t length) noexcept nogil:
 
 
 cdef void count_in(Map* m, Shard* s, Block* b) noexcept nogil:
+    if b.tags:
+        tags_link(m, s, b)
     s.plain_bytes += b.length
     s.stored_bytes += stored_of(b)
     s.by_size[size_class(b.length)] += 1
@@ -68,6 +71,8 @@ cdef void ends_at(Shard* s, int64_t ends) noexcept nogil:
 
 
 cdef void count_out(Map* m, Shard* s, Block* b) noexcept nogil:
+    if b.tags:
+        tags_unlink(m, s, b)
     s.plain_bytes -= b.length
     s.stored_bytes -= stored_of(b)
     s.by_size[size_class(b.length)] -= 1

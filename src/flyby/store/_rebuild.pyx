@@ -28,6 +28,7 @@ from flyby.store._layout cimport (
     pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, unit_of,
 )
 from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
+from flyby.store._tags cimport tags_forget
 
 
 cdef struct Found:
@@ -104,6 +105,7 @@ cdef bint shard_rebuild(Map* m, Shard* s, bint keep) noexcept nogil:
             b = arena_after(b)
         qsort(found, count, sizeof(Found), by_generation)
         reset_sums(s)
+        tags_forget(m, s)
         for number in range(count):
             adopt(m, s, block_at(m, s, found[number].place))
         free(found)

@@ -8,7 +8,7 @@ anew from what its blocks tell (`_rebuild`).
 Replacing an object is one store to its word, so that no reader ever finds a gap between the old and the new one.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._arena cimport arena_after, arena_cede, arena_first, arena_format, arena_give, arena_trim
 from flyby.store._guard cimport guard_format, guard_give, guard_take, pin, pinned, unpin
@@ -18,11 +18,13 @@ from flyby.store._index cimport (
     same_key, word_for,
 )
 from flyby.store._layout cimport (
-    BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PROMOTED,
-    SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, block_at, bucket_at, fence, key_of, load32, load64,
-    place_of, room_of, shard_at, shard_holding, shard_of, step, store32, store64, swap32, unit_of,
+    BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
+    PROMOTED, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, add64, block_at,
+    bucket_at, ends_of, fence, fresh_of, key_of, load32, load64, place_of, room_of, set_fresh, shard_at, shard_holding,
+    shard_of, step, store32, store64, swap32, unit_of,
 )
-from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
+from flyby.store._purged cimport freshness_of, outdated, purged_since
+from flyby.store._queues cimport count_in, count_out, ends_at, queue_drop, queue_push
 from flyby.store._rebuild cimport filled, reset_sums, shard_rebuild
 
 cdef enum:
@@ -54,6 +56,21 @@ cdef bint shard_lock(Map* m, Shard* s) noexcept nogil:
             guard_give(&s.lock)
             return False
         s.rebuilds += 1
+    if load64(&s.epoch) != load64(&m.header.cleared) and not emptied(m, s):
+        guard_give(&s.lock)
+        return False
+    return True
+
+
+cdef bint emptied(Map* m, Shard* s) noexcept nogil:
+    """Everything was purged since this shard was last written to: readers know that already."""
+    cdef uint64_t cleared = load64(&m.header.cleared)
+    cdef uint64_t objects = s.queues[SMALL].count + s.queues[MAIN].count
+    if not shard_rebuild(m, s, False):
+        return False
+    s.gone[GONE_PURGED] += objects
+    store64(&s.epoch, cleared)
+    step(m)
     return True
 
 
@@ -70,6 +87,8 @@ cdef Block* shard_lookup(Map* m, Digest digest, const char* key, uint32_t length
     cdef Block* b
     cdef uint32_t moves
     cdef int again, side, number, turn
+    if load64(&s.epoch) != load64(&m.header.cleared):
+        return NULL
     for again in range(4):
         moves = load32(&s.moves)
         for side in range(2):
@@ -197,12 +216,13 @@ cdef uint64_t* word_room(Map* m, Shard* s, uint64_t hash) noexcept nogil:
 
 
 cdef bint shard_publish(
-    Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t epoch, FillSlot* slot
+    Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t since, int64_t vacant_ms, FillSlot* slot
 ) noexcept nogil:
     """Make a filled block, whose body takes `stored` bytes, visible in place of the object of that key.
 
-    With `replaced`, only if that is the generation of the object there. Not if everything was purged since `epoch`, nor
-    if the fetch of `slot` was: purges raise those marks before they come for this lock.
+    With `replaced`, only if that is the generation of the object there: what was purged or outdated has another one.
+    Else not if it was purged since it was asked for, when the count of purges was `since`: purges are noted before they
+    come for this lock. With `vacant_ms`, only if there is no object that is fresh at that time.
     """
     cdef Shard* s = shard_holding(m, b)
     cdef uint64_t* at
@@ -210,13 +230,16 @@ cdef bint shard_publish(
     cdef int queue
     if not shard_lock(m, s):
         return False
-    if load64(&m.header.epoch) != epoch or (slot != NULL and load32(&slot.tainted)):
+    if not replaced and (outdated(m, b, since) or (slot != NULL and purged_since(m, slot.stem, since))):
         shard_unlock(m, s)
         return False
     at = index_find(m, s, b.hash, key_of(b), b.key_length)
     if at != NULL:
         old = block_at(m, s, <uint32_t>at[0])
     if replaced and (old == NULL or old.generation != replaced):
+        shard_unlock(m, s)
+        return False
+    if vacant_ms != ALWAYS and old != NULL and freshness_of(m, old) > vacant_ms:
         shard_unlock(m, s)
         return False
     swap32(&s.dirty, 1)
@@ -253,6 +276,15 @@ cdef bint shard_publish(
     step(m)
     shard_unlock(m, s)
     return at != NULL
+
+
+cdef void shard_outdate(Map* m, Shard* s, Block* b, int64_t now_ms) noexcept nogil:
+    """Make a live block stale from then on. A refresh that began before must not make it fresh again."""
+    if fresh_of(b) > now_ms:
+        set_fresh(b, now_ms)
+        ends_at(s, ends_of(b))
+    fence()
+    b.generation = add64(&m.header.generation, 1) + 1
 
 
 cdef void shard_reap(Map* m, Shard* s, uint32_t limit) noexcept nogil:

@@ -10,9 +10,26 @@ from libc.stdint cimport uint32_t, uint64_t
 from flyby.store.statistics import FillStates, StoreStatistics, WorkerStatistics
 
 from flyby.store._layout cimport (
-    FILL_UNUSED, GONE_EXPIRED, GONE_MAIN, GONE_PURGED, GONE_RECOVERED, GONE_REPLACED, GONE_ROOM, GONE_SMALL, LOOSE,
-    MAIN, SEGMENT_UNITS, SIZE_CLASSES, SMALL, UNIT, Header, Map, Shard, Worker, load32, shard_at, slot_at, worker_at,
+    FILL_UNUSED, FIRST_PLACE, GONE_EXPIRED, GONE_MAIN, GONE_PURGED, GONE_RECOVERED, GONE_REPLACED, GONE_ROOM, GONE_SMALL,
+    LOOSE, MAIN, SEGMENT_UNITS, SIZE_CLASSES, SMALL, UNIT, Header, Map, Shard, Worker, load32, load64, shard_at, slot_at,
+    worker_at,
 )
+
+
+cdef inline bint current(Map* m, Shard* s) noexcept nogil:
+    """Whether the shard was written to since everything was purged."""
+    return load64(&s.epoch) == load64(&m.header.cleared)
+
+
+cdef uint64_t objects_of(Map* m) noexcept nogil:
+    cdef uint64_t count = 0
+    cdef uint32_t number
+    cdef Shard* s
+    for number in range(m.header.shards):
+        s = shard_at(m, number)
+        if current(m, s):
+            count += s.queues[SMALL].count + s.queues[MAIN].count
+    return count
 
 
 cdef object statistics_of(Map* m):
@@ -27,14 +44,6 @@ cdef object statistics_of(Map* m):
         total[name] = sum(getattr(worker, name) for worker in workers)
     for number in range(h.shards):
         s = shard_at(m, number)
-        for size in range(SIZE_CLASSES):
-            sizes[size] += s.by_size[size]
-        total["objects"] += s.queues[SMALL].count + s.queues[MAIN].count
-        total["free"] += s.free_units * UNIT
-        total["plain_bytes"] += s.plain_bytes
-        total["stored_bytes"] += s.stored_bytes
-        total["compressed"] += s.compressed
-        total["loose"] += s.queues[LOOSE].count
         total["evicted_small"] += s.gone[GONE_SMALL]
         total["evicted_main"] += s.gone[GONE_MAIN]
         total["evicted_room"] += s.gone[GONE_ROOM]
@@ -48,6 +57,19 @@ cdef object statistics_of(Map* m):
         total["demotions"] += s.demotions
         total["rebuilds"] += s.rebuilds
         total["resets"] += s.resets
+        total["loose"] += s.queues[LOOSE].count
+        if not current(m, s):
+            # Its objects are gone, and whoever wants their memory has it.
+            total["purged"] += s.queues[SMALL].count + s.queues[MAIN].count
+            total["free"] += (<uint64_t>s.end - FIRST_PLACE - s.queues[LOOSE].units) * UNIT
+            continue
+        total["free"] += s.free_units * UNIT
+        for size in range(SIZE_CLASSES):
+            sizes[size] += s.by_size[size]
+        total["objects"] += s.queues[SMALL].count + s.queues[MAIN].count
+        total["plain_bytes"] += s.plain_bytes
+        total["stored_bytes"] += s.stored_bytes
+        total["compressed"] += s.compressed
     total["size"] = h.size
     total["capacity"] = <uint64_t>h.arena_units * UNIT * h.shards
     total["shards"] = h.shards
@@ -74,6 +96,9 @@ cdef object worker_statistics(Worker* w):
         failed=w.failed,
         busy=w.busy,
         pin_overflows=w.pin_overflows,
+        purges=w.purges,
+        outdated=w.outdated,
+        purge_steps=w.purge_steps,
     )
 
 

@@ -4,8 +4,8 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
-from flyby.store._hash cimport Digest
-from flyby.store._layout cimport Block
+from flyby.store._layout cimport Block, Shard
+from flyby.store._purge cimport Hunt
 
 
 cdef class Store:
@@ -15,4 +15,6 @@ cdef class Store:
     cdef readonly uint32_t workers
 
     cdef void _finish(self, Block* b, bint done, uint64_t length) noexcept
-    cdef void _taint(self, bytes key, Digest digest) noexcept
+    cdef Shard* _locked(self, bytes key, Block** b) noexcept
+    cdef void _announce_stem(self, bytes key) noexcept
+    cdef uint64_t _hunt(self, Hunt* h) except? 0

@@ -6,7 +6,8 @@
     store.sweep(2)                            in the supervisor, when worker 2 is dead
 
 The process that creates a store may use it without joining (it has a worker area of its own), so an embedding needs
-none of this. Times of objects are the caller's and are kept as they are; the store reads a clock for `expire` alone.
+none of this. Times of objects are the caller's and are kept as they are; the store reads a clock only for purges that
+name no time.
 An object that cannot be had at once (its lock is held by a process that was stopped) is an object that is not there.
 """
 
@@ -17,6 +18,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from flyby.errors import StoreError
 from flyby.store.segment import anonymous, checked_size
 
 from flyby.store._attachment cimport attach, from_file
@@ -26,24 +28,31 @@ from flyby.store._eviction cimport allocate
 from flyby.store._fill cimport fill_of, lay_out
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fills_claim, fills_sweep, fills_taint
 from flyby.store._index cimport index_find
+from flyby.store._inflight cimport fills_claim, fills_lock, fills_sweep, fills_unlock
 from flyby.store._layout cimport (
-    DOOMED, GONE_PURGED, HOT, LONGEST_HEAD, LONGEST_KEY, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker, add64,
-    block_at, body_of, ends_of, fence, fresh_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of,
-    store32, stored_of, swap32, swap64, unit_of, worker_at,
+    DOOMED, GONE_PURGED, HOT, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker,
+    add64, block_at, body_of, ends_of, fence, load64, lowest64, pending_at, pins_at, set_fresh, set_times, shard_at,
+    shard_of, store32, stored_of, swap32, swap64, tags_of, unit_of, worker_at,
 )
 from flyby.store._pack cimport pack
+from flyby.store._purge cimport Hunt, announce, hunt
+from flyby.store._purged cimport freshness_of, purged_hard, purged_soft, stem_name
 from flyby.store._queues cimport ends_at
-from flyby.store._rebuild cimport shard_rebuild
 from flyby.store._shard cimport (
-    shard_lock, shard_lookup, shard_publish, shard_remove, shard_sweep, shard_unlock, units_for,
+    ALWAYS, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_sweep, shard_unlock, units_for,
 )
-from flyby.store._statistics cimport statistics_of
+from flyby.store._statistics cimport objects_of, statistics_of
+from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, is_place, place_hash
 
 cdef enum:
     PATIENCE = 40  # attempts of 50 ms for what must be done: purges and sweeps
+    WALKED = 1 << 15  # blocks that a purge of everything frees itself
     SHARE = 8  # an object may take one part in so many of the store
+
+
+cdef int64_t clock_ms() except? -1:
+    return time.time_ns() // 1_000_000
 
 
 @cython.final
@@ -154,30 +163,38 @@ cdef class Store:
 
     def put(
         self, bytes key, bytes head, body, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms,
-        uint32_t swr_s, uint32_t sie_s, *, bint compress=True
+        uint32_t swr_s, uint32_t sie_s, *, bint compress=True, tags=(), place=None, since=None, unless_fresh_at=None
     ):
-        """Store a whole object. False when there is no room for it."""
+        """Store a whole object. False when there is no room for it.
+
+        It bears `tags`, and lies at `place`: how many bytes of its key name its group, and how many its branch there;
+        by either it can be purged. `since` is what `mark` told when its content was asked for: False when it was purged
+        since. With `unless_fresh_at` it is only stored if there is no object of that key that is fresh at that time.
+        """
         cdef Map* m = &self._attachment.m
         cdef const unsigned char[::1] view
-        cdef uint64_t length = len(body), epoch
+        cdef uint64_t length = len(body), began
         cdef uint64_t stored
         cdef Digest digest
+        cdef Labels labels
         cdef Block* b = NULL
         cdef bint done = False
         if not self._attachment.usable:
             return False
-        epoch = load64(&m.header.epoch)
+        began = load64(&m.header.epoch) if since is None else since
+        labels.count = 0
+        self._attachment.label(&labels, key, tags, place)
         digest = self._attachment.digest(key, len(key))
         if length:
             view = body
         packed = pack(<char*>&view[0], length) if compress and 0 < length <= self.max_object else None
         stored = length if packed is None else len(packed)
         if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and length <= self.max_object:
-            b = allocate(m, digest.low, units_for(len(key), len(head), stored, 0), True)
+            b = allocate(m, digest.low, units_for(len(key), len(head), stored, labels.count), True)
         if b == NULL:
             worker_at(m, m.worker).refused += 1
             return False
-        lay_out(m, b, digest.low, key, head, status, flags)
+        lay_out(m, b, digest.low, key, head, status, flags, &labels)
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
         b.length = length
         if packed is not None:
@@ -185,7 +202,7 @@ cdef class Store:
             memcpy(body_of(b), <const char*><bytes>packed, stored)
         elif length:
             memcpy(body_of(b), &view[0], length)
-        done = shard_publish(m, b, stored, 0, epoch, NULL)
+        done = shard_publish(m, b, stored, 0, began, ALWAYS if unless_fresh_at is None else unless_fresh_at, NULL)
         self._finish(b, done, length)
         return done
 
@@ -200,20 +217,32 @@ cdef class Store:
         unpin(m, unit_of(m, b))
 
     def refresh(
-        self, Entry entry, bytes head, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s, uint32_t sie_s
+        self, Entry entry, bytes head, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
+        uint32_t sie_s, *, tags=None
     ):
-        """Give the object a new head and new times; its body stays. False when it is not what is stored any more."""
+        """Give the object a new head and new times, and new tags if told to; its body and its place stay.
+
+        False when it is not what is stored any more, or was outdated after it was looked up.
+        """
         cdef Map* m = &self._attachment.m
         cdef Block* b
         cdef Block* old = entry.block()
-        cdef uint64_t epoch, stored = stored_of(old)
+        cdef uint64_t stored = stored_of(old)
+        cdef Labels labels
+        cdef int number
         cdef bint done
-        if not self._attachment.usable:
+        if not self._attachment.usable or load64(&m.header.everything) > entry._since:
             return False
-        epoch = load64(&m.header.epoch)
         b = NULL
+        labels.count = 0
+        if tags is not None:
+            for number in range(old.tags):
+                if is_place(tags_of(old)[number].hash):
+                    labels.hashes[labels.count] = tags_of(old)[number].hash
+                    labels.count += 1
+            self._attachment.label(&labels, b"", tags, None)
         if len(head) <= LONGEST_HEAD:
-            b = copied(self._attachment, old, head, len(head), stored, True)
+            b = copied(self._attachment, old, head, len(head), stored, NULL if tags is None else &labels, True)
         if b == NULL:
             worker_at(m, m.worker).refused += 1
             return False
@@ -221,119 +250,224 @@ cdef class Store:
         b.flags = flags
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
         memcpy(body_of(b), body_of(old), stored)
-        done = shard_publish(m, b, stored, entry.generation, epoch, NULL)
+        done = shard_publish(m, b, stored, entry.generation, 0, ALWAYS, NULL)
         self._finish(b, done, 0)
         return done
+
+    cdef Shard* _locked(self, bytes key, Block** b) noexcept:
+        """The shard of that key, locked, and the object there, or NULL; NULL itself when the lock is not to be had."""
+        cdef Map* m = &self._attachment.m
+        cdef Digest digest = self._attachment.digest(key, len(key))
+        cdef Shard* s = shard_of(m, digest.low)
+        cdef uint64_t* at
+        cdef int turn
+        for turn in range(PATIENCE):
+            if shard_lock(m, s):
+                at = index_find(m, s, digest.low, key, len(key))
+                b[0] = block_at(m, s, <uint32_t>at[0]) if at != NULL else NULL
+                return s
+        return NULL
 
     def delete(self, bytes key, generation=None):
         """Remove the object of that key (of that generation only, if one is given). True when there was one.
 
-        Without a generation this is a purge: a fetch of that name that is under way is not going to be stored either.
+        Without a generation this is a purge of the key's stem, its bytes up to the first NUL: a fetch of such a key
+        that is under way is not going to be stored either.
         """
         cdef Map* m = &self._attachment.m
-        cdef Digest digest
         cdef Shard* s
-        cdef uint64_t* at
         cdef Block* b
-        cdef bint found = False
-        cdef int turn
+        cdef bint found
         if not self._attachment.usable or len(key) > LONGEST_KEY:
             return False
-        digest = self._attachment.digest(key, len(key))
         if generation is None:
-            self._taint(key, digest)
-        s = shard_of(m, digest.low)
-        for turn in range(PATIENCE):
-            if shard_lock(m, s):
-                at = index_find(m, s, digest.low, key, len(key))
-                if at != NULL:
-                    b = block_at(m, s, <uint32_t>at[0])
-                    if generation is None or b.generation == generation:
-                        found = True
-                        swap32(&s.dirty, 1)
-                        shard_remove(m, s, b, GONE_PURGED)
-                        store32(&s.dirty, 0)
-                shard_unlock(m, s)
-                break
+            self._announce_stem(key)
+        s = self._locked(key, &b)
+        if s == NULL:
+            return False
+        found = b != NULL and (generation is None or b.generation == generation)
+        if found:
+            swap32(&s.dirty, 1)
+            shard_remove(m, s, b, GONE_PURGED)
+            store32(&s.dirty, 0)
+        shard_unlock(m, s)
         return found
 
     def expire(self, bytes key, now_ms=None):
         """Make the object of that key stale from now on, which is `now_ms` if given. True when there was one."""
         cdef Map* m = &self._attachment.m
-        cdef Digest digest
         cdef Shard* s
-        cdef uint64_t* at
         cdef Block* b
-        cdef bint found = False
-        cdef int64_t now
-        cdef int turn
+        cdef bint found
+        cdef int64_t now = clock_ms() if now_ms is None else now_ms
         if not self._attachment.usable or len(key) > LONGEST_KEY:
             return False
-        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        digest = self._attachment.digest(key, len(key))
-        self._taint(key, digest)
-        s = shard_of(m, digest.low)
-        for turn in range(PATIENCE):
-            if shard_lock(m, s):
-                at = index_find(m, s, digest.low, key, len(key))
-                if at != NULL:
-                    b = block_at(m, s, <uint32_t>at[0])
-                    found = True
-                    if fresh_of(b) > now:
-                        set_fresh(b, now)
-                        ends_at(s, ends_of(b))
-                    # A refresh that began before this must not make it fresh again.
-                    fence()
-                    b.generation = add64(&m.header.generation, 1) + 1
-                shard_unlock(m, s)
-                break
+        self._announce_stem(key)
+        s = self._locked(key, &b)
+        if s == NULL:
+            return False
+        found = b != NULL
+        if found:
+            shard_outdate(m, s, b, now)
+        shard_unlock(m, s)
         return found
 
-    cdef void _taint(self, bytes key, Digest digest) noexcept:
-        cdef int turn
-        for turn in range(PATIENCE):
-            if fills_taint(&self._attachment.m, key, len(key), digest):
-                return
-
-    def clear(self):
-        """Remove everything, and let nothing be stored that was asked for before; returns how many objects went."""
+    def retime(self, bytes key, int64_t now_ms, int64_t fresh_ms):
+        """Let the object of that key be fresh until then, if it is now. True when it is."""
         cdef Map* m = &self._attachment.m
         cdef Shard* s
+        cdef Block* b
+        cdef bint found
+        if not self._attachment.usable or len(key) > LONGEST_KEY:
+            return False
+        s = self._locked(key, &b)
+        if s == NULL:
+            return False
+        found = b != NULL and freshness_of(m, b) > now_ms
+        if found:
+            set_fresh(b, fresh_ms)
+            ends_at(s, ends_of(b))
+            fence()
+            b.generation = add64(&m.header.generation, 1) + 1
+        shard_unlock(m, s)
+        return found
+
+    # ---- purges of many ----------------------------------------------------------------------------------------------
+
+    def mark(self):
+        """What has been purged so far: to be remembered when content is asked for that may be stored later."""
+        return load64(&self._attachment.m.header.epoch)
+
+    cdef void _announce_stem(self, bytes key) noexcept:
+        cdef uint64_t name = stem_name(&self._attachment.m, key, len(key))
+        announce(&self._attachment.m, &name, 1)
+
+    cdef uint64_t _hunt(self, Hunt* h) except? 0:
+        h.visited = 0
+        h.found = 0
+        if not hunt(&self._attachment.m, h):
+            raise StoreError("a part of the cache was not to be had, and is not purged: a process that uses it stands")
+        return h.found
+
+    def purge_tag(self, bytes tag, soft=False, now_ms=None):
+        """Remove what bears the tag, or make it stale from `now_ms` on; returns how many objects that were.
+
+        In time proportional to that number, and to how many other tags share its list. Raises `StoreError` when a part
+        of the store could not be had.
+        """
+        return self.purge_tags((tag,), soft, now_ms)[0]
+
+    def purge_tags(self, tags, soft=False, now_ms=None):
+        """The same for several tags at once: how many objects for each, of which none is counted twice."""
+        cdef Hunt h
+        cdef Labels labels
+        cdef int number
+        labels.count = 0
+        self._attachment.label(&labels, b"", tags, None)
+        if not self._attachment.usable:
+            return [0] * labels.count
+        memset(&h, 0, sizeof(h))
+        h.mask = ~<uint64_t>0xFF
+        h.lists = 1
+        h.soft = soft
+        h.now_ms = clock_ms() if now_ms is None else now_ms
+        announce(&self._attachment.m, labels.hashes, labels.count)
+        h.newest = load64(&self._attachment.m.header.generation)
+        counts = []
+        for number in range(labels.count):
+            h.name = labels.hashes[number]
+            counts.append(self._hunt(&h))
+        return counts
+
+    def purge_prefix(self, bytes prefix, place, soft=False, now_ms=None, bytes after=b""):
+        """Remove, or make stale, the objects whose keys begin so, among those of a place; returns how many.
+
+        `place` tells how much of the prefix names the group, and how much the branch: 0 for all branches. With `after`,
+        the prefix must be followed by one of these bytes or by nothing. In time proportional to the number of objects
+        of the branch, or of the group. Raises `StoreError` as `purge_tag`.
+        """
+        cdef Hunt h
+        cdef Py_ssize_t group, branch
+        cdef uint64_t name
+        group, branch = place
+        if not 0 <= group <= len(prefix) or not (branch == 0 or group <= branch <= len(prefix)):
+            raise ValueError(f"no place: {group} and {branch} of {len(prefix)} bytes")
+        if not self._attachment.usable:
+            return 0
+        memset(&h, 0, sizeof(h))
+        h.name = place_hash(&self._attachment.m, prefix, group, branch if branch else group)
+        h.mask = ~<uint64_t>0xFF
+        h.lists = 1
+        name = h.name
+        if not branch:
+            name = group_name(h.name)
+            h.name = name ^ 1
+            h.mask = group_mask()
+            h.lists = BRANCHES
+        h.prefix = prefix
+        h.prefix_length = len(prefix)
+        h.after = after
+        h.after_length = len(after)
+        h.soft = soft
+        h.now_ms = clock_ms() if now_ms is None else now_ms
+        announce(&self._attachment.m, &name, 1)
+        h.newest = load64(&self._attachment.m.header.generation)
+        return self._hunt(&h)
+
+    def clear(self, soft=False, now_ms=None):
+        """Remove everything, or make all of it stale, in constant time; returns how many objects that were.
+
+        Nothing is stored that was asked for before. The memory of a few objects is free at once, that of more when
+        their shard is written to.
+        """
+        cdef Map* m = &self._attachment.m
+        cdef Shard* s
+        cdef uint64_t count, blocks, walked = 0
         cdef uint32_t number
-        cdef uint64_t count = 0, objects
         cdef int turn
         if not self._attachment.usable:
             return 0
-        add64(&m.header.epoch, 1)
-        for number in range(m.header.shards):
-            s = shard_at(m, number)
-            for turn in range(PATIENCE):
-                if shard_lock(m, s):
-                    objects = s.queues[SMALL].count + s.queues[MAIN].count
-                    if shard_rebuild(m, s, False):
-                        count += objects
-                        s.gone[GONE_PURGED] += objects
-                        shard_unlock(m, s)
-                        break
-                    shard_unlock(m, s)
-        return count
+        count = objects_of(m)
+        worker_at(m, m.worker).purges += 1
+        worker_at(m, m.worker).outdated += count if soft else 0
+        if not soft:
+            purged_hard(m)
+            for number in range(m.header.shards):
+                s = shard_at(m, number)
+                blocks = s.queues[SMALL].count + s.queues[MAIN].count + s.queues[LOOSE].count
+                if walked + blocks > WALKED or not shard_lock(m, s):
+                    break
+                shard_unlock(m, s)
+                walked += blocks
+            return count
+        for turn in range(PATIENCE):
+            if fills_lock(m):
+                purged_soft(m, clock_ms() if now_ms is None else now_ms)
+                fills_unlock(m)
+                return count
+        raise StoreError("the cache was not to be had, and nothing is purged: a process that uses it is stopped")
 
     # ---- fetches under way -------------------------------------------------------------------------------------------
 
-    def claim(self, bytes key):
+    def claim(self, bytes key, since=None):
         """Join the fetch of that name, or begin one as its owner; None when no more can be begun.
+
+        `since` is what `mark` told when the origin was asked, if that was before. A fetch that is known to have been
+        purged since it began is not joined.
 
         Between a lookup that found nothing and a claim that became the owner, another owner may have finished: who must
         not fetch twice looks again.
         """
         cdef Map* m = &self._attachment.m
         cdef int64_t number
+        cdef uint64_t began
         cdef bint owner = False
         cdef Worker* counts
         if not self._attachment.usable or len(key) > LONGEST_KEY:
             return None
         self._attachment.settle()
-        number = fills_claim(m, key, len(key), self._attachment.digest(key, len(key)), &owner)
+        began = load64(&m.header.epoch) if since is None else since
+        number = fills_claim(m, key, len(key), self._attachment.digest(key, len(key)), began, &owner)
         if number < 0:
             return None
         counts = worker_at(m, m.worker)
@@ -341,7 +475,7 @@ cdef class Store:
             counts.fills += 1
         else:
             counts.collapsed += 1
-        return fill_of(self._attachment, <uint32_t>number, owner)
+        return fill_of(self._attachment, <uint32_t>number, owner, began)
 
     # ---- what it tells about itself ----------------------------------------------------------------------------------
 

@@ -23,6 +23,9 @@ class WorkerStatistics:
     failed: int
     busy: int  # locks that were not had in time
     pin_overflows: int
+    purges: int
+    outdated: int  # objects that they made stale
+    purge_steps: int  # tags that they looked at for that
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,9 @@ class StoreStatistics:
     recoveries: int  # of the fill table, for the same reason
     busy: int  # locks that were not had in time
     pin_overflows: int
+    purges: int
+    outdated: int
+    purge_steps: int
     workers: tuple[WorkerStatistics, ...]  # the last one is the process that made the store
 
     @property

@@ -1,0 +1,1 @@
+"""What was purged, and when; all of it is for Cython."""
