@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, Callable
 
 from flyby_agent import __version__, log, trust
 from flyby_agent.app import App
@@ -56,8 +57,20 @@ class Agent:
         log.info(
             f"agent {__version__} for the app on {self.app.name}, edge {', '.join(map(str, self.settings.endpoints))}"
         )
-        self._tasks["health"] = self.loop.create_task(self.health.run())
-        self._tasks["resolve"] = self.loop.create_task(self._resolve())
+        self._begin("health", self.health.run)
+        self._begin("resolve", self._resolve)
+
+    def _begin(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run it until the end; should it fail, which it never should, say so and begin again."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and not self.draining:
+                log.error(f"{name}: {task.exception()!r}")
+                self.loop.call_later(1.0, self._begin, name, work)
+
+        if not self.draining:
+            self._tasks[name] = self.loop.create_task(work())
+            self._tasks[name].add_done_callback(ended)
 
     async def _resolve(self) -> None:
         """Nodes follow the addresses of the endpoints."""

@@ -17,6 +17,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from flyby_agent import log
+
 if TYPE_CHECKING:
     from flyby_agent.link import Link
 
@@ -24,6 +26,7 @@ DIAL_S = 5.0
 KEEP_S = 4.0
 MOST_KEPT = 32
 SWEEP_S = 0.5
+REPEAT_S = 60.0
 SMOOTHING = 0.2  # weight of the newest first-byte time in the average
 
 
@@ -89,6 +92,7 @@ class App:
         self.served = 0
         self.latency_s = 0.0
         self.answered_at = 0.0  # when it last began a response
+        self._complained_at = float("-inf")
         self.on_refused: Callable[[], Any] = bool
         self.on_idle: Callable[[], Any] = bool
 
@@ -154,6 +158,13 @@ class App:
             local.transport.close()
         if self._kept:
             self._sweep = self._loop.call_later(SWEEP_S, self._swept)
+
+    def complain(self, text: str) -> None:
+        """What is wrong with every response is not said for every response."""
+        now = self._loop.time()
+        if now - self._complained_at >= REPEAT_S:
+            self._complained_at = now
+            log.warning(f"the app on {self.name} {text}")
 
     def began(self) -> None:
         self.in_flight += 1

@@ -277,7 +277,7 @@ class Link(asyncio.Protocol):
             head = data[:end]
             response = response_head(head, request.method)
             if response is None:
-                log.warning(f"the app on {self._app.name} did not answer with HTTP/1.1")
+                self._app.complain("did not answer with HTTP/1.1")
                 self._reset()
                 return
             if response.status == 101:

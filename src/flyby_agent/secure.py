@@ -96,7 +96,12 @@ class SecureTransport(asyncio.Transport):
                 else:
                     self._loop.remove_reader(self._fd)
                 return
-            self._protocol.data_received(data)
+            try:
+                self._protocol.data_received(data)
+            except Exception as error:  # as asyncio's own transports do: a protocol that failed is in no known state
+                self._loop.call_exception_handler({"message": "a connection's protocol failed", "exception": error})
+                self._force(error)
+                return
             if not self._closing and not self._sock.pending():
                 return
         self._loop.call_soon(self._readable)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from flyby import __version__ as flyby_version
 from flyby_agent import __version__
 from flyby_agent.archive import zipapp
 from tests.agent.conftest import Stage
@@ -339,6 +340,10 @@ def test_diagnose_finds_each_fault_and_says_what_to_do(stage: Stage) -> None:
     app.script = lambda connection, request: connection.close()
     ran = diagnosis(edge.url, app.port)
     assert (steps(ran.stdout)["round"], steps(ran.stdout)["app"]) == ("FAIL", "FAIL")
+
+
+def test_agent_and_edge_have_one_version() -> None:
+    assert __version__ == flyby_version
 
 
 def test_the_archive_is_reproducible_and_holds_only_the_agent(tmp_path: Path) -> None:
