@@ -81,6 +81,7 @@ def _pairs(servers: Sequence[Running], options: argparse.Namespace) -> list[tupl
             for server in servers
             if chosen(server.name, case, options.only)
             and (server.recipe.proxies or not case.reaches_origin)
+            and (server.recipe.hits or case.reaches_origin)
             and (server.recipe.secure or not case.secure)
         ]
         if able:

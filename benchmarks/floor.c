@@ -8,7 +8,9 @@
  *   GET /miss/N   N bytes that no cache may keep
  *   GET /count    how many of the requests above it has answered, as text
  *
- * usage: floor PORT [VERSION]; VERSION sits in the entity tag. Compiled by servers.py with the system's compiler.
+ * usage: floor PORT [VERSION]; VERSION sits in the entity tag. Connections that somebody else has opened can be sent to
+ * the abstract datagram socket flyby-floor-PORT (unix(7), SCM_RIGHTS): they are answered as if they had been accepted.
+ * Compiled by servers.py with the system's compiler.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -185,18 +188,52 @@ static int work(Client *client)
     }
 }
 
+static void serve(int fd)
+{
+    int on = 1;
+    Client *client = calloc(1, sizeof *client);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
+    if (!client)
+        exit(1);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    client->fd = fd;
+    epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
 static void welcome(int listener)
 {
-    int fd, on = 1;
-    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        Client *client = calloc(1, sizeof *client);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
-        if (!client)
-            exit(1);
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        client->fd = fd;
-        epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
+    int fd;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+        serve(fd);
+}
+
+static void receive(int handed)
+{
+    char byte, room[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    while (recvmsg(handed, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) >= 0) {
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        if (header && header->cmsg_type == SCM_RIGHTS) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(header), sizeof fd);
+            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+            serve(fd);
+        }
+        message.msg_controllen = sizeof room;
     }
+}
+
+static int open_socket(const char *port)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int handed = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "flyby-floor-%s", port);
+    if (bind(handed, (struct sockaddr *)&address, (socklen_t)(sizeof(sa_family_t) + 1 + (size_t)length))) {
+        perror("floor");
+        exit(1);
+    }
+    return handed;
 }
 
 static void attend(Client *client, unsigned events)
@@ -222,7 +259,7 @@ int main(int argc, char **argv)
     struct sockaddr_in address = {.sin_family = AF_INET};
     struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
     char date[64];
-    int listener, on = 1, i;
+    int listener, handed, on = 1, i;
 
     if (argc < 2) {
         fprintf(stderr, "usage: floor PORT [VERSION]\n");
@@ -247,10 +284,15 @@ int main(int argc, char **argv)
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     event.data.ptr = NULL;
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, listener, &event);
+    handed = open_socket(argv[1]);
+    event.data.ptr = &handed;
+    epoll_ctl(poll_fd, EPOLL_CTL_ADD, handed, &event);
     for (;;) {
         int ready = epoll_wait(poll_fd, events, EVENTS, -1);
         for (i = 0; i < ready; i++) {
-            if (events[i].data.ptr)
+            if (events[i].data.ptr == &handed)
+                receive(handed);
+            else if (events[i].data.ptr)
                 attend(events[i].data.ptr, events[i].events);
             else
                 welcome(listener);

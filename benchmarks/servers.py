@@ -137,6 +137,8 @@ class Recipe:
     version: Callable[[], str]
     command: Callable[[Place], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    hits: bool = True  # False: they cost what another row says
+    beside: Callable[[Place], tuple[list[str], bytes]] | None = None  # a helper's command, and what it is told
     proxies: bool = True  # False: it answers by itself, so that misses mean nothing
     secure: bool = False  # it speaks TLS, too
 
@@ -243,6 +245,29 @@ def _flyby(place: Place) -> list[str]:
     return [*argv, "--listen", f"https://127.0.0.1:{place.secure}", *tls]
 
 
+def _flyby_tunnel(place: Place) -> list[str]:
+    """flyby with no origin but what dials in."""
+    (place.directory / "flyby.toml").write_text("[backends.bench]\ntunnel = true\n")
+    argv = [sys.executable, "-m", "flyby", "serve", "-c", str(place.directory / "flyby.toml")]
+    argv += ["--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
+    return [*argv, "--state", str(place.directory)]
+
+
+def _donor(place: Place) -> tuple[list[str], bytes]:
+    """What dials in: the origin itself. Its CPU is not the edge's."""
+    made = subprocess.run(
+        [sys.executable, "-m", "flyby", "backend", "add", "bench", "--state", str(place.directory)],
+        capture_output=True,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": _flyby_path()},
+        check=False,
+    )
+    token = re.search(rb"fly_\w+", made.stdout)
+    if token is None:
+        raise ServerError(f"flyby backend add: {made.stderr.decode(errors='replace').strip()}")
+    return [sys.executable, str(HERE / "donor.py"), str(place.port), str(place.origin)], token[0] + b"\n"
+
+
 def _flyby_path() -> str:
     inherited = os.environ.get("PYTHONPATH")
     return f"{SOURCES}{os.pathsep}{inherited}" if inherited else str(SOURCES)
@@ -274,6 +299,11 @@ def recipes(floor: Path) -> tuple[Recipe, ...]:
     return (
         _floor(floor),
         Recipe("flyby", _flyby_missing, _flyby_version, _flyby, {"PYTHONPATH": _flyby_path()}, secure=True),
+        Recipe(
+            *("flyby-tunnel", _flyby_missing, _flyby_version, _flyby_tunnel, {"PYTHONPATH": _flyby_path()}),
+            hits=False,
+            beside=_donor,
+        ),
         Recipe("nginx", _not_on_path("nginx", "nginx"), lambda: version_in(said("nginx", "-v")), _nginx, secure=True),
         Recipe(
             *("haproxy", _not_on_path("haproxy", "haproxy"), lambda: version_in(said("haproxy", "-v")), _haproxy),
@@ -326,6 +356,7 @@ class Running:
         directory = Path(self._directory.name)
         self._place = Place(directory, self.port, self.secure_port, origin, directory / "edge.pem")
         self._process: subprocess.Popen[bytes] | None = None
+        self._helper: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self._said = b""
 
@@ -358,6 +389,7 @@ class Running:
             finally:
                 os.close(writing)
             self._wait()
+            self._start_helper()
         except (OSError, ServerError) as error:
             self.stop()
             last = self._said.decode(errors="replace").strip().splitlines()[-3:]
@@ -391,8 +423,26 @@ class Running:
                 time.sleep(0.05)
         raise ServerError(f"does not listen after {START_S:.0f} s")
 
+    def _start_helper(self) -> None:
+        if self.recipe.beside is None:
+            return
+        command, told = self.recipe.beside(self._place)
+        self._helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._helper.stdin is not None
+        assert self._helper.stdout is not None
+        self._helper.stdin.write(told)
+        self._helper.stdin.close()
+        if self._helper.stdout.readline() != b"ready\n":
+            raise ServerError(f"{command[1]} ended with {self._helper.wait()} at its start")
+
     def stop(self) -> None:
         """End its whole tree, politely first; nothing of it stays behind."""
+        if self._helper is not None:
+            self._helper.kill()
+            self._helper.wait()
+            assert self._helper.stdout is not None
+            self._helper.stdout.close()
+            self._helper = None
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)

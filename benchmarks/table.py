@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 FLOOR = "floor"
-OURS = "flyby"
+OURS = "flyby"  # and what begins so
 
 COLUMNS = (
     "case",
@@ -94,7 +94,7 @@ def rows(samples: Iterable[Sample], servers: Sequence[str], cases: Sequence[str]
 def _row(case: str, server: str, samples: Sequence[Sample], cpu: dict[str, float]) -> Row:
     measured = [sample.cpu_us for sample in samples]
     floor = cpu.get(FLOOR)
-    peers = [value for name, value in cpu.items() if name not in (FLOOR, OURS, server)]
+    peers = [value for name, value in cpu.items() if name not in (FLOOR, server) and not name.startswith(OURS)]
     middle = cpu[server]
     return Row(
         case=case,

@@ -218,16 +218,17 @@ def test_every_server_has_one_worker_and_listens_on_loopback_only(tmp_path_facto
         directory = tmp_path_factory.mktemp(recipe.name)
         argv = recipe.command(Place(directory, 18080, 18443, 18081, directory / "edge.pem"))
         told[recipe.name] = " ".join(argv) + "".join(each.read_text() for each in directory.iterdir())
-    assert set(told) == {"floor", "flyby", "nginx", "haproxy", "varnish"}
+    assert set(told) == {"floor", "flyby", "flyby-tunnel", "nginx", "haproxy", "varnish"}
     for name, text in told.items():
         assert "18080" in text
         if name != "floor":  # which knows no other address
             assert "127.0.0.1:18080" in text
-            assert "18081" in text
+            assert ("18081" in text) == (name != "flyby-tunnel")  # whose origin dials in
         assert ("127.0.0.1:18443" in text) == (name in ("flyby", "nginx", "haproxy"))
     assert "worker_processes 1;" in told["nginx"]
     assert "nbthread 1" in told["haproxy"]
     assert "--workers 1" in told["flyby"]
+    assert "--workers 1" in told["flyby-tunnel"]
 
 
 def test_traces_are_the_same_for_every_cache_and_what_they_say() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from typing import Any
 
 from flyby import Backend, Config, Edge, Route, Server
 from flyby.clock import Clock
-from flyby.config import Cache, Pool, Timeouts, Tunnel
+from flyby.config import Cache, Certificate, Pool, Timeouts, Tunnel
 from flyby.control import State
 from flyby.tunnel import Tunnel as EdgeTunnel
+from tests.certificates import issue
 from tests.e2e.stage import LIMIT, Client, Message, Origin, Script, read_head, reply
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "flyby-tunnel/1"}
@@ -74,6 +76,7 @@ class Agent:
     token: str
     origin: Origin
     name: str = "web.1"
+    tls: ssl.SSLContext | None = None
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     control: Control | None = None
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -84,7 +87,9 @@ class Agent:
         self, role: str = "control", **fields: str | None
     ) -> tuple[Message, asyncio.StreamReader, asyncio.StreamWriter]:
         """A handshake; `fields` replace the usual ones, None leaves one out."""
-        reader, writer = await asyncio.open_connection(*self.address, limit=LIMIT)
+        reader, writer = await asyncio.open_connection(
+            *self.address, limit=LIMIT, ssl=self.tls, server_hostname="edge.test" if self.tls else None
+        )
         self.writers.append(writer)
         lines: dict[str, str | None] = {
             "Host": "edge.test",
@@ -183,16 +188,18 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(**options: Any) -> AsyncIterator[Stage]:
-    """Raise the curtain. `options`: backend (Backend's keywords), pool, tunnel (keywords), clock, timeouts,
-    release (one that was here before)."""
+    """Raise the curtain. `options`: secure (a second listener, with TLS), backend (Backend's keywords), pool, tunnel
+    (keywords), clock, timeouts, release (one that was here before)."""
     with tempfile.TemporaryDirectory(prefix="flyby-test-") as directory, State.open(Path(directory, "state")) as state:
         _, token = state.add_backend("app")
         if "release" in options:
             state.record_release("app", options["release"])
         clock: Clock | None = options.get("clock")
+        pairs = [issue(Path(directory), "edge", "edge.test")] if options.get("secure") else []
         config = Config(
             server=Server(
-                listen=["127.0.0.1:0"],
+                listen=["127.0.0.1:0"] + ["https://127.0.0.1:0"] * bool(pairs),
+                tls=[Certificate(certificate=certificate, key=key) for certificate, key in pairs],
                 timeouts=options.get("timeouts", Timeouts(drain_s=0.1)),
                 tunnel=Tunnel(node="edge-1", **options.get("tunnel", {})),
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.certificates import trusting
 from tests.e2e.stage import Message, Origin, play, reply
 from tests.tunnel.stage import stage, until
 
@@ -97,6 +98,36 @@ async def test_a_websocket_takes_a_link_for_itself() -> None:
         assert await client.closed()
         await client.close()
         await until(lambda: scene.tunnel.tick() or not scene.edge.statistics().backends["app"].donors[0].pipes)
+
+
+@play
+async def test_links_over_tls_carry_the_same() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if request.get("upgrade"):
+            writer.write(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+            await writer.drain()
+            await asyncio.Event().wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request.body), request.body))
+
+    async with stage(secure=True) as scene:
+        agent = scene.agent(script, tls=trusting())
+        agent.address = scene.edge.addresses[1]
+        control = await agent.join(links=2)
+        content = bytes(range(256)) * 4096
+        for _ in range(5):
+            assert (await scene.ask("/", "POST", content)).body == content
+        assert [dyno.donated_total for dyno in scene.edge.statistics().backends["app"].donors] == [2]
+        assert agent.origin.connections <= 2
+        client = await scene.client()
+        await client.send(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert (await client.response()).status == 101
+        assert await client.reader.readexactly(5) == b"hello"
+        control.say("drain")
+        await until(lambda: agent.links == 1)  # the pipe
+        scene.state.revoke(scene.token.split("_")[1])
+        scene.tunnel.refresh()
+        assert await client.closed()
+        assert await control.gone()
 
 
 @play
