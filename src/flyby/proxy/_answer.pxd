@@ -34,4 +34,9 @@ cdef class Asking:
 
     cpdef interim(self, ResponseHead head)
     cpdef head(self, ResponseHead head)
+    cpdef broken(self, error)
     cpdef fail(self, error)
+
+
+cpdef relay_interim(downstream, ResponseHead head)
+cpdef bint refuses(ResponseHead head) except -1

@@ -77,13 +77,14 @@ cdef class Answer:
         self.discard()
         self._exchange.stop = None
         self._downstream.abort()
+        self._exchange.finished()
 
 
 @cython.final
 cdef class Asking:
-    """One request that has been sent, without content, on `lease.connection`."""
+    """One request that has been sent, without content, on `lease.connection`; just now, unless the times are given."""
 
-    def __init__(self, exchange, fill, why, lease, road):
+    def __init__(self, exchange, fill, why, lease, road, double started=-1.0, long long request_ms=0):
         clock = exchange.context.clock
         self.exchange = exchange
         self.fill = fill
@@ -91,8 +92,8 @@ cdef class Asking:
         self.lease = lease
         self._road = road
         self._clock = clock
-        self._started = clock.monotonic()
-        self._request_ms = clock.wall_ms()
+        self._started = clock.monotonic() if started < 0 else started
+        self._request_ms = clock.wall_ms() if started < 0 else request_ms
 
     cpdef interim(self, ResponseHead head):
         relay_interim(self.exchange.downstream, head)
@@ -105,6 +106,10 @@ cdef class Asking:
         answer = Answer(self.lease, head, self._started, self._request_ms, self._clock)
         self.exchange.told(self._road.answered, self, answer)
 
+    cpdef broken(self, error):
+        """A fault of our own came in between."""
+        self.exchange.told(_raise, error)
+
     cpdef fail(self, error):
         self.exchange.stop = None
         self.lease.observe(<double>self._clock.monotonic() - self._started, True)
@@ -112,12 +117,16 @@ cdef class Asking:
         self.exchange.told(self._road.failed, self, error)
 
 
-def relay_interim(downstream, ResponseHead head not None):
+cpdef relay_interim(downstream, ResponseHead head):
     """Pass a 1xx on. 100 and 101 are each hop's own affair; what else is interim is the client's (RFC 9110 15.2)."""
     if head.status > 101:
         downstream.interim(head.status, head.reason, head.fields)
 
 
-def refuses(ResponseHead head not None):
+cpdef bint refuses(ResponseHead head) except -1:
     """Whether this is an agent's word that it could not pass the request on."""
     return head.status == 503 and b"flyby-refused" in head.fields
+
+
+def _raise(error):
+    raise error

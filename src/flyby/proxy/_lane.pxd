@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint64_t
 from flyby.log._lines cimport Lines, Served, Text
 from flyby.proxy._front cimport Answerer, Front
 from flyby.proxy._outbox cimport iovec
+from flyby.proxy._relay cimport Passage
 from flyby.proxy._selection cimport Selection
 from flyby.proxy._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
@@ -26,16 +27,19 @@ cdef struct Answer:
 cdef class Lane(Answerer):
     cdef const unsigned char *_input  # the read buffer
     cdef readonly uint64_t hits  # answers given
+    cdef readonly uint64_t passed  # requests passed on
     # The configuration, changed by `use`.
     cdef Attachment _store
     cdef Signpost _posts  # of http
     cdef Signpost _secure_posts  # of https
     cdef GlanceLimits _limits[2]  # of both
+    cdef list _passages  # how to pass on by each route, or None
     cdef object _clock  # None: the machine's own
     cdef double _idle_s
     cdef object _log  # takes records; None: nobody does
     cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
     cdef object _access
+    cdef Passage _onward  # of the request that the lane stopped at, if it is to be passed on
     # The write that is being put together.
     cdef Selection _selection
     cdef int64_t _now_ms

@@ -7,6 +7,7 @@ from flyby.clock import Clock
 from flyby.log import AccessLog, AccessRecord
 from flyby.policy import CacheRules
 from flyby.proxy._front import Answerer
+from flyby.proxy._relay import Passage
 from flyby.proxy.router import Sign
 from flyby.store import Store
 from flyby.wire import WireLimits
@@ -18,10 +19,13 @@ class Lane(Answerer):
     def __new__(cls) -> Lane: ...
     @property
     def hits(self) -> int: ...
+    @property
+    def passed(self) -> int: ...
     def use(
         self,
         store: Store,
         signs: Sequence[tuple[Sign, CacheRules]],
+        passages: Sequence[Passage | None],
         limits: WireLimits,
         clock: Clock,
         idle_s: float,

@@ -35,6 +35,7 @@ from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.policy.entry import EntryFlag
 from flyby.proxy._front cimport Answerer, Front
 from flyby.proxy._outbox cimport iovec
+from flyby.proxy._relay cimport Passage
 from flyby.proxy._reply cimport CHANGED, MOST_ADDED, UNCHANGED, Condition, none_match, put_added, put_unmodified
 from flyby.proxy._selection cimport SUFFIX, Selection
 from flyby.proxy._signpost cimport Post, Signpost
@@ -72,6 +73,7 @@ cdef unsigned int ASKS_MORE = AUTHORIZATION | CACHE_CONTROL | CDN_LOOP | PRECOND
 cdef uint32_t NO_PLAIN_HIT = (
     EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.NO_CACHE | EntryFlag.PARTIAL
 )
+cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 cdef uint32_t PUBLIC = EntryFlag.PUBLIC
@@ -97,14 +99,18 @@ cdef class Lane(Answerer):
         free(self._out)
         free(self._key)
 
-    def use(self, store, signs, limits, clock, double idle_s, log):
-        """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None."""
+    def use(self, store, signs, passages, limits, clock, double idle_s, log):
+        """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None.
+
+        `passages` has, for each sign, how to pass on what is marked hit-for-miss, or None.
+        """
         cdef Store objects = store
         self._store = objects._attachment
         for number, scheme in enumerate((b"http", b"https")):
             glance_limits(limits, scheme, &self._limits[number])
         self._posts = Signpost(signs, b"http")
         self._secure_posts = Signpost(signs, b"https")
+        self._passages = list(passages)
         self._clock = None if type(clock) is SystemClock else clock
         self._idle_s = idle_s
         self._access = log if isinstance(log, AccessLog) else None
@@ -123,6 +129,7 @@ cdef class Lane(Answerer):
         cdef bint sent = True
         self._read_clocks()
         self._full = True
+        self._onward = None
         while self._full and sent:
             self._full = False
             self._count = self._part_count = 0
@@ -144,6 +151,10 @@ cdef class Lane(Answerer):
                 raise
         if used and sent:
             client._deadline = self._now + self._idle_s
+        if self._onward is not None and sent:
+            if self._onward.begin(client, self._input + used, &seen, self._now, self._now_ms):
+                used += seen.length
+                self.passed += 1
         return used
 
     cdef void _read_clocks(self):
@@ -179,6 +190,8 @@ cdef class Lane(Answerer):
         found = self._look_up(post, client.secure, base, seen)
         if found == NULL:
             return False
+        if found.flags & PASSED_ON and freshness_of(&self._store.m, found) > self._now_ms and not seen.is_head:
+            self._onward = <Passage>self._passages[post.number]
         if not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
             unpin(&self._store.m, unit_of(&self._store.m, found))
             return False

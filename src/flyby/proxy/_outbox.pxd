@@ -17,6 +17,10 @@ cdef class Outbox:
     cdef list _ready  # what `pump` will send; None when there is nothing
     cdef public int64_t sent
 
+    cpdef hold(self, bytes head)
+    cpdef release(self)
+    cpdef write(self, list chunks)
+    cpdef clear(self)
     cdef bint clear_way(self) except -1
     cdef int64_t _direct(self, list chunks) except -2
     cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2

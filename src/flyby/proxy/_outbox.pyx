@@ -44,16 +44,16 @@ cdef class Outbox:
             if sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def hold(self, bytes head not None):
+    cpdef hold(self, bytes head):
         """Keep `head` for the next `write` or `release`, which comes in the same call."""
         self._held = head
 
-    def release(self):
+    cpdef release(self):
         """Send a head that is held."""
         if self._held is not None and not self._transport.is_closing():
             self.write([])
 
-    def write(self, list chunks not None):
+    cpdef write(self, list chunks):
         """Send `chunks`; they are only read during the call."""
         cdef Py_ssize_t total = 0
         cdef int64_t done
@@ -74,7 +74,7 @@ cdef class Outbox:
             self._ready = []
         self._ready.extend(chunks)
 
-    def clear(self):
+    cpdef clear(self):
         """Drop what was not sent."""
         self._held = None
         self._ready = None

@@ -68,8 +68,8 @@ cdef bytes _joined(bytes trail, bytes value):
     return value if trail is None else trail + b", " + value
 
 
-def upstream_fields(
-    RequestHead request not None, Fields given not None, str address, bytes port, bytes identity, bytes host, now_ms,
+cpdef Fields upstream_fields(
+    RequestHead request, Fields given, str address, bytes port, bytes identity, bytes host, now_ms,
     left_out,
 ):
     """Those `given`, but for the names in `left_out` (None for none), less what is this hop's affair, plus what we say.

@@ -15,25 +15,22 @@ Time limits are deadlines that `Connections.sweep` compares twice a second: no t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from flyby.errors import WireError
 from flyby.proxy import pages
-from flyby.proxy._front import Front
 from flyby.proxy._outbox import PIECE, Outbox
-from flyby.proxy.content import Content, wants_trailers
+from flyby.proxy._responder import Responder
+from flyby.proxy.content import Content
 from flyby.proxy.downstream import Client, client_of
 from flyby.wire import (
-    CHUNK_END,
     REASONS,
     BodyKind,
     BodyReader,
     Fields,
     HeadReader,
     RequestHead,
-    chunk_head,
-    last_chunk,
     serialise_response,
 )
 
@@ -45,38 +42,18 @@ QUEUE_LIMIT = 65_536  # bytes of content, or of pipelined requests, that may wai
 LINGER_BYTES = 262_144  # what a refused client may still send before the connection is reset
 LINGER_SECONDS = 1.0
 
-NO_CONTENT = Content()
 
-
-class Connection(Front, asyncio.BufferedProtocol):
+class Connection(Responder, asyncio.BufferedProtocol):
     """One client connection; also the `Downstream` of the exchange that is under way on it."""
 
-    __slots__ = (
-        "_body", "_connections", "_content", "_deaf", "_expecting", "_framing", "_keep_alive", "_linger",
-        "_on_writable", "_reading", "_receiving", "_request", "_trailers", "_transport", "begun",
-    )  # fmt: skip
+    # What every read and response looks at is declared in `Front` and `Responder`. What an idle connection does not
+    # need is made when it does: there may be ten thousand of them.
+    __slots__ = ("_deaf", "_linger")
 
     def __init__(self, connections: Connections, scheme: bytes) -> None:
-        # For the connection's life.
-        # What every read looks at is declared in `Front`. What an idle connection does not need is made when it does:
-        # there may be ten thousand of them.
-        self._connections = connections
-        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.client = Client("", 0, scheme, 0)
-        self._reading = True
-        self._receiving = False
         self._deaf = False
         self._linger = -1
-        # For the exchange under way.
-        self._request: RequestHead | None = None
-        self._body: BodyReader | None = None
-        self._content = NO_CONTENT
-        self._trailers: Fields | None = None
-        self._on_writable: Callable[[], None] | None = None
-        self._framing = BodyKind.NONE
-        self._keep_alive = True
-        self._expecting = False
-        self.begun = False
 
     @property
     def bytes_sent(self) -> int:
@@ -218,14 +195,7 @@ class Connection(Front, asyncio.BufferedProtocol):
         self._content.fail(error)
 
     def _start(self, request: RequestHead) -> None:
-        self._request = request
-        self._keep_alive = request.keep_alive and not self._connections.draining
-        self._expecting = request.expect_continue and request.body is not BodyKind.NONE
-        self.begun = False
-        self._outbox.sent = 0
-        self._trailers = None
-        self._content = NO_CONTENT
-        self._set_deadline("exchange", 0)
+        self.occupy(request, None)
         if request.body is not BodyKind.NONE:
             if 0 < self._connections.limits.body < request.length:
                 raise WireError(413, "content-too-large", "the request's content is larger than the limit")
@@ -290,63 +260,9 @@ class Connection(Front, asyncio.BufferedProtocol):
 
     # ---- the response ------------------------------------------------------------------------------------------------
 
-    def on_writable(self, callback: Callable[[], None] | None) -> None:
-        self._on_writable = callback
-
     def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         if not self.begun and self._request is not None and self._request.version >= 11:
             self._outbox.write([serialise_response(status, reason, fields)])
-
-    def _connection_field(self) -> bytes:
-        if not self.request_complete or self._expecting or self._connections.draining:
-            self._keep_alive = False
-        if not self._keep_alive:
-            return b"Connection: close\r\n"
-        request = cast(RequestHead, self._request)
-        return b"Connection: keep-alive\r\n" if request.version < 11 else b""
-
-    def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
-        self.begin_ready(serialise_response(status, reason, fields)[:-2], length, status)
-
-    def begin_ready(self, head: bytes, length: int, status: int) -> None:
-        request = cast(RequestHead, self._request)
-        self.begun = True
-        framing = b""
-        bodiless = request.method == b"HEAD" or status < 200 or status in (204, 304)
-        if length >= 0 and status not in (204, 304):
-            framing = b"Content-Length: %d\r\n" % length
-        if bodiless:
-            self._framing = BodyKind.NONE
-        elif length >= 0:
-            self._framing = BodyKind.LENGTH
-        elif request.version >= 11:
-            framing = b"Transfer-Encoding: chunked\r\n"
-            self._framing = BodyKind.CHUNKED
-        else:
-            self._keep_alive, self._framing = False, BodyKind.CLOSE
-        # The head waits for the content's first part, to leave with it in one segment.
-        self._outbox.hold(b"".join((head, framing, self._connection_field(), b"\r\n")))
-
-    def flush(self) -> None:
-        self._outbox.release()
-
-    def data(self, view: memoryview | bytes) -> None:
-        if self._closing or self._framing is BodyKind.NONE or not len(view):
-            return
-        if self._framing is BodyKind.CHUNKED:
-            self._outbox.write([chunk_head(len(view)), view, CHUNK_END])
-        else:
-            self._outbox.write([view])
-
-    def end(self, trailers: Fields | None = None) -> None:
-        if self._closing:
-            self._outbox.clear()
-        elif self._framing is not BodyKind.CHUNKED:
-            self._outbox.release()
-        else:
-            wanted = trailers is not None and self._request is not None and wants_trailers(self._request.fields)
-            self._outbox.write([last_chunk(trailers if wanted else None)])
-        self._finish()
 
     def send_stored(self, head: bytes, length: int, views: Sequence[memoryview | bytes], status: int) -> None:
         self.begun = True
@@ -377,27 +293,6 @@ class Connection(Front, asyncio.BufferedProtocol):
     def _pump(self) -> None:
         if self._outbox.pump(QUEUE_LIMIT) and self._exchange is not None:
             self._finish()
-
-    def _finish(self) -> None:
-        """The response is wholly handed over: go on with the next request, or close."""
-        exchange, self._exchange = self._exchange, None
-        self._on_writable = None
-        if exchange is None:
-            return
-        exchange.finished()
-        if not self._keep_alive or self._closing:
-            if self._body is not None:
-                self._linger_close()
-            else:
-                self._closing = True
-                self._transport.close()
-            return
-        self._request = None
-        self._set_deadline("idle", self._connections.timeouts.idle_s)
-        if self._pending and not self._receiving:
-            asyncio.get_running_loop().call_soon(self._resume_pending)
-        elif not self._reading:
-            self._resume_reading()
 
     def _resume_pending(self) -> None:
         if self._exchange is None and not self._closing:

@@ -63,3 +63,6 @@ class Content:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+NO_CONTENT = Content()  # of every request that has none

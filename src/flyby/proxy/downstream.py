@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flyby.wire import Fields
+
+if TYPE_CHECKING:
+    from flyby.proxy.exchange import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,9 @@ class Downstream(Protocol):
 
     def send_stored(self, head: bytes, length: int, views: Sequence[memoryview | bytes], status: int) -> None:
         """A whole response: `head` holds status line and field lines, without the framing fields and the final CRLF."""
+
+    def answered_by(self, exchange: Exchange) -> None:
+        """From now on `exchange` answers the request that is under way."""
 
     def abort(self) -> None:
         """Break the response off."""

@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from flyby.errors import UpstreamError, WireError
-from flyby.log import AccessRecord
 from flyby.policy import (
     CacheRules,
     EntryFlag,
@@ -34,6 +33,7 @@ from flyby.policy.key import forwarded_path
 from flyby.proxy import forwarding, hit, miss, pages, partial, purge, upgrade, variants
 from flyby.proxy.context import Context
 from flyby.proxy.downstream import Downstream
+from flyby.proxy.recording import record
 from flyby.proxy.resource import resource_key
 from flyby.proxy.router import Match
 from flyby.store import Entry
@@ -51,7 +51,6 @@ class Exchange:
 
     __slots__ = (
         "_recorded",
-        "_started",
         "_task",
         "backend_name",
         "claim_key",
@@ -68,6 +67,7 @@ class Exchange:
         "request",
         "rules",
         "since",
+        "started",
         "status",
         "stop",
     )
@@ -91,7 +91,7 @@ class Exchange:
         self.since = 0  # what had been purged when the origin was asked: `Store.mark`
         self.extra_tags: tuple[bytes, ...] = ()  # given to what is stored, beside the tags that the response names
         self.stop: Any = None  # what to call when the client leaves: the Delivery under way
-        self._started = context.clock.monotonic()
+        self.started = context.clock.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._recorded = False
 
@@ -326,31 +326,4 @@ class Exchange:
         if self._recorded:
             return
         self._recorded = True
-        context = self.context
-        context.metrics.count(self.outcome.value, self.reason.value if self.reason is not None else None)
-        if context.log is None:
-            return
-        request = self.request
-        client = self.downstream.client
-        context.log(
-            AccessRecord(
-                time_ms=context.clock.wall_ms(),
-                method=request.method,
-                scheme=request.scheme,
-                host=request.host,
-                path=request.path,
-                version=request.version,
-                status=self.status,
-                bytes_sent=self.downstream.bytes_sent,
-                duration_ms=(context.clock.monotonic() - self._started) * 1000,
-                client=client.address,
-                request_id=self.identity,
-                outcome=self.outcome.value,
-                reason=self.reason.value if self.reason is not None else "",
-                backend=self.backend_name,
-                connect_ms=-1.0,
-                first_byte_ms=float(self.first_byte_ms),
-                user_agent=request.fields.get(b"user-agent") or b"",
-                referer=request.fields.get(b"referer") or b"",
-            )
-        )
+        record(self)

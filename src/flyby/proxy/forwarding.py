@@ -57,12 +57,13 @@ def upstream_fields(
 ) -> Fields:
     """The fields of the upstream request (RFC 9110 7.6): those `given`, but for the names in `left_out`, less what is
     this hop's affair, plus what we say."""
-    port = _port(request.host, request.scheme, client.server_port)
+    port = port_of(request.host, request.scheme, client.server_port)
     return _upstream_fields(request, given, client.address, port, identity, host, now_ms, left_out)
 
 
 @lru_cache(maxsize=256)
-def _port(host: bytes, scheme: bytes, server_port: int) -> bytes:
+def port_of(host: bytes, scheme: bytes, server_port: int) -> bytes:
+    """The port that the client used, as X-Forwarded-Port says it."""
     _, colon, port = host.rpartition(b":")
     if colon and _PORT.match(port):
         return port

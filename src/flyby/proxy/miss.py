@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flyby.config import Route
 from flyby.errors import UpstreamError
 from flyby.policy import UNKEYED, EntryFlag, Outcome, Plan, Reason, Reuse, drop_unkeyed, validators_for
 from flyby.proxy import hit, partial, renewal
 from flyby.proxy._answer import Answer, Asking
+from flyby.proxy._passing import send, status_field
+from flyby.proxy._relay import Passage, Relay
 from flyby.proxy.ask import (
     CLIENT_CONDITIONS,
     SHARED_LEFT_OUT,
@@ -26,13 +29,14 @@ from flyby.proxy.ask import (
 from flyby.proxy.fetch import Attempts
 from flyby.proxy.follow import follow
 from flyby.proxy.nobody import Nobody
-from flyby.proxy.passing import send, status_field
+from flyby.proxy.router import Match, Sign
 from flyby.proxy.sinks import Ended
 from flyby.proxy.storing import open_fill, stream_stored
 from flyby.store import COMPLETE, Entry, Fill
-from flyby.wire import BodyKind, Fields
+from flyby.wire import BodyKind, Fields, WireLimits
 
 if TYPE_CHECKING:
+    from flyby.proxy.context import Context
     from flyby.proxy.exchange import Exchange
 
 HIT_FOR_MISS_MS = 2_000  # how long an uncacheable answer keeps requests from waiting for one another
@@ -129,6 +133,33 @@ class _Passing:
 
 
 _FETCHING, _PASSING = _Fetching(), _Passing()
+
+
+# ---- without an exchange: see `_relay.pyx` ---------------------------------------------------------------------------
+
+
+def passages(context: Context, limits: WireLimits) -> list[Passage | None]:
+    """For each route, how the pass lane sends a request on; None where it must be sent on otherwise."""
+    return [_passage(context, limits, sign, route) for sign, route in context.router.signs()]
+
+
+def _passage(context: Context, limits: WireLimits, sign: Sign, route: Route) -> Passage | None:
+    rules = route.request_headers
+    if not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
+        return None
+    return Passage(context, Match(route, sign.backend, b""), context.rules[id(route)], limits, _take_up)
+
+
+def _take_up(relay: Relay) -> Asking:
+    """Put an exchange in the place of a relay that has come to the end of its lane, with the request under way."""
+    from flyby.proxy.exchange import Exchange as Another
+
+    exchange = Another(relay.context, relay.downstream, relay.request)
+    exchange.identity, exchange.started, exchange.since = relay.identity, relay.started, relay.since
+    exchange.match, exchange.rules, exchange.backend_name = relay.match, relay.rules, relay.backend_name
+    exchange.find()
+    relay.downstream.answered_by(exchange)
+    return Asking(exchange, None, Reason.HIT_FOR_MISS, relay.lease, _FETCHING, relay.started, relay.request_ms)
 
 
 # ---- with one, which can wait ----------------------------------------------------------------------------------------

@@ -51,5 +51,8 @@ class Nobody:
     def send_stored(self, head: bytes, length: int, views: object, status: int) -> None:
         self.begun = True
 
+    def answered_by(self, exchange: object) -> None:
+        return
+
     def abort(self) -> None:
         return

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from flyby.errors import UpstreamError
 from flyby.policy import Outcome, Reason, cache_status
 from flyby.proxy import forwarding
+from flyby.proxy._passing import send
 from flyby.proxy.ask import ask
 from flyby.proxy.connection import Connection
-from flyby.proxy.passing import send
 from flyby.wire import REASONS, Fields, strip_hop_by_hop
 
 if TYPE_CHECKING:

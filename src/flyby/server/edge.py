@@ -30,6 +30,7 @@ from flyby.proxy.connection import Connection
 from flyby.proxy.connections import Connections
 from flyby.proxy.context import Context, cache_rules
 from flyby.proxy.exchange import Exchange
+from flyby.proxy.miss import passages
 from flyby.proxy.router import Router
 from flyby.server.cache import open_store
 from flyby.server.listeners import Listener, open_listeners
@@ -217,6 +218,7 @@ class Edge:
             connections.lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
+                passages(context, server.limits),
                 server.limits,
                 self._clock,
                 server.timeouts.idle_s,

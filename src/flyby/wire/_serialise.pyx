@@ -98,8 +98,10 @@ def field_lines(Fields fields not None):
     return _write(b"", fields, None, b"", True)
 
 
-def serialise_request(bytes method not None, bytes path not None, Fields fields not None):
+cpdef bytes serialise_request(bytes method, bytes path, Fields fields):
     """A complete HTTP/1.1 request head."""
+    if method is None or path is None or fields is None:
+        raise TypeError("a request head is made of two bytes objects and Fields")
     if PyBytes_GET_SIZE(method) == 0 or not _all(method, TOKEN):
         raise ValueError(f"a method cannot be written: {method!r}")
     if not _is_target(path):
@@ -112,8 +114,10 @@ def serialise_response(int status, bytes reason not None, Fields fields not None
     return _write(_status_line(status, reason), fields, None, b"", True)
 
 
-def open_response(int status, bytes reason not None, Fields fields not None, left_out, bytes more not None):
+cpdef bytes open_response(int status, bytes reason, Fields fields, left_out, bytes more):
     """A response head without its empty line: the fields but those in `left_out`, and `more`, which are lines made
     here.
     """
+    if reason is None or fields is None or more is None:
+        raise TypeError("a response head is made of a reason, Fields and lines")
     return _write(_status_line(status, reason), fields, left_out, more, False)

@@ -1,0 +1,70 @@
+# cython: language_level=3
+"""A response that is passed on as it comes, and not stored: its head, for the client's side to frame."""
+
+from functools import lru_cache
+
+from flyby.policy import TAG_FIELDS as _TAG_FIELDS
+from flyby.policy import cache_status
+from flyby.proxy import forwarding
+from flyby.proxy._answer cimport Answer
+from flyby.proxy._upstream_fields import VIA as _VIA
+from flyby.wire import HOP_BY_HOP as _HOP_BY_HOP
+from flyby.wire import BodyKind, strip_hop_by_hop
+from flyby.wire._fields cimport Fields
+from flyby.wire._head cimport RequestHead, ResponseHead
+from flyby.wire._serialise cimport open_response
+
+cdef object NONE = BodyKind.NONE
+cdef object LENGTH = BodyKind.LENGTH
+cdef bytes VIA_AND_STATUS = b"Via: " + _VIA + b"\r\nCache-Status: "
+
+# Our connection's own affair, and framing, which the client's side writes.
+cdef frozenset LEFT_OUT = _HOP_BY_HOP | {b"content-length"}
+cdef frozenset TAGS_LEFT_OUT = LEFT_OUT.union(_TAG_FIELDS)
+
+
+@lru_cache(maxsize=1024)
+def status_field(outcome, why, int fwd_status, bint stored=False, detail=None):
+    """Our member of Cache-Status on a response that was fetched; there are few, and all are made once."""
+    return cache_status(outcome, why, fwd_status=fwd_status, stored=stored, detail=detail)
+
+
+cpdef send(exchange, Answer answer, bytes status):
+    """Pass the response on as it comes; `status` is our member of Cache-Status."""
+    cdef ResponseHead head = answer.head
+    cdef RequestHead request = exchange.request
+    cdef Fields fields = head.fields
+    cdef bytes opened
+    cdef bint bodiless
+    kind, length = head.framing(request.method)
+    if kind is not LENGTH:
+        bodiless = request.method == b"HEAD" or head.status == 204 or head.status == 304
+        length = 0 if kind is NONE and not bodiless else -1
+    rules = exchange.match.route.response_headers
+    ruled = rules.remove or rules.set or rules.add
+    if ruled or kind is NONE or b"connection" in fields or b"via" in fields:
+        opened = open_response(
+            head.status, head.reason, _changed(exchange, head, rules), None, b"Cache-Status: " + status + b"\r\n"
+        )
+    else:
+        left_out = TAGS_LEFT_OUT if exchange.rules.strip_tags else LEFT_OUT
+        opened = open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + status + b"\r\n")
+    downstream = exchange.downstream
+    downstream.begin_ready(opened, length, head.status)
+    answer.lease.connection.stream(answer.to_client(exchange))
+    downstream.flush()
+
+
+cdef Fields _changed(exchange, ResponseHead head, rules):
+    """The fields of a response that cannot be passed on as they are."""
+    cdef Fields fields = strip_hop_by_hop(head.fields)
+    fields.remove(b"content-length")
+    if exchange.request.method == b"HEAD" or head.status == 304:
+        given = head.fields.get(b"content-length")
+        if given is not None and b"transfer-encoding" not in head.fields:
+            fields.set(b"Content-Length", given)
+    forwarding.add_via(fields)
+    if exchange.rules.strip_tags:
+        fields = fields.without(_TAG_FIELDS)
+    forwarding.apply_rules(fields, rules)
+    return fields
