@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 from benchmarks import followers, traces
 from benchmarks.machine import machine
@@ -91,17 +92,28 @@ def lookup(options: argparse.Namespace) -> Iterator[Row]:
         keys = [_key(generator.randrange(wanted)) for _ in range(100_000)]
         found = sum(store.lookup(key) is not None for key in keys)
         best = min(_timed(store.lookup, keys) for _ in range(5))
+        memory = _touched(wanted * (own + 80))
+        places = [generator.randrange(len(memory)) for _ in keys]
+        byte = min(_timed(memory.__getitem__, places) for _ in range(5))
         empty = min(_timed(len, keys) for _ in range(5))
         yield {
             "objects": wanted,
             "found": f"{found / len(keys):.2%}",
             "CPU ns a lookup": round(best / len(keys) * 1e9),
             "of it the loop": round(empty / len(keys) * 1e9),
+            "ns a byte of as much memory": round(byte / len(keys) * 1e9),
         }
     store.close()
 
 
-def _timed(work: Callable[[bytes], object], keys: Sequence[bytes]) -> float:
+def _touched(size: int) -> bytearray:
+    """Memory whose pages are all there, as the store's are."""
+    memory = bytearray(size)
+    memory[::4096] = b"x" * len(range(0, size, 4096))
+    return memory
+
+
+def _timed(work: Callable[[Any], object], keys: Sequence[object]) -> float:
     began = time.process_time()
     for key in keys:
         work(key)
@@ -153,7 +165,7 @@ def ratio(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def lz4(options: argparse.Namespace) -> Iterator[Row]:
-    """How many objects of real text there are when the first one had to go."""
+    """How many objects of real text there are once it is full."""
     generator = random.Random(1)
     sources = [path.read_text("utf-8", "replace") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))]
     sentences = [text for text in "\n".join(topics.values()).split("\n\n") if 100 < len(text) < 600]
@@ -189,11 +201,9 @@ def lz4(options: argparse.Namespace) -> Iterator[Row]:
         counts = []
         for compress in (True, False):
             store = Store.create(8 << 20)
-            number = 0
-            while not store.statistics().evictions:
+            for number in range(5000):
                 _fresh(store, b"%d" % number, HEAD, bodies[number % 300], compress)
-                number += 1
-            counts.append(number - 1)
+            counts.append(store.statistics().objects)
             store.close()
         yield {
             "text": kind,
