@@ -5,10 +5,12 @@ looks where it landed: the 101 says `Flyby-Worker: 1/4`.
 
     controls   dial until each of the N workers has one. A second to the same worker is closed before it says anything
                (the edge would keep the newer and close the older, and the two would take turns for ever).
-    links      idle < spare in some worker: dial. Landed on one that has 2 x spare idle, or on one without a control:
-               retire it and wait a little before the next, a little longer each time. A link that becomes busy is
-               replaced at once, so the next one is on its way before the last is taken.
-    too many   every 10 s half of the idle links beyond 2 x spare that were not needed in all that time are retired
+    links      idle < spare in some worker: dial. Landed on one that has 2 x spare idle: keep it, but wait a little
+               before the next, a little longer each time. A link that becomes busy is replaced at once, so the next
+               one is on its way before the last is taken.
+    too many   is for the edge to say, which closes what it has not needed for a while: it is the client, so no
+               request can be on its way. Only what lands on a worker at its capacity, or on one without a control
+               connection, is retired by the agent
 
 Each address is kept apart: what one node does is nothing to the others. Two addresses of the same node (its
 name and boot say so; IPv4 and IPv6, say) are one node: the second waits and looks again now and then.
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 MOST_DIALS = 8  # of links, at a time
 SPARE = 4
 MOST_SPARE = 256
-TRIM_S = 10.0
 REPEAT_S = 60.0  # the same complaint is not logged more often
 DENIED_S = 30.0  # at least, after a wrong token: nothing that the agent does will mend it
 TWIN_S = 30.0
@@ -51,7 +52,6 @@ class Worker:
         "idle",
         "index",
         "links",
-        "low",
         "node",
         "registered",
         "spare",
@@ -68,7 +68,6 @@ class Worker:
         self.spare = SPARE
         self.links: set[Link] = set()
         self.idle = 0
-        self.low = 0  # the fewest idle links since the last trim
 
     def __str__(self) -> str:
         return f"{self.node}, worker {self.index}"
@@ -131,8 +130,9 @@ class Worker:
             return 0
         return max(0, min(self.spare - self.idle, self.node.agent.capacity - len(self.links)))
 
+    @property
     def full(self) -> bool:
-        return not self.open or self.idle >= 2 * self.spare or len(self.links) >= self.node.agent.capacity
+        return not self.open or len(self.links) >= self.node.agent.capacity
 
     def add(self, link: Link) -> None:
         self.links.add(link)
@@ -148,20 +148,9 @@ class Worker:
             self.links.discard(link)
         if before == IDLE:
             self.idle -= 1
-            if self.idle < self.low:
-                self.low = self.idle
             self.node.used(link.served)
         if self.idle < self.spare:
             self.node.fill()
-
-    def trim(self) -> None:
-        """Retire half of what was idle all the time, beyond twice the spare links."""
-        unused = self.low - 2 * self.spare
-        self.low = self.idle
-        if unused > 0:
-            idle = [link for link in self.links if link.state == IDLE]
-            for link in idle[: (unused + 1) // 2]:
-                link.retire()
 
     def snapshot(self) -> dict[str, Any]:
         control = self.control
@@ -199,7 +188,6 @@ class Node:
         self._dials: set[asyncio.Task[None]] = set()
         self._not_before = 0.0  # the next link dial
         self._later: asyncio.TimerHandle | None = None
-        self._trim: asyncio.TimerHandle | None = None
         self._landed = ""  # what became of the last control dial
         self._complained = (float("-inf"), "")
 
@@ -215,7 +203,6 @@ class Node:
 
     async def run(self) -> None:
         """Until cancelled, or until its address has vanished and with it the last connection."""
-        self._trim = self.loop.call_later(TRIM_S, self._trimmed)
         try:
             while True:
                 if len(self.live) >= self.count or self.agent.draining:
@@ -358,13 +345,16 @@ class Node:
 
     def _accept_link(self, answer: Answer) -> Link:
         worker = self.workers.get((answer.boot, answer.worker))
-        if worker is None or worker.full():
+        if worker is None or worker.full:
             self._hold(self._search)
             link = Link(self.loop, self.agent.app, unlisted)
             # Not closed at once: the edge may have taken it already.
             self.loop.call_soon(link.retire)
             return link
-        self._search.reset()
+        if worker.idle >= 2 * worker.spare:
+            self._hold(self._search)
+        else:
+            self._search.reset()
         link = Link(self.loop, self.agent.app, worker.changed)
         worker.add(link)
         return link
@@ -375,11 +365,6 @@ class Node:
             self._hold(self._link_backoff)
         elif self._link_backoff.tries:
             self._link_backoff.reset()
-
-    def _trimmed(self) -> None:
-        for worker in self.workers.values():
-            worker.trim()
-        self._trim = self.loop.call_later(TRIM_S, self._trimmed)
 
     # The end.
 
@@ -394,10 +379,9 @@ class Node:
         return all(worker.drained for worker in self.workers.values())
 
     def close(self) -> None:
-        for handle in (self._later, self._trim):
-            if handle is not None:
-                handle.cancel()
-        self._later = self._trim = None
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         for task in list(self._dials):
             task.cancel()
         for worker in list(self.workers.values()):
