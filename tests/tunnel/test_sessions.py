@@ -388,6 +388,31 @@ async def test_releases_are_recorded_once_and_ready_once() -> None:
         assert [each.id for each in scene.state.releases("app")] == ["v7"]
 
 
+@pytest.mark.parametrize(("setting", "outcome"), [("off", "hit"), ("soft", "fwd=stale"), ("hard", "fwd=uri-miss")])
+def test_a_new_release_purges_what_others_have_made(setting: str, outcome: str) -> None:
+    @play
+    async def story() -> None:
+        async with stage(backend={"purge_on_release": setting}) as scene:
+            for release, path in [({"id": "v1"}, "/v1"), ({}, "/unknown")]:
+                script = reply(body=b"made", Cache_Control="max-age=60", ETag='"1"')
+                control = await scene.agent(script, name="web.1").join(release=release)
+                await scene.ask(path)
+                control.say("drain")
+                await control.hear_of("drained")
+            newer = scene.agent(reply(body=b"new", Cache_Control="max-age=60"), name="web.2")
+            control = await newer.join(release={"id": "v2"}, ready=False)
+            assert "hit" in ((await scene.ask("/v1")).get("cache-status") or "")
+            control.say("ready", ready=True)
+            await until(lambda: scene.edge.statistics().backends["app"].donors[0].state == "ready")
+            seen = [(await scene.ask(path)).get("cache-status") or "" for path in ("/v1", "/unknown")]
+            assert all(outcome in status for status in seen), seen
+            # A second dyno of the release is no event.
+            await scene.agent(name="web.3").join(release={"id": "v2"})
+            assert "hit" in ((await scene.ask("/v1")).get("cache-status") or "")
+
+    story()
+
+
 @play
 async def test_spare_links_follow_the_load() -> None:
     async with stage() as scene:

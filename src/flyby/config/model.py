@@ -216,11 +216,13 @@ class Backend(Table, frozen=True):
 
     `host` is the Host that the origin sees: "origin" (the name in its URL, what a Heroku app needs; without origins
     the client's), "client" (what the client sent) or a name of your own. `tunnel` says that the origins are dynos that
-    dial in; `origins` are then asked only while no dyno is there, and may be none.
+    dial in; `origins` are then asked only while no dyno is there, and may be none. `purge_on_release` is what
+    becomes of the responses of other releases when the first dyno of a new one is ready.
     """
 
     origins: list[str] = []
     tunnel: bool = False
+    purge_on_release: Literal["off", "soft", "hard"] = "off"
     host: str = "origin"
     tls_name: str | None = None
     ca_file: str | None = None

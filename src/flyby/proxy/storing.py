@@ -56,7 +56,7 @@ def open_fill(
         times.swr_s,
         times.sie_s,
         length,
-        tags=plan.tags + exchange.extra_tags,
+        tags=plan.tags + exchange.extra_tags + answer.lease.tags,
         place=place_of(key),
     )
     return opened and (joined is None or not len(joined.before) or fill.write(joined.before))

@@ -38,7 +38,7 @@ from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Partials, Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
-from flyby.upstream import Backend, BackendStatistics
+from flyby.upstream import RELEASE_LENGTH, Backend, BackendStatistics
 from flyby.wire import RequestHead
 from flyby_agent.archive import zipapp
 
@@ -210,6 +210,16 @@ class Edge:
     def _released(self, backend: str, release: str) -> None:
         """The first dyno of a release is ready."""
         logger.info("%s: release %s takes requests", backend, printable(release))
+        state, context = self.state, self._context
+        if state is None or context is None or context.store is None or backend not in context.backends:
+            return
+        served = context.backends[backend]
+        others = {known.id for known in state.releases(backend)} - {release[:RELEASE_LENGTH]} | {""}
+        tags = [tag for other in others for tag in served.release_tags(other)]
+        if tags:
+            soft = served.settings.purge_on_release == "soft"
+            purged = sum(context.store.purge_tags(tags, soft, self._clock.wall_ms()))
+            logger.info("%s: purged %d responses of other releases (%s)", backend, purged, "soft" if soft else "hard")
 
     def _use_lane(self, context: Context, connections: Connections) -> None:
         """Let the fast lane answer by this configuration."""

@@ -49,6 +49,7 @@ class Dyno:
         "reported",
         "resting_until",
         "spare",
+        "tags",
     )
 
     def __init__(
@@ -56,6 +57,7 @@ class Dyno:
         key: str,
         register: Register,
         authority: bytes,
+        tags: tuple[bytes, ...],
         eject: EjectSettings,
         clock: Clock,
         freed: Callable[[Dyno], None],
@@ -64,6 +66,7 @@ class Dyno:
         self.register = register
         self.origin = Origin("http", register.dyno, 0, authority, key)
         self.member = Member(key, eject)
+        self.tags = tags
         self.clock = clock
         self.ready = register.ready
         self.leaving = False

@@ -76,7 +76,8 @@ class Dynos:
         """A dyno has registered, for the first time or again."""
         dyno = self._dynos.get(key)
         if dyno is None:
-            dyno = Dyno(key, register, self._authority(), self.backend.settings.eject, self._clock, self._freed)
+            eject, tags = self.backend.settings.eject, self.backend.release_tags(register.release.id)
+            dyno = Dyno(key, register, self._authority(), tags, eject, self._clock, self._freed)
             self._dynos[key] = dyno
         else:
             dyno.register = register
@@ -105,6 +106,7 @@ class Dynos:
         backend.donors = self
         for dyno in self._dynos.values():
             dyno.origin = replace(dyno.origin, authority=self._authority())
+            dyno.tags = backend.release_tags(dyno.register.release.id)
 
     def _authority(self) -> bytes:
         """The Host that the app is sent where it is to be the origin's."""

@@ -4,7 +4,7 @@ The proxy leases a connection from a `Backend`, sends on it, reads the response'
 a sink. Knows neither the store nor the policy.
 """
 
-from flyby.upstream.backend import Backend, BackendStatistics, OriginStatistics
+from flyby.upstream.backend import RELEASE_LENGTH, Backend, BackendStatistics, OriginStatistics
 from flyby.upstream.balance import Member, choose
 from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Origin
@@ -13,6 +13,7 @@ from flyby.upstream.pool import Lease
 from flyby.upstream.sink import Sink
 
 __all__ = [
+    "RELEASE_LENGTH",
     "Backend",
     "BackendStatistics",
     "DonorStatistics",

@@ -30,6 +30,7 @@ from flyby.upstream.resolver import Resolver
 from flyby.upstream.tls import client_context
 from flyby.wire import STANDARD_LIMITS, WireLimits
 
+RELEASE_LENGTH = 128  # characters of a release's id that count, here as in the control state
 ORIGIN_ATTEMPTS = 3  # origins that are dialled for one request before it fails
 SWEEP_MIN_S = 0.1  # the least time between two looks for idle connections to close
 
@@ -41,6 +42,8 @@ class BackendSettings(Protocol):
     def origins(self) -> Sequence[str]: ...
     @property
     def tunnel(self) -> bool: ...
+    @property
+    def purge_on_release(self) -> str: ...
     @property
     def host(self) -> str: ...
     @property
@@ -122,6 +125,8 @@ class Backend:
             member.address: Pool(origin, settings.pool, member, clock)
             for origin, member in zip(origins, self._members, strict=True)
         }
+        for pool in self._pools.values():
+            pool.tags = self.release_tags("")
         self._checks = [
             self._checks_of(origin, member, settings.health)
             for origin, member in zip(origins, self._members, strict=True)
@@ -217,6 +222,12 @@ class Backend:
             ),
             self.donors.statistics() if self.donors is not None else (),
         )
+
+    def release_tags(self, release: str) -> tuple[bytes, ...]:
+        """The tag of what a release has made, where a new one purges that; "" is a release that nobody has named."""
+        if self.settings.purge_on_release == "off":
+            return ()
+        return (f"flyby-release:{self.name}:{release[:RELEASE_LENGTH]}".encode(),)
 
     def adopt(self, transport: asyncio.Transport) -> UpstreamConnection:
         """A connection on a transport that a peer has opened and given to us; `donors` lease it out."""

@@ -59,6 +59,7 @@ class Home(Protocol):
     origin: Origin
     member: Member
     clock: Clock
+    tags: tuple[bytes, ...]  # for what is stored of the responses that come from here
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """End the lease that holds `connection`."""
@@ -82,6 +83,11 @@ class Lease:
     def origin(self) -> Origin:
         """Where the connection leads."""
         return self._pool.origin
+
+    @property
+    def tags(self) -> tuple[bytes, ...]:
+        """What a stored response from here is tagged with, beside its own tags."""
+        return self._pool.tags
 
     @property
     def donated(self) -> bool:
@@ -136,12 +142,14 @@ class Pool:
         "member",
         "opened",
         "origin",
+        "tags",
     )
 
     def __init__(self, origin: Origin, settings: PoolSettings, member: Member, clock: Clock) -> None:
         self.origin = origin
         self.member = member
         self.clock = clock
+        self.tags: tuple[bytes, ...] = ()
         self.leased = 0
         self.dialling = 0
         self.opened = 0
