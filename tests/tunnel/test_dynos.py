@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import threading
@@ -177,6 +178,21 @@ def test_two_dynos_are_replaced_one_by_one_and_no_request_fails(town: Town) -> N
     assert load.good > 100
     with State.open(town.state) as state:
         assert {release.id for release in state.releases("app") if release.first_ready_ms} == {"v1", "v2"}
+
+
+def test_every_worker_is_served_without_an_extra_hop(town: Town) -> None:
+    town.dyno("web.1")
+    town.until_all_answer({b"web.1"})
+    said = town.edge.said()
+    for worker in ("worker-0", "worker-1"):
+        # Each has registered it for itself, and asks over links of its own.
+        assert re.search(rf"{worker}\] INFO app: dyno web\.1 \(\w+\) is ready", said), said
+    connected = Counter(
+        line.split()[2].rpartition(":")[2]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1] == f"0100007F:{town.port:04X}" and line.split()[3] == "01"
+    )
+    assert len(connected) >= 2 * (1 + 8)  # for each worker a control connection and the links it has asked for
 
 
 def test_a_dyno_that_is_killed(town: Town) -> None:

@@ -203,6 +203,50 @@ async def test_a_request_that_was_handed_back_goes_to_another_dyno_whatever_its_
 
 
 @play
+async def test_content_that_is_not_kept_whole_is_not_sent_again() -> None:
+    async with stage() as scene:
+        bad, good = scene.agent(refuse(), name="web.1"), scene.agent(name="web.2")
+        control = await good.join(links=2, ready=False)
+        await bad.join(links=2)
+        assert (await scene.ask("/", "POST", bytes(65_537))).status == 503
+        control.say("ready", ready=True)
+        await until(lambda: "ready" in {dyno.state for dyno in scene.edge.statistics().backends["app"].donors})
+        assert (await scene.ask("/", "POST", bytes(65_537))).status == 200
+        assert [len(request.body) for request in good.origin.requests] == [65_537]
+
+
+@play
+async def test_chunks_and_trailers_are_sent_again_as_they_were() -> None:
+    left = 1
+
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        left -= 1
+        await (refuse() if left == 0 else reply())(origin, request, writer)  # type: ignore[operator]
+
+    async with stage() as scene:
+        agent = scene.agent(script)
+        await agent.join(links=2)
+        client = await scene.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.send(b"3\r\none\r\n3\r\ntwo\r\n0\r\nX-Up: 1\r\n\r\n")
+        assert (await client.response()).status == 200
+        assert [(each.body, each.get("trailer:X-Up")) for each in agent.origin.requests] == [(b"onetwo", "1")] * 2
+
+
+@play
+async def test_retries_end_with_their_budget() -> None:
+    async with stage() as scene:
+        agent = scene.agent(die)
+        await agent.join(links=12)
+        budget = scene.edge._context.backends["app"].retries  # type: ignore[union-attr]
+        while budget.spend():
+            pass
+        assert (await scene.ask("/")).status == 502
+        assert len(agent.origin.requests) == 1
+
+
+@play
 async def test_a_request_that_every_dyno_hands_back_is_answered_by_the_edge() -> None:
     async with stage(pool={"wait_s": 0.2}) as scene:
         for name in ("web.1", "web.2"):
