@@ -35,15 +35,18 @@ drain_s = 3
 tunnel = true
 [[routes]]
 backend = "app"
-cache.off = true
+cache.off = CACHE_OFF
 """
+# Two ways of a miss: passed on by the route, or by a mark that the response may not be stored, on the fast lane.
+WAYS = pytest.mark.parametrize("town", ["true", "false"], indirect=True, ids=["cache off", "marked"])
 
 
 class Town:
     """An edge of two workers, its token, and the dynos behind it."""
 
-    def __init__(self, stack: contextlib.ExitStack, directory: Path) -> None:
+    def __init__(self, stack: contextlib.ExitStack, directory: Path, cache_off: str = "true") -> None:
         self.stack = stack
+        self._config = CONFIG.replace("CACHE_OFF", cache_off)
         self.state = str(directory / "state")
         with State.open(self.state) as state:
             _, self.token = state.add_backend("app")
@@ -55,7 +58,7 @@ class Town:
 
     def open_edge(self) -> ServedEdge:
         options = ("--state", self.state, "--listen", f"127.0.0.1:{self.port}")
-        self.edge = self._serving.enter_context(served(*options, config=CONFIG, workers=2))
+        self.edge = self._serving.enter_context(served(*options, config=self._config, workers=2))
         return self.edge
 
     def close_edge(self) -> None:
@@ -153,11 +156,12 @@ class Load:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def town(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Town]:
     with contextlib.ExitStack() as stack:
-        yield Town(stack, tmp_path)
+        yield Town(stack, tmp_path, getattr(request, "param", "true"))
 
 
+@WAYS
 def test_two_dynos_are_replaced_one_by_one_and_no_request_fails(town: Town) -> None:
     old = [town.dyno(f"old.{number}") for number in (1, 2)]
     town.until_all_answer({b"old.1", b"old.2"})
@@ -195,6 +199,7 @@ def test_every_worker_is_served_without_an_extra_hop(town: Town) -> None:
     assert len(connected) >= 2 * (1 + 8)  # for each worker a control connection and the links it has asked for
 
 
+@WAYS
 def test_a_dyno_that_is_killed(town: Town) -> None:
     killed, _ = town.dyno("web.1")
     town.dyno("web.2")
@@ -208,6 +213,7 @@ def test_a_dyno_that_is_killed(town: Town) -> None:
     assert healed < HEALED_S
 
 
+@WAYS
 def test_an_app_that_refuses_and_comes_back(town: Town) -> None:
     _, app = town.dyno("web.1")
     town.dyno("web.2")
