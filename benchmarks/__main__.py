@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks import cpu, load
 from benchmarks.cases import CASES, Case, chosen, unmatched
 from benchmarks.machine import Machine, machine
-from benchmarks.servers import Recipe, Running, ServerError, build_floor, memory_directory, recipes
+from benchmarks.servers import Recipe, Running, ServerError, build, memory_directory, recipes
 from benchmarks.table import Sample, origin_note, render, rows
 
 ROUNDS = 5
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         versions = {"wrk": load.version()}
         with ExitStack() as stack:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="flyby-bench-", dir=memory_directory()))
-            known = recipes(build_floor(Path(directory)))
+            known = recipes(build("floor", Path(directory)))
             lost = unmatched([recipe.name for recipe in known], CASES, options.only)
             if lost:
                 raise ServerError(f"--only {lost[0]} names no server and no case")

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks import cpu
 from benchmarks.machine import Machine, machine
-from benchmarks.servers import Running, build_floor, memory_directory, recipes
+from benchmarks.servers import Running, build, memory_directory, recipes
 from flyby_agent.archive import zipapp
 
 BUSY = 64
@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_directory())))
         (directory / "flyby-agent.pyz").write_bytes(zipapp())
-        floor = recipes(build_floor(directory))[0]
+        floor = recipes(build("floor", directory))[0]
         app = stack.enter_context(Running(floor, 0, here.client_pin))
         for name in ("plain", "TLS"):
             found, weights[name] = asyncio.run(

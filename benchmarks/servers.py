@@ -126,6 +126,8 @@ class Place:
     secure: int  # the port that speaks TLS
     origin: int
     certificate: Path  # with its key, in one file
+    cache_mib: int = CACHE_MIB
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +172,15 @@ def compiler() -> str | None:
     return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 
 
-def build_floor(directory: Path) -> Path:
-    """Compile floor.c into `directory`; ServerError with the compiler's words when it cannot be."""
+def build(name: str, directory: Path) -> Path:
+    """Compile floor.c or load.c into `directory`; ServerError with the compiler's words when it cannot be."""
     program = compiler()
     if program is None:
         raise ServerError("no C compiler (apt install gcc), and without one there is no origin")
-    built = directory / "floor"
+    built = directory / name
     try:
         done = subprocess.run(
-            [program, "-O2", "-o", str(built), str(HERE / "floor.c")],
+            [program, "-O2", "-o", str(built), str(HERE / f"{name}.c")],
             capture_output=True,
             text=True,
             timeout=60,
@@ -187,7 +189,7 @@ def build_floor(directory: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise ServerError("floor.c: the compiler did not end within 60 s") from error
     if done.returncode:
-        raise ServerError(f"floor.c: {done.stderr.strip()}")
+        raise ServerError(f"{name}.c: {done.stderr.strip()}")
     return built
 
 
@@ -213,7 +215,7 @@ def _nginx(place: Place) -> list[str]:
             secure=place.secure,
             certificate=place.certificate,
             origin=place.origin,
-            cache=CACHE_MIB,
+            cache=place.cache_mib,
         )
     )
     return ["nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(file)]
@@ -223,7 +225,11 @@ def _haproxy(place: Place) -> list[str]:
     file = place.directory / "haproxy.cfg"
     file.write_text(
         HAPROXY.format(
-            port=place.port, secure=place.secure, certificate=place.certificate, origin=place.origin, cache=CACHE_MIB
+            port=place.port,
+            secure=place.secure,
+            certificate=place.certificate,
+            origin=place.origin,
+            cache=place.cache_mib,
         )
     )
     return ["haproxy", "-db", "-f", str(file)]
@@ -232,14 +238,30 @@ def _haproxy(place: Place) -> list[str]:
 def _varnish(place: Place) -> list[str]:
     file = place.directory / "edge.vcl"
     file.write_text(VARNISH.format(origin=place.origin))
-    argv = ["varnishd", "-F", "-n", str(place.directory / "varnish"), "-f", str(file), "-s", f"malloc,{CACHE_MIB}m"]
+    argv = [
+        "varnishd",
+        "-F",
+        "-n",
+        str(place.directory / "varnish"),
+        "-f",
+        str(file),
+        "-s",
+        f"malloc,{place.cache_mib}m",
+    ]
     return [*argv, "-a", f"127.0.0.1:{place.port}", "-j", "none", "-p", "thread_pools=1"]
 
 
 def _flyby(place: Place) -> list[str]:
     argv = [sys.executable, "-m", "flyby", "serve", "--origin", f"http://127.0.0.1:{place.origin}"]
     # The log is left at its default: a line a request.
-    argv += ["--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
+    argv += [
+        "--listen",
+        f"127.0.0.1:{place.port}",
+        "--workers",
+        str(place.workers),
+        "--cache-size",
+        f"{place.cache_mib}MiB",
+    ]
     argv += ["--state", str(place.directory)]
     tls = ["--tls-cert", str(place.certificate), "--tls-key", str(place.certificate)]
     return [*argv, "--listen", f"https://127.0.0.1:{place.secure}", *tls]
@@ -295,7 +317,7 @@ def _flyby_version() -> str:
 
 
 def recipes(floor: Path) -> tuple[Recipe, ...]:
-    """All servers, in the order of the table; `floor` is what `build_floor` made."""
+    """All servers, in the order of the table; `floor` is what `build` made of floor.c."""
     return (
         _floor(floor),
         Recipe("flyby", _flyby_missing, _flyby_version, _flyby, {"PYTHONPATH": _flyby_path()}, secure=True),
@@ -346,7 +368,9 @@ def make_certificate(directory: Path) -> None:
 class Running:
     """One server while it runs: `with Running(recipe, origin, pin) as server`."""
 
-    def __init__(self, recipe: Recipe, origin: int, pinned: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, recipe: Recipe, origin: int, pinned: tuple[str, ...] = (), cache_mib: int = CACHE_MIB, workers: int = 1
+    ) -> None:
         self.recipe = recipe
         self.name = recipe.name
         self.port = free_port()
@@ -354,10 +378,11 @@ class Running:
         self._pinned = pinned
         self._directory = tempfile.TemporaryDirectory(prefix="flyby-bench-", dir=memory_directory())
         directory = Path(self._directory.name)
-        self._place = Place(directory, self.port, self.secure_port, origin, directory / "edge.pem")
+        self._place = Place(directory, self.port, self.secure_port, origin, directory / "edge.pem", cache_mib, workers)
         self._process: subprocess.Popen[bytes] | None = None
         self._helper: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
+        self.began = 0.0  # when its command was given, on the monotonic clock
         self._said = b""
 
     def url(self, case: Case) -> str:
@@ -420,7 +445,7 @@ class Running:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             except OSError:
-                time.sleep(0.05)
+                time.sleep(0.005)
         raise ServerError(f"does not listen after {START_S:.0f} s")
 
     def _start_helper(self) -> None:

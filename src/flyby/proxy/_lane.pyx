@@ -39,12 +39,13 @@ from flyby.proxy._relay cimport Passage
 from flyby.proxy._reply cimport CHANGED, MOST_ADDED, UNCHANGED, Condition, none_match, put_added, put_unmodified
 from flyby.proxy._selection cimport SUFFIX, Selection
 from flyby.proxy._signpost cimport Post, Signpost
-from flyby.store._entry cimport Entry, entry_of, piece_of
+from flyby.store._entry cimport Entry, entry_of, piece_of, promote
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
-    HOT, LZ4, Block, Map, Worker, body_of, born_of, head_of, unit_of, worker_at,
+    HOT, LZ4, Block, Map, Worker, body_of, born_of, head_of, stored_of, unit_of, worker_at,
 )
+from flyby.store._pack cimport unpack_to
 from flyby.store._purged cimport freshness_of
 from flyby.store._shard cimport shard_lookup
 from flyby.store._store cimport Store
@@ -64,6 +65,7 @@ READ_BUFFER = 65_536  # bytes of one read(2)
 
 cdef enum:
     OUT = 131_072  # bytes of heads and small bodies that are put together for one write
+    UNPACKED = 32_768  # a packed body up to this is unpacked there too
     SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
     LONGEST_KEY = 16_384
     MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
@@ -252,7 +254,8 @@ cdef class Lane(Answerer):
         cdef char *to = start
         cdef Map *m = &self._store.m
         cdef Entry entry = None
-        cdef const char *body = NULL
+        cdef char *body = NULL
+        cdef bint in_place = False
         cdef Worker *counts
         if seen.seen & IF_NONE_MATCH:
             condition = none_match(
@@ -262,43 +265,47 @@ cdef class Lane(Answerer):
                 whole = False
             elif condition != CHANGED:
                 return False
-        if whole and length <= SMALL:
+        if whole and (length <= SMALL or (found.codec == LZ4 and length <= UNPACKED)):
             room += length
         if self._used + room > OUT:
             self._full = self._count > 0
             return False
-        if whole and length:
-            body = body_of(found)
-            if found.codec == LZ4:
-                entry = entry_of(self._store, found)
-                try:
-                    entry.decompress()
-                except StoreError:
-                    entry._block = NULL  # the pin stays the caller's
-                    return False
-                body = PyBytes_AS_STRING(entry._plain)
         if condition == UNCHANGED:
             to = put_unmodified(to, head_of(found), found.head_length)
-            length = -1
         else:
             memcpy(to, head_of(found), found.head_length)
             to += found.head_length
         to = put_added(
-            to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000, length
+            to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000,
+            -1 if condition == UNCHANGED else length,
         )
+        if whole and length:
+            body = body_of(found)
+            if found.codec == LZ4:
+                in_place = length <= UNPACKED and unpack_to(body, stored_of(found), to, length)
+                if in_place and found.hits >= HOT:
+                    promote(self._store, found, to)
+                elif not in_place:
+                    entry = entry_of(self._store, found)
+                    try:
+                        entry.decompress()
+                    except StoreError:
+                        entry._block = NULL  # the pin stays the caller's
+                        return False
+                    body = PyBytes_AS_STRING(entry._plain)
+            elif length <= SMALL:
+                memcpy(to, body, length)
+                in_place = True
         counts = worker_at(m, m.worker)
         counts.hits += 1
         counts.hit_bytes += found.length
         if found.hits < HOT:
             found.hits += 1
         self._told(client, base, seen, 304 if condition == UNCHANGED else found.status)
-        if body != NULL and length <= SMALL:
-            memcpy(to, body, length)
-            to += length
-        self._add_text(start, to - start)
-        if body != NULL and length > SMALL:
+        self._add_text(start, to - start + (length if in_place else 0))
+        if body != NULL and not in_place:
             self._total += length
-            self._add_part(<char *>body, length, found if entry is None else NULL, None if entry is None else entry._plain)
+            self._add_part(body, length, found if entry is None else NULL, None if entry is None else entry._plain)
         elif entry is None:
             unpin(m, unit_of(m, found))
         self._answers[self._count - 1].end = self._total

@@ -14,7 +14,7 @@ packs it again.
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -149,7 +149,7 @@ cdef class Entry:
         if self._plain is None:
             self._plain = unpack(body_of(b), stored_of(b), b.length, 0, (b.length + PIECE - 1) // PIECE)
             if b.hits >= HOT and self._attachment.usable and self._serial == self._attachment.serial:
-                promote(self._attachment, b, self._plain)
+                promote(self._attachment, b, PyBytes_AS_STRING(self._plain))
         return 0
 
 
@@ -209,7 +209,7 @@ cdef Block* copied(
     return other
 
 
-cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
+cdef int promote(Attachment attachment, Block* b, const char* plain) except -1:
     """Put the plain form in the place of the packed one."""
     cdef Shard* s = shard_holding(&attachment.m, b)
     cdef Block* other
@@ -220,7 +220,7 @@ cdef int promote(Attachment attachment, Block* b, bytes plain) except -1:
     if other == NULL:
         return 0
     other.codec = PROMOTED
-    memcpy(body_of(other), <const char*>plain, b.length)
+    memcpy(body_of(other), plain, b.length)
     if not shard_publish(&attachment.m, other, b.length, other.generation, 0, ALWAYS, NULL):
         other.state = DOOMED
     unpin(&attachment.m, unit_of(&attachment.m, other))
