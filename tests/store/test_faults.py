@@ -264,4 +264,4 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         assert store.statistics().fills_open == 0
         store.close()
     assert number > 8
-    assert demoted == (full and name == "demote")
+    assert demoted or not (full and name == "demote")
