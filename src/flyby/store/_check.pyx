@@ -78,13 +78,13 @@ cdef int check_words(Map* m, Shard* s, list problems) except -1:
         return 0
     for number in range(s.buckets * BUCKET_WORDS):
         word = bucket_at(m, s, number // BUCKET_WORDS)[number % BUCKET_WORDS]
-        if word and (<uint32_t>word >= s.end or not within(m, s, block_at(m, s, <uint32_t>word))):
+        if word and (<uint32_t>word >= s.end or not inside(m, s, block_at(m, s, <uint32_t>word))):
             problems.append(f"shard {s.number}: word {number} names no block")
             return 0
     return 1
 
 
-cdef bint within(Map* m, Shard* s, Block* b) noexcept:
+cdef bint inside(Map* m, Shard* s, Block* b) noexcept:
     """Whether the block ends before the arena does, with its object within it. Its place is within the arena."""
     return b.units >= HEADER_UNITS and place_of(m, s, b) + <uint64_t>b.units <= s.end and whole(m, s, b)
 

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The bytes of the store's one mapping, and the atomic operations that its parts share.
+"""The bytes of the store's one mapping.
 
 Everything refers by offset: processes may map the store anywhere. A *unit* is 16 bytes; a block's place is its unit
 counted from the start of its shard's arena (32 bits; 0 is nobody), or from the start of the mapping (48 bits) where
@@ -56,30 +56,15 @@ cdef extern from "<pthread.h>" nogil:
         pass
 
 
+from flyby.store._atomic cimport (
+    FAULTS, add64, and64, fault, fence, floor_log2, load32, load64, lowest32, lowest64, or64, store32, store64, swap32,
+    swap64, within,
+)
+
+
 cdef extern from * nogil:
     """
     #include <stdint.h>
-    static inline uint64_t fb_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-    static inline uint32_t fb_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-    static inline void fb_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
-    static inline void fb_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
-    static inline uint64_t fb_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
-    static inline uint64_t fb_or64(uint64_t *p, uint64_t v) { return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST); }
-    static inline uint64_t fb_and64(uint64_t *p, uint64_t v) { return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST); }
-    static inline uint64_t fb_swap64(uint64_t *p, uint64_t v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
-    static inline uint32_t fb_swap32(uint32_t *p, uint32_t v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
-    static inline void fb_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-    static inline int fb_log2(uint32_t v) { return 31 - __builtin_clz(v); }
-    static inline int fb_low32(uint32_t v) { return __builtin_ctz(v); }
-    static inline int fb_low64(uint64_t v) { return __builtin_ctzll(v); }
-    #ifdef FLYBY_FAULTS
-    #include <signal.h>
-    #define FB_FAULTS 1
-    static inline void fb_fault(uint64_t *left) { if (*left && !--*left) raise(SIGKILL); }
-    #else
-    #define FB_FAULTS 0
-    static inline void fb_fault(uint64_t *left) { (void)left; }
-    #endif
     typedef struct fb_block {
         uint32_t units;
         uint8_t state;
@@ -141,21 +126,6 @@ cdef extern from * nogil:
         uint32_t flags
         uint16_t swr_low
         uint16_t sie_low
-    uint64_t load64 "fb_load64"(const uint64_t* p)
-    uint32_t load32 "fb_load32"(const uint32_t* p)
-    void store64 "fb_store64"(uint64_t* p, uint64_t v)
-    void store32 "fb_store32"(uint32_t* p, uint32_t v)
-    uint64_t add64 "fb_add64"(uint64_t* p, uint64_t v)
-    uint64_t or64 "fb_or64"(uint64_t* p, uint64_t v)
-    uint64_t and64 "fb_and64"(uint64_t* p, uint64_t v)
-    uint64_t swap64 "fb_swap64"(uint64_t* p, uint64_t v)
-    uint32_t swap32 "fb_swap32"(uint32_t* p, uint32_t v)
-    void fence "fb_fence"()
-    int floor_log2 "fb_log2"(uint32_t v)
-    int lowest32 "fb_low32"(uint32_t v)
-    int lowest64 "fb_low64"(uint64_t v)
-    bint FAULTS "FB_FAULTS"
-    void fault "fb_fault"(uint64_t* left)
 
 
 cdef enum:
@@ -369,6 +339,7 @@ cdef inline void step(Map* m) noexcept nogil:
 
 
 cdef inline Worker* worker_at(Map* m, uint32_t number) noexcept nogil:
+    within(number, m.header.workers)
     return <Worker*>(m.base + m.header.at_workers + number * m.header.worker_stride)
 
 
@@ -387,6 +358,7 @@ cdef inline uint32_t* fill_buckets(Map* m) noexcept nogil:
 
 
 cdef inline FillSlot* slot_at(Map* m, uint32_t number) noexcept nogil:
+    within(number, m.header.fill_slots)
     cdef char* slots = m.base + m.header.at_fills + 128 + m.header.fill_buckets * 4
     return <FillSlot*>(slots + number * <uint64_t>sizeof(FillSlot))
 
@@ -396,6 +368,7 @@ cdef inline uint64_t* purged_at(Map* m) noexcept nogil:
 
 
 cdef inline Shard* shard_at(Map* m, uint32_t number) noexcept nogil:
+    within(number, m.header.shards)
     return <Shard*>(m.base + m.header.at_shards + number * m.header.shard_stride)
 
 
@@ -408,6 +381,7 @@ cdef inline char* arena_of(Map* m, Shard* s) noexcept nogil:
 
 
 cdef inline char* segment_at(Map* m, Shard* s, uint32_t number) noexcept nogil:
+    within(<uint64_t>SEGMENT_UNITS * number, m.header.arena_units - SEGMENT_UNITS)
     return <char*>s + PAGE + (<uint64_t>m.header.arena_units - <uint64_t>SEGMENT_UNITS * (number + 1)) * UNIT
 
 
@@ -421,6 +395,7 @@ cdef inline uint16_t* ghosts_at(Map* m, Shard* s, uint32_t number) noexcept nogi
 
 
 cdef inline Block* block_at(Map* m, Shard* s, uint32_t place) noexcept nogil:
+    within(place, m.header.arena_units)
     return <Block*>(<char*>s + PAGE + <uint64_t>place * UNIT)
 
 
