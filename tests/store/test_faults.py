@@ -141,6 +141,21 @@ def refresh(store: Store, ready: Ready) -> None:
         store.refresh(entry, BLOB + b"More: 1\r\nV: 1\r\n", 0, 1, FAR_MS, 3, 4)
 
 
+def store_large(store: Store) -> None:
+    put(store, b"large")
+
+
+def renew(store: Store, ready: Ready) -> None:
+    """A large body stays where it is; the second time it is apart already."""
+    ready()
+    for turn in range(2):
+        entry = store.lookup(b"large")
+        if entry is not None:
+            store.refresh(entry, BLOB + b"Turn: %d\r\nV: 1\r\n" % turn, 0, 1, FAR_MS, 3, 4)
+    del entry
+    store.delete(b"large")
+
+
 def purge(store: Store, ready: Ready) -> None:
     ready()
     store.expire(b"small", 1)
@@ -168,7 +183,7 @@ def add(store: Store, ready: Ready) -> None:
 
 
 # In the parent, before the worker lives; of a full store, but for "add".
-PREPARATIONS = {"reclaim": some_expire, "demote": some_cool, "add": until_the_index_grows}
+PREPARATIONS = {"reclaim": some_expire, "demote": some_cool, "add": until_the_index_grows, "renew": store_large}
 SCENARIOS: dict[str, Scenario] = {
     "replace": replace,
     "evict": evict,
@@ -180,6 +195,7 @@ SCENARIOS: dict[str, Scenario] = {
     "fill that is given up": give_up,
     "promote": promote,
     "refresh": refresh,
+    "renew": renew,
     "purge": purge,
     "clear": clear,
     "add": add,

@@ -134,6 +134,63 @@ def test_refresh_changes_the_head_and_keeps_the_body(store: Store) -> None:
         assert not store.refresh(entry, HEAD, 9, 2_000, 3_000, 1, 2)
 
 
+def refresh(store: Store, key: bytes, number: int) -> bool:
+    entry = store.lookup(key)
+    return entry is not None and store.refresh(entry, HEAD + b"N: %d\r\n" % number, 9, 2_000, FAR_MS, 1, 2)
+
+
+def test_a_long_body_stays_where_it_is_when_its_head_is_new() -> None:
+    """In a store of 4 MiB a body of 1.5 MiB is refreshed a hundred times beside others, of which none has to go."""
+    store = Store.create(4 * MIB, max_object=2 * MIB)
+    body = noise(3 * MIB // 2)
+    put(store, b"long", body)
+    for number in range(500):
+        put(store, b"%d" % number, noise(1000, number))
+    before = store.statistics()
+    held = store.lookup(b"long")
+    for number in range(100):
+        assert refresh(store, b"long", number)
+        entry = store.lookup(b"long")
+        assert entry is not None
+        assert entry.head == HEAD + b"N: %d\r\n" % number
+        assert bytes(entry.body()) == body
+        del entry
+        assert store.check() == []
+    found = store.statistics()
+    assert (found.evictions, found.objects, found.plain_bytes) == (0, before.objects, before.plain_bytes)
+    assert found.used < before.used + 1024
+    assert held is not None
+    assert bytes(held.body()) == body
+    last = store.lookup(b"long")
+    assert last is not None
+    put(store, b"long", b"short")
+    del held
+    assert store.check() == []
+    assert bytes(last.body()) == body
+    del last
+    store.clear()
+    assert store.check() == []
+    assert store.statistics().used == 0
+    store.close()
+
+
+def test_what_was_refreshed_is_evicted_with_its_body(store: Store) -> None:
+    generator = random.Random(5)
+    for number in range(3000):
+        key = b"key %d" % generator.randrange(200)
+        if number % 3 == 0:
+            put(store, key, noise(generator.choice([20_000, 60_000, 300_000]), number))
+        else:
+            refresh(store, key, number)
+        if number % 100 == 0:
+            assert store.check() == []
+    assert store.statistics().evictions > 300
+    assert put(store, b"largest", noise(store.max_object))
+    store.clear()
+    assert store.check() == []
+    assert store.statistics().used == 0
+
+
 def test_expire_ends_freshness_now_and_no_refresh_undoes_it(store: Store) -> None:
     put(store, b"key", b"body")
     before = store.lookup(b"key")

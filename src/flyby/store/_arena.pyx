@@ -145,6 +145,7 @@ cdef Block* arena_take(Map* m, Shard* s, uint32_t units) noexcept nogil:
     step(m)
     b.held = 0
     b.hits = 0
+    b.apart = 0
     b.state = FILLING
     step(m)
     settle(m, s, b, units)

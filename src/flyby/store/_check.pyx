@@ -20,7 +20,7 @@ from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
     APART, BUCKET_WORDS, DOOMED, END, FILL_UNUSED, FILLING, FIRST_LEVELS, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
     PROMOTED, SECOND_LEVELS, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, Block, FillSlot, Map, Shard, block_at, block_of,
-    bucket_at, fill_buckets, key_of, place_of, slot_at, stored_of,
+    bucket_at, fill_buckets, holder_of, key_of, place_of, slot_at, stored_of,
 )
 from flyby.store._queues cimport size_class
 from flyby.store._rebuild cimport whole
@@ -97,6 +97,7 @@ cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
     cdef int queue
     cdef bint was_free = False
     cdef uint64_t live = 0, loose = 0, packed = 0
+    cdef uint64_t apart_units = 0, refers = 0, referred = 0
     cdef list sizes = [0] * 8
     cdef int size
     name = f"shard {s.number}"
@@ -121,15 +122,27 @@ cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
                 plain += b.length
                 stored += stored_of(b)
                 packed += b.codec == LZ4
-                promoted += b.units if b.codec == PROMOTED else 0
+                promoted += holder_of(b).units if b.codec == PROMOTED else 0
                 if b.queue != SMALL and b.queue != MAIN:
                     problems.append(f"{name}: live block {place} is in no queue")
                 if index_find(m, s, b.hash, key_of(b), b.key_length) == NULL:
                     problems.append(f"{name}: live block {place} is not in the index")
+            elif b.state == APART:
+                if b.apart or not whole(m, s, b):
+                    problems.append(f"{name}: block {place} cannot hold what it says, or has another key's hash")
+                    return 0
+                apart_units += b.units
+                referred += b.next
+                if not b.next or b.previous >= s.end or b.previous and holder_of(block_at(m, s, b.previous)) != b:
+                    problems.append(f"{name}: the body in block {place} is no object's")
             else:
+                if b.apart and not whole(m, s, b):
+                    problems.append(f"{name}: block {place} cannot hold what it says, or has another key's hash")
+                    return 0
                 loose += 1
                 if b.queue != LOOSE:
                     problems.append(f"{name}: loose block {place} is not on the list")
+        refers += b.apart and b.state != FREE
         was_free = b.state == FREE
         before = b.units
         units += b.units
@@ -138,6 +151,8 @@ cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
         problems.append(f"{name}: the arena ends at {place_of(m, s, b)}")
     if free_units != s.free_units:
         problems.append(f"{name}: {free_units} units are free, {s.free_units} are counted")
+    if (apart_units, refers) != (s.apart_units, referred):
+        problems.append(f"{name}: {refers} objects have their bodies apart, {referred} are counted; units {apart_units}")
     if sizes != [s.by_size[size] for size in range(8)]:
         problems.append(f"{name}: the sizes are {sizes}, and counted otherwise")
     if (plain, stored, packed, promoted) != (s.plain_bytes, s.stored_bytes, s.compressed, s.promoted_units):
@@ -237,7 +252,7 @@ cdef int check_fills(Map* m, list problems) except -1:
                 problems.append(f"fill {number} is in use and held by nobody")
             if slot.object:
                 b = block_of(m, slot.object)
-                if not FILLING <= b.state <= DOOMED or not b.held:
+                if b.state == FREE or b.state == END or not b.held:
                     problems.append(f"fill {number} refers to a block that is not its")
         for number in range(m.header.fill_buckets):
             entry = fill_buckets(m)[number]

@@ -28,12 +28,12 @@ from flyby.store._guard cimport pin, unpin
 from flyby.store._index cimport ghost_add, index_room, word_for
 from flyby.store._layout cimport (
     END, FREE, GONE_EXPIRED, GONE_MAIN, GONE_REPLACED, GONE_ROOM, GONE_SMALL, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
-    PROMOTED, SMALL, UNIT, Block, Map, Shard, block_at, body_of, ends_of, place_of, room_of, shard_holding, shard_of, step,
-    store32, store64, swap32, unit_of,
+    PROMOTED, SMALL, UNIT, Block, Map, Shard, block_at, body_of, ends_of, holder_of, place_of, room_of, shard_holding, shard_of, step,
+    store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._pack cimport pack
 from flyby.store._queues cimport count_in, queue_drop, queue_push
-from flyby.store._shard cimport evictable, shard_lock, shard_reap, shard_remove, shard_unlock, units_for
+from flyby.store._shard cimport evictable, shard_lock, shard_clear, shard_reap, shard_remove, shard_unlock, units_for
 
 cdef enum:
     REAPED = 16  # loose blocks looked at for each allocation
@@ -49,7 +49,7 @@ cdef int64_t NEVER = (<int64_t>1 << 62) - 1
 cdef Block* oldest(Map* m, Shard* s) noexcept nogil:
     """Whose turn it is."""
     cdef uint64_t small = s.queues[SMALL].units
-    cdef uint64_t whole = small + s.queues[MAIN].units
+    cdef uint64_t whole = small + s.queues[MAIN].units + s.apart_units
     if s.queues[SMALL].count and (small * 10 > whole or not s.queues[MAIN].count):
         return block_at(m, s, s.queues[SMALL].tail)
     if s.queues[MAIN].count:
@@ -118,7 +118,7 @@ cdef bint evict(Map* m, Shard* s, uint32_t* steps, uint64_t* freed, Block** cool
             cooled[0] = b
             return False
         else:
-            freed[0] += b.units
+            freed[0] += b.units + (holder_of(b).units if b.apart else 0)
             if b.queue == SMALL:
                 ghost_add(m, s, b.hash)
             shard_remove(m, s, b, GONE_SMALL if b.queue == SMALL else GONE_MAIN)
@@ -173,8 +173,7 @@ cdef void clear_from(Map* m, Shard* s, Block* first, uint32_t units) noexcept no
     while b < end:
         # A free block may be joined to the hole before its turn comes; its size stays legible in what is the hole then.
         after = arena_after(b)
-        if b.state == LIVE:
-            shard_remove(m, s, b, GONE_ROOM)
+        shard_clear(m, s, b)
         b = after
 
 
@@ -260,7 +259,7 @@ cdef void demote(Map* m, Shard* s, Block* b) noexcept nogil:
             if b.state == LIVE and b.generation == generation and b.queue == MAIN and evictable(m, b):
                 swap32(&s.dirty, 1)
                 step(m)
-                front = <char*>malloc(body_of(b) - <char*>b) if packed != NULL else NULL
+                front = <char*>malloc(tail_of(b) - <char*>b) if packed != NULL else NULL
                 if front == NULL:
                     shard_remove(m, s, b, GONE_MAIN)
                 else:
@@ -276,7 +275,7 @@ cdef void demote(Map* m, Shard* s, Block* b) noexcept nogil:
 cdef void repack(Map* m, Shard* s, Block* b, char* front, char* packed, uint64_t stored) noexcept nogil:
     """Remove the plain object and put the packed one where there is room now; `front` is for all before the body."""
     cdef Block* old = <Block*>front
-    cdef uint64_t length = body_of(b) - <char*>b
+    cdef uint64_t length = tail_of(b) - <char*>b
     cdef uint64_t* word
     memcpy(front, b, length)
     shard_remove(m, s, b, GONE_REPLACED)
@@ -289,6 +288,7 @@ cdef void repack(Map* m, Shard* s, Block* b, char* front, char* packed, uint64_t
     # Size, state and links are the new block's own; all from the hash on is the object's.
     memcpy(<char*>b + 16, front + 16, length - 16)
     memcpy(<char*>b + length, packed, stored)
+    b.apart = 0
     b.codec = LZ4
     b.slack = room_of(b) - stored
     b.hits = 0

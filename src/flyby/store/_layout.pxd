@@ -31,6 +31,13 @@ shards mix.
               A bucket is one cache line; a key has two of them, and a place in either.
     pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; a pinned block is never freed
 
+    apart     an object that was refreshed has a new head, and its body where it was:
+              ┌─────────────────────────────────────┐           ┌──────────────────────────┬───────────────┐
+              │ LIVE: tags, key, head, distance 64 ─│──────────▶│ APART: next: how many    │ body          │
+              └─────────────────────────────────────┘           │ refer to it; previous:   │               │
+                                                                │ which of them is LIVE    │               │
+                                                                └──────────────────────────┴───────────────┘
+
 A block's life:  FREE ─▶ FILLING ─▶ LIVE ─▶ DOOMED ─▶ FREE   (FILLING may go straight to DOOMED). LIVE blocks are in the
 index and in one of the queues; FILLING and DOOMED ones are *loose*, on the list of that name; FREE ones in the free lists.
 
@@ -49,6 +56,7 @@ Lock order: a shard's, then the fill table's. No lock is held between two calls 
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -299,6 +307,7 @@ cdef struct Shard:
     uint64_t resets  # with nothing kept, because the arena was damaged
     uint64_t free_units
     uint64_t promoted_units
+    uint64_t apart_units  # of APART blocks
     uint64_t plain_bytes  # of live bodies, as their readers see them
     uint64_t stored_bytes  # of live bodies, as they lie here
     uint64_t compressed  # live objects that are held as lz4
@@ -427,18 +436,33 @@ cdef inline char* head_of(Block* b) noexcept nogil:
     return key_of(b) + b.key_length
 
 
-cdef inline char* body_of(Block* b) noexcept nogil:
+cdef inline char* tail_of(Block* b) noexcept nogil:
+    """Where the head ends: the body begins there, or the distance in units to the block where that lies."""
     return key_of(b) + b.key_length + b.head_length
+
+
+cdef inline Block* holder_of(Block* b) noexcept nogil:
+    """The block with the body of b's object: b itself, if it is not apart."""
+    cdef int64_t away
+    if not b.apart:
+        return b
+    memcpy(&away, tail_of(b), sizeof(away))
+    return <Block*>(<char*>b + away * UNIT)
+
+
+cdef inline char* body_of(Block* b) noexcept nogil:
+    return tail_of(holder_of(b))
 
 
 cdef inline uint64_t room_of(Block* b) noexcept nogil:
     """Bytes of body that fit in a block."""
-    return <uint64_t>b.units * UNIT - <uint64_t>(body_of(b) - <char*>b)
+    return <uint64_t>b.units * UNIT - <uint64_t>(tail_of(b) - <char*>b)
 
 
 cdef inline uint64_t stored_of(Block* b) noexcept nogil:
     """Bytes that a LIVE block's body takes as it lies."""
-    return room_of(b) - b.slack
+    cdef Block* holder = holder_of(b)
+    return room_of(holder) - holder.slack
 
 
 # Times have 48 bits and the windows 24: seconds up to 97 days, minutes above. What is beyond is for ever.

@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._layout cimport (
-    LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, ends_of, floor_log2, place_of, step, stored_of,
+    LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, ends_of, floor_log2, holder_of, place_of, step, stored_of,
 )
 from flyby.store._tags cimport tags_link, tags_unlink
 
@@ -58,7 +58,7 @@ cdef void count_in(Map* m, Shard* s, Block* b) noexcept nogil:
     s.by_size[size_class(b.length)] += 1
     s.compressed += b.codec == LZ4
     if b.codec == PROMOTED:
-        s.promoted_units += b.units
+        s.promoted_units += holder_of(b).units
     ends_at(s, ends_of(b))
 
 
@@ -78,4 +78,4 @@ cdef void count_out(Map* m, Shard* s, Block* b) noexcept nogil:
     s.by_size[size_class(b.length)] -= 1
     s.compressed -= b.codec == LZ4
     if b.codec == PROMOTED:
-        s.promoted_units -= b.units
+        s.promoted_units -= holder_of(b).units

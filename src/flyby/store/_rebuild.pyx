@@ -23,9 +23,9 @@ from flyby.store._hash cimport siphash
 from flyby.store._index cimport index_clear, index_find, index_room, index_segment, word_for
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
-    DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PIN_WAYS,
-    PROMOTED, SEGMENT_UNITS, SMALL, UNIT, Block, Map, Shard, arena_of, block_at, block_of, body_of, fence, key_of, load64,
-    pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, unit_of,
+    APART, DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PIN_WAYS,
+    PROMOTED, SEGMENT_UNITS, SMALL, UNIT, Block, Map, Shard, arena_of, block_at, block_of, fence, holder_of, key_of, load64,
+    pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
 from flyby.store._tags cimport tags_forget
@@ -53,9 +53,19 @@ cdef bint filled(Map* m, Block* b) noexcept nogil:
 
 cdef bint whole(Map* m, Shard* s, Block* b) noexcept nogil:
     """Whether what a LIVE block says of itself can be true."""
-    if <uint64_t>(body_of(b) - <char*>b) + b.slack > <uint64_t>b.units * UNIT or b.codec > PROMOTED:
+    cdef Block* holder
+    cdef uint64_t place
+    if <uint64_t>(tail_of(b) - <char*>b) + b.slack + 8 * b.apart > <uint64_t>b.units * UNIT or b.codec > PROMOTED:
         return False
-    if b.codec != LZ4 and not b.apart and b.length != room_of(b) - b.slack:
+    if b.apart:
+        holder = holder_of(b)
+        place = (<char*>holder - arena_of(m, s)) // UNIT
+        if not FIRST_PLACE <= place < s.end or holder.apart or holder.state not in (LIVE, APART):
+            return False
+        if holder.hash != b.hash or holder.length != b.length or holder.codec != b.codec:
+            return False
+        return holder.units >= HEADER_UNITS and place + holder.units <= s.end and whole(m, s, holder)
+    if b.codec != LZ4 and b.length != room_of(b) - b.slack:
         return False
     return shard_of(m, b.hash) == s and b.hash == siphash(
         m.header.key0, m.header.key1, <unsigned char*>key_of(b), b.key_length
@@ -84,6 +94,11 @@ cdef bint shard_rebuild(Map* m, Shard* s, bint keep) noexcept nogil:
     step(m)
     b = arena_first(m, s)
     while b.state != END:
+        if b.state == FILLING:
+            b.apart = 0  # not yet
+        elif b.state == APART:
+            b.next = 0
+            b.previous = 0
         if b.state == FILLING and not pinned(m, unit_of(m, b)) and not filled(m, b):
             b.held = 0
             b.state = DOOMED
@@ -130,6 +145,7 @@ cdef void reset_sums(Shard* s) noexcept nogil:
     s.soonest = (<int64_t>1 << 62) - 1
     s.soonest_seen = s.soonest
     s.promoted_units = 0
+    s.apart_units = 0
     s.plain_bytes = 0
     s.stored_bytes = 0
     s.compressed = 0
@@ -138,13 +154,20 @@ cdef void reset_sums(Shard* s) noexcept nogil:
 cdef void adopt(Map* m, Shard* s, Block* b) noexcept nogil:
     """Name a LIVE block in the index, in the place of an older one of its key."""
     cdef uint64_t* at = index_find(m, s, b.hash, key_of(b), b.key_length)
+    cdef Block* holder = holder_of(b)
     cdef Block* old
+    if holder.state == DOOMED:  # it found no place in the index, as the object that it was
+        holder.next = 0
+        holder.previous = 0
+        holder.state = APART
     if at != NULL:
         old = block_at(m, s, <uint32_t>at[0])
         store64(at, word_for(m, s, b))
         count_out(m, s, old)
         queue_drop(m, s, old)
-        old.state = DOOMED
+        old.next = 0
+        old.previous = 0
+        old.state = APART if holder_of(b) == old else DOOMED
     else:
         at = index_room(m, s, b.hash)
         if at == NULL:
@@ -162,8 +185,22 @@ cdef void adopt(Map* m, Shard* s, Block* b) noexcept nogil:
 cdef void sort_out(Map* m, Shard* s) noexcept nogil:
     """Nobody finds a DOOMED block any more: free those that nobody holds; the others are loose."""
     cdef Block* b = arena_first(m, s)
+    cdef Block* holder
     fence()
     while b.state != END:
+        holder = holder_of(b) if b.state == LIVE or b.state == DOOMED else b
+        if holder != b and (b.state == LIVE or b.held or pinned(m, unit_of(m, b))):
+            holder.next += 1
+            if b.state == LIVE:
+                holder.previous = place_of(m, s, b)
+        b = arena_after(b)
+    b = arena_first(m, s)
+    while b.state != END:
+        if b.state == APART and b.next:
+            s.apart_units += b.units
+        elif b.state == APART:
+            b.state = DOOMED
+            step(m)
         if b.state == FILLING or (b.state == DOOMED and (b.held or pinned(m, unit_of(m, b)))):
             queue_push(m, s, b, LOOSE)
         elif b.state == DOOMED:

@@ -18,6 +18,8 @@ cdef bint shard_publish(
     Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t since, int64_t vacant_ms, FillSlot* slot
 ) noexcept nogil
 cdef bint evictable(Map* m, Block* b) noexcept nogil
+cdef bint shard_renew(Map* m, Block* b, Block* holder, uint64_t replaced) noexcept nogil
+cdef void shard_clear(Map* m, Shard* s, Block* b) noexcept nogil
 cdef void shard_remove(Map* m, Shard* s, Block* b, int reason) noexcept nogil
 cdef void shard_outdate(Map* m, Shard* s, Block* b, int64_t now_ms) noexcept nogil
 cdef bint shard_sweep(Map* m, Shard* s, uint32_t worker) noexcept nogil

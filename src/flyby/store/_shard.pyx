@@ -9,6 +9,7 @@ Replacing an object is one store to its word, so that no reader ever finds a gap
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from flyby.store._arena cimport arena_after, arena_cede, arena_first, arena_format, arena_give, arena_trim
 from flyby.store._guard cimport guard_format, guard_give, guard_take, pin, pinned, unpin
@@ -18,10 +19,10 @@ from flyby.store._index cimport (
     same_key, word_for,
 )
 from flyby.store._layout cimport (
-    BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
+    APART, BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
     PROMOTED, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, add64, block_at,
-    bucket_at, ends_of, fence, fresh_of, key_of, load32, load64, place_of, room_of, set_fresh, shard_at, shard_holding,
-    shard_of, step, store32, store64, swap32, unit_of,
+    bucket_at, ends_of, fence, fresh_of, holder_of, key_of, load32, load64, place_of, room_of, set_fresh, shard_at,
+    shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._purged cimport freshness_of, outdated, purged_since
 from flyby.store._queues cimport count_in, count_out, ends_at, queue_drop, queue_push
@@ -118,19 +119,54 @@ cdef Block* shard_lookup(Map* m, Digest digest, const char* key, uint32_t length
 
 cdef void retire(Map* m, Shard* s, Block* b, int reason) noexcept nogil:
     """A DOOMED block that the index names no more: free it, or keep it until its last reader has gone."""
+    cdef Block* holder = holder_of(b)
     count_out(m, s, b)
     s.gone[reason] += 1
     queue_drop(m, s, b)
     step(m)
+    if holder != b and holder.previous == place_of(m, s, b):
+        holder.previous = 0
     fence()
     if b.held or pinned(m, unit_of(m, b)):
         queue_push(m, s, b, LOOSE)
     else:
-        arena_give(m, s, b)
+        let_go(m, s, b)
+
+
+cdef void let_go(Map* m, Shard* s, Block* b) noexcept nogil:
+    """Free a block, and with the last one that refers to it the block that its body lies in."""
+    cdef Block* holder = holder_of(b)
+    arena_give(m, s, b)
+    if holder.state != APART:
+        return
+    holder.next -= 1
+    step(m)
+    if not holder.next:
+        s.apart_units -= holder.units
+        holder.state = DOOMED
+        step(m)
+        if holder.held or pinned(m, unit_of(m, holder)):
+            queue_push(m, s, holder, LOOSE)
+        else:
+            arena_give(m, s, holder)
 
 
 cdef bint evictable(Map* m, Block* b) noexcept nogil:
-    return b.state == LIVE and not b.held and not pinned(m, unit_of(m, b))
+    """Whether its memory can be had now: of an object, or of the body of one."""
+    cdef Block* owner = b
+    if b.state == APART:
+        owner = block_at(m, shard_holding(m, b), b.previous)
+        if b.next != 1 or b.held or pinned(m, unit_of(m, b)):
+            return False
+    return owner.state == LIVE and not owner.held and not pinned(m, unit_of(m, owner))
+
+
+cdef void shard_clear(Map* m, Shard* s, Block* b) noexcept nogil:
+    """Take out the evictable object to which the memory of b belongs; nothing, when that is free."""
+    if b.state == APART:
+        b = block_at(m, s, b.previous)
+    if b.state == LIVE:
+        shard_remove(m, s, b, GONE_ROOM)
 
 
 cdef void shard_remove(Map* m, Shard* s, Block* b, int reason) noexcept nogil:
@@ -184,8 +220,7 @@ cdef bint lengthen(Map* m, Shard* s) noexcept nogil:
     b = first
     while b != end:
         after = arena_after(b)  # stays legible when b has become a part of the hole
-        if b.state == LIVE:
-            shard_remove(m, s, b, GONE_ROOM)
+        shard_clear(m, s, b)
         b = after
     for turn in range(pieces):
         if not arena_cede(m, s):
@@ -218,6 +253,19 @@ cdef uint64_t* word_room(Map* m, Shard* s, uint64_t hash) noexcept nogil:
 cdef bint shard_publish(
     Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t since, int64_t vacant_ms, FillSlot* slot
 ) noexcept nogil:
+    """Make a filled block visible: see `publish`."""
+    return publish(m, b, stored, replaced, since, vacant_ms, slot, NULL)
+
+
+cdef bint shard_renew(Map* m, Block* b, Block* holder, uint64_t replaced) noexcept nogil:
+    """The same for a block without a body of its own: that stays where it is, if it is still the object's."""
+    return publish(m, b, sizeof(int64_t), replaced, 0, ALWAYS, NULL, holder)
+
+
+cdef bint publish(
+    Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t since, int64_t vacant_ms, FillSlot* slot,
+    Block* holder,
+) noexcept nogil:
     """Make a filled block, whose body takes `stored` bytes, visible in place of the object of that key.
 
     With `replaced`, only if that is the generation of the object there: what was purged or outdated has another one.
@@ -227,6 +275,7 @@ cdef bint shard_publish(
     cdef Shard* s = shard_holding(m, b)
     cdef uint64_t* at
     cdef Block* old = NULL
+    cdef int64_t away
     cdef int queue
     if not shard_lock(m, s):
         return False
@@ -236,7 +285,7 @@ cdef bint shard_publish(
     at = index_find(m, s, b.hash, key_of(b), b.key_length)
     if at != NULL:
         old = block_at(m, s, <uint32_t>at[0])
-    if replaced and (old == NULL or old.generation != replaced):
+    if replaced and (old == NULL or old.generation != replaced or (holder != NULL and holder_of(old) != holder)):
         shard_unlock(m, s)
         return False
     if vacant_ms != ALWAYS and old != NULL and freshness_of(m, old) > vacant_ms:
@@ -253,6 +302,10 @@ cdef bint shard_publish(
         arena_trim(m, s, b, <uint32_t>units_for(b.key_length, b.head_length, stored, b.tags))
         b.slack = room_of(b) - stored
         b.hits = 0  # it told who filled it
+        if holder != NULL:
+            away = (<char*>holder - <char*>b) // UNIT
+            memcpy(tail_of(b), &away, sizeof(away))
+            b.apart = 1
         queue = MAIN if ghost_known(m, s, b.hash) else SMALL
         if old != NULL:
             queue = old.queue
@@ -264,7 +317,9 @@ cdef bint shard_publish(
         step(m)
         store64(at, word_for(m, s, b))
         step(m)
-        if old != NULL:
+        if holder != NULL:
+            take_over(m, s, b, old, holder)
+        if old != NULL and old != holder:
             old.state = DOOMED
             step(m)
             retire(m, s, old, GONE_REPLACED)
@@ -287,6 +342,21 @@ cdef void shard_outdate(Map* m, Shard* s, Block* b, int64_t now_ms) noexcept nog
     b.generation = add64(&m.header.generation, 1) + 1
 
 
+cdef void take_over(Map* m, Shard* s, Block* b, Block* old, Block* holder) noexcept nogil:
+    """The object of b has its body in `holder`, which may be the whole of what it replaces."""
+    if holder == old:
+        count_out(m, s, old)
+        s.gone[GONE_REPLACED] += 1
+        queue_drop(m, s, old)
+        old.next = 0
+        old.state = APART
+        step(m)
+        s.apart_units += old.units
+    holder.next += 1
+    holder.previous = place_of(m, s, b)
+    step(m)
+
+
 cdef void shard_reap(Map* m, Shard* s, uint32_t limit) noexcept nogil:
     """Free loose blocks that nobody reads any more; at most `limit` are looked at, the oldest first."""
     cdef Block* b
@@ -298,7 +368,7 @@ cdef void shard_reap(Map* m, Shard* s, uint32_t limit) noexcept nogil:
         queue_drop(m, s, b)
         step(m)
         if b.state == DOOMED and not b.held and not pinned(m, unit_of(m, b)):
-            arena_give(m, s, b)
+            let_go(m, s, b)
         else:
             queue_push(m, s, b, LOOSE)
 
