@@ -182,7 +182,7 @@ def add(store: Store, ready: Ready) -> None:
         store.put(b"added %d" % number, b"", b"", 200, 0, 1, FAR_MS, 0, 0)
 
 
-# In the parent, before the worker lives; of a full store, but for "add".
+# In the parent, before the worker lives. What others are about needs a full store.
 PREPARATIONS = {"reclaim": some_expire, "demote": some_cool, "add": until_the_index_grows, "renew": store_large}
 SCENARIOS: dict[str, Scenario] = {
     "replace": replace,
@@ -218,7 +218,7 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         fill(store)
         put(store, b"small")
         put(store, b"packed", 2)
-        if name in PREPARATIONS and full == (name != "add"):
+        if name in PREPARATIONS and (full or name in ("add", "renew")):
             PREPARATIONS[name](store)
         held = store.lookup(b"packed")
         demotions = store.statistics().demotions
