@@ -31,17 +31,17 @@ from flyby.store._hash cimport Digest
 from flyby.store._index cimport index_find
 from flyby.store._inflight cimport fills_claim, fills_lock, fills_sweep, fills_unlock
 from flyby.store._layout cimport (
-    DOOMED, GONE_PURGED, HOT, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker,
-    add64, block_at, body_of, ends_of, fence, holder_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times, shard_at,
-    shard_of, store32, stored_of, swap32, swap64, tags_of, unit_of, worker_at,
+    DOOMED, GONE_PURGED, HOT, KEPT_APART, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker,
+    add64, block_at, body_of, ends_of, fence, holder_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times,
+    shard_at, shard_of, store32, stored_of, swap32, swap64, tags_of, unit_of, worker_at,
 )
 from flyby.store._pack cimport pack
 from flyby.store._purge cimport Hunt, announce, hunt
 from flyby.store._purged cimport freshness_of, purged_hard, purged_soft, stem_name
 from flyby.store._queues cimport ends_at
 from flyby.store._shard cimport (
-    ALWAYS, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_renew, shard_sweep, shard_unlock,
-    units_for,
+    ALWAYS, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_renew, shard_sweep,
+    shard_unlock, units_for,
 )
 from flyby.store._statistics cimport objects_of, statistics_of
 from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, is_place, place_hash
@@ -49,7 +49,6 @@ from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, is_plac
 cdef enum:
     PATIENCE = 40  # attempts of 50 ms for what must be done: purges and sweeps
     WALKED = 1 << 15  # blocks that a purge of everything frees itself
-    KEPT_APART = 16384  # a refreshed body of so many bytes stays where it is
     SHARE = 8  # an object may take one part in so many of the store
 
 
@@ -222,17 +221,14 @@ cdef class Store:
         self, Entry entry, bytes head, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
         uint32_t sie_s, *, tags=None
     ):
-        """Give the object a new head and new times, and new tags if told to; its body and its place stay.
-
-        False when it is not what is stored any more, or was outdated after it was looked up.
-        """
+        """Give the object a new head, times, and tags if told to. False if it is not stored any more, or was outdated."""
         cdef Map* m = &self._attachment.m
         cdef Block* b
         cdef Block* old = entry.block()
         cdef uint64_t stored = stored_of(old)
         cdef Labels labels
         cdef int number
-        cdef bint done
+        cdef bint done, apart = stored >= KEPT_APART
         if not self._attachment.usable or load64(&m.header.everything) > entry._since:
             return False
         labels.count = 0
@@ -242,32 +238,26 @@ cdef class Store:
                     labels.hashes[labels.count] = tags_of(old)[number].hash
                     labels.count += 1
             self._attachment.label(&labels, b"", tags, None)
-        if stored >= KEPT_APART and len(head) <= LONGEST_HEAD:
+        while True:
             b = copied(
-                self._attachment, old, head, len(head), sizeof(int64_t), NULL if tags is None else &labels, True
-            )
-            if b != NULL:
-                b.generation = add64(&m.header.generation, 1) + 1
-                b.flags = flags
-                set_times(b, born_ms, fresh_ms, swr_s, sie_s)
+                self._attachment, old, head, <uint32_t>len(head), sizeof(int64_t) if apart else stored,
+                NULL if tags is None else &labels, True,
+            ) if len(head) <= LONGEST_HEAD else NULL
+            if b == NULL:
+                worker_at(m, m.worker).refused += 1
+                return False
+            b.generation = add64(&m.header.generation, 1) + 1
+            b.flags = flags
+            set_times(b, born_ms, fresh_ms, swr_s, sie_s)
+            if apart:
                 done = shard_renew(m, b, holder_of(old), entry.generation)
-                self._finish(b, done, 0)
-                if done:
-                    return True
-        # The body is short, or lies in another form now.
-        b = NULL
-        if len(head) <= LONGEST_HEAD:
-            b = copied(self._attachment, old, head, len(head), stored, NULL if tags is None else &labels, True)
-        if b == NULL:
-            worker_at(m, m.worker).refused += 1
-            return False
-        b.generation = add64(&m.header.generation, 1) + 1
-        b.flags = flags
-        set_times(b, born_ms, fresh_ms, swr_s, sie_s)
-        memcpy(body_of(b), body_of(old), stored)
-        done = shard_publish(m, b, stored, entry.generation, 0, ALWAYS, NULL)
-        self._finish(b, done, 0)
-        return done
+            else:
+                memcpy(body_of(b), body_of(old), stored)
+                done = shard_publish(m, b, stored, entry.generation, 0, ALWAYS, NULL)
+            self._finish(b, done, 0)
+            if done or not apart:
+                return done
+            apart = False  # it may only lie in another form now
 
     cdef Shard* _locked(self, bytes key, Block** b) noexcept:
         """The shard of that key, locked, and the object there, or NULL; NULL itself when the lock is not to be had."""
