@@ -34,8 +34,8 @@ def put(
 @pytest.mark.parametrize("mixed", [True, False], ids=["among the others", "after the others"])
 def test_in_a_store_of_half_expired_objects_no_live_one_goes(mixed: bool) -> None:
     store = Store.create(8 * MIB, max_object=MIB)
-    body = os.urandom(1000)
-    count = 6000
+    body = os.urandom(1400)
+    count = 4400
     live = [number % 2 == 0 if mixed else number < count // 2 for number in range(count)]
     for number in range(count):
         put(store, b"%d" % number, body, FAR_MS if live[number] else 1)
@@ -66,16 +66,17 @@ def test_what_may_still_be_served_stale_has_not_expired() -> None:
 
 def test_what_is_made_stale_by_a_purge_goes_first() -> None:
     store = Store.create(2 * MIB)
-    for number in range(1500):
-        put(store, b"%d" % number, b"x" * 1000)
-    for number in range(0, 1500, 2):
+    noise = os.urandom(2000)
+    for number in range(700):
+        put(store, b"%d" % number, noise)
+    for number in range(0, 700, 2):
         assert store.expire(b"%d" % number)
     before = store.statistics()
-    for number in range(700):
-        put(store, b"new %d" % number, b"x" * 1000)
+    for number in range(330):
+        put(store, b"new %d" % number, noise)
     found = store.statistics()
     assert found.evictions - before.evictions == found.evicted_expired > 100
-    assert all(store.lookup(b"%d" % number) is not None for number in range(1, 1500, 2))
+    assert all(store.lookup(b"%d" % number) is not None for number in range(1, 700, 2))
     store.close()
 
 
