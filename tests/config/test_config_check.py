@@ -156,6 +156,7 @@ def told(text: str) -> list[str]:
             BASE + '[[routes]]\nresponse_headers.add = { X = "a\\r\\nB: c" }',
             'f:4:30: "X" has a value that no header can',
         ),
+        (BASE + "[server.tunnel]\nnode = 'my edge'", "f:4:8: must be visible ASCII characters without spaces"),
         # not TOML
         ("[server\n", "f:1:8: not TOML: "),
         ("[server]\nlog = json", "f:2:7: not TOML: invalid value (text needs quotes"),

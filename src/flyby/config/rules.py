@@ -111,6 +111,8 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
         yield Fault((*path, "state"), f'"{server.state}" is not a directory', hint)
     if server.preview_domain:
         yield from _preview_domain(server.preview_domain, (*path, "preview_domain"))
+    if server.tunnel.node is not None and not _VISIBLE.match(server.tunnel.node):
+        yield Fault((*path, "tunnel", "node"), "must be visible ASCII characters without spaces, at least one")
     purge = server.purge
     if purge.secret is not None and not _VISIBLE.match(purge.secret):
         hint = "" if purge.secret else "remove the key to have no secret"
