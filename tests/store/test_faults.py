@@ -30,6 +30,7 @@ def has_faults() -> bool:
 pytestmark = pytest.mark.skipif(not has_faults(), reason="this build has no fault points")
 
 FAR_MS = 1 << 45
+PLACE = (1, 3)  # of a key: its group is its first letter, its branch its first three
 LENGTHS = {b"small": 100, b"packed": 9000, b"large": 100_000, b"new": 20_000}
 
 
@@ -39,7 +40,8 @@ def body_of(key: bytes, version: int = 1) -> bytes:
 
 
 def put(store: Store, key: bytes, version: int = 1, fresh_ms: int = FAR_MS) -> bool:
-    return store.put(key, BLOB + b"V: %d\r\n" % version, body_of(key, version), 200, 0, 1, fresh_ms, 3, 4)
+    head, tags = BLOB + b"V: %d\r\n" % version, (b"all", key, key)
+    return store.put(key, head, body_of(key, version), 200, 0, 1, fresh_ms, 3, 4, tags=tags, place=PLACE)
 
 
 def check_key(store: Store, key: bytes) -> bool:
@@ -109,7 +111,8 @@ def follow_through(store: Store, ready: Ready, length: int, version: int = 1) ->
     ready()
     assert owner is not None
     body = body_of(b"new", version)
-    owner.open(b"new", BLOB + b"V: %d\r\n" % version, 200, 0, 1, FAR_MS, 3, 4, length)
+    head = BLOB + b"V: %d\r\n" % version
+    owner.open(b"new", head, 200, 0, 1, FAR_MS, 3, 4, length, tags=(b"all", b"new"), place=PLACE)
     for start in range(0, len(body), 4_000):
         owner.write(body[start : start + 4_000])
     owner.commit()
@@ -120,7 +123,7 @@ def give_up(store: Store, ready: Ready) -> None:
     owner = store.claim(b"new")
     ready()
     assert owner is not None
-    owner.open(b"new", BLOB, 200, 0, 1, FAR_MS, 3, 4, -1)
+    owner.open(b"new", BLOB, 200, 0, 1, FAR_MS, 3, 4, -1, tags=(b"all",), place=PLACE)
     owner.write(b"x" * 30_000)
     owner.abort(7)
     owner.release()
@@ -162,6 +165,24 @@ def purge(store: Store, ready: Ready) -> None:
     store.delete(b"small")
 
 
+def purge_by_tag(store: Store, ready: Ready) -> None:
+    ready()
+    store.purge_tags((b"small", b"packed"), True, 1)
+    store.purge_tags((b"other 390", b"small", b"other 391"))
+
+
+def purge_by_place(store: Store, ready: Ready) -> None:
+    ready()
+    store.purge_prefix(b"other 39", (1, 3))
+    store.purge_prefix(b"small", (1, 0), True, 1)
+
+
+def outdate(store: Store, ready: Ready) -> None:
+    ready()
+    for now_ms in range(1, 9):
+        store.clear(True, now_ms)
+
+
 def clear(store: Store, ready: Ready) -> None:
     ready()
     store.clear()
@@ -197,6 +218,9 @@ SCENARIOS: dict[str, Scenario] = {
     "refresh": refresh,
     "renew": renew,
     "purge": purge,
+    "purge by tag": purge_by_tag,
+    "purge by place": purge_by_place,
+    "outdate": outdate,
     "clear": clear,
     "add": add,
 }
@@ -223,7 +247,7 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         held = store.lookup(b"packed")
         demotions = store.statistics().demotions
         before = {key for key in (*OTHERS, b"small", b"packed") if check_key(store, key)}
-        evictions = store.statistics().evictions
+        evictions, purged = store.statistics().evictions, store.statistics().purged
 
         def story(store: Store, me: Worker, number: int = number) -> None:
             def handshake() -> None:
@@ -260,7 +284,7 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         lost = {key for key in before if not check_key(store, key)}
         found = store.statistics()
         if name != "clear":
-            gone = found.evictions - evictions + (name == "purge")
+            gone = found.evictions - evictions + found.purged - purged
             assert len(lost) <= gone + (not alive), f"after a death at fault point {number}"
         assert found.resets == 0
         demoted = demoted or found.demotions > demotions
