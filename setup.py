@@ -15,6 +15,7 @@ EXTENSIONS = [
     "flyby.upstream._deadline",
     "flyby.upstream._outgoing",
     "flyby.upstream._connection",
+    "flyby.upstream._pool",
     "flyby.proxy._answer",
     "flyby.proxy._responder",
     "flyby.proxy._passing",

@@ -38,6 +38,11 @@ cdef object NO_STORE = Reason.NO_STORE
 cdef frozenset ABOUT_OTHERS = frozenset((304, 412, 416))
 
 
+cdef bint _dotted(bytes path) except -1:
+    """`has_dot_segments`, asked only where there may be one."""
+    return (b"/." in path or b"%" in path or b"\\" in path) and has_dot_segments(path)
+
+
 @cython.final
 cdef class Passage:
     """One route, on which requests may be passed on at once; `take_up` makes an exchange of a relay."""
@@ -145,7 +150,7 @@ cdef class Relay:
                 self.outcome = PASS
                 self.reason = reason
                 self.status = head.status
-                send(self, answer, status_field(MISS, HIT_FOR_MISS, head.status, False, reason.value))
+                send(self, answer, status_field(MISS, HIT_FOR_MISS, head.status, False, reason._value_))
                 return
         except Exception as error:
             self.lease.discard()
@@ -165,7 +170,7 @@ cdef class Relay:
             control = parse_cache_control(value)
             # Nothing that is asked before this can be a reason: a plain GET has neither content nor credentials.
             if control.no_store and not control.must_understand and not control.malformed:
-                if not self.passage.rules.points.guard_paths or not has_dot_segments(path):
+                if not self.passage.rules.points.guard_paths or not _dotted(path):
                     return NO_STORE
         now_ms = self.context.clock.wall_ms()
         plan = storable(

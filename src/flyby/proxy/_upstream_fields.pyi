@@ -8,6 +8,8 @@ CDN_ID: bytes
 VIA: bytes
 OURS: tuple[bytes, ...]
 
+def fresh_identity() -> bytes: ...
+def _forget() -> None: ...
 def upstream_fields(
     request: RequestHead,
     given: Fields,

@@ -9,13 +9,12 @@ they are aliases of the names with a hyphen, behind the back of every check.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Container
 from functools import lru_cache
 
 from flyby.config import HeaderRules
 from flyby.errors import UpstreamError
-from flyby.proxy._upstream_fields import CDN_ID, VIA
+from flyby.proxy._upstream_fields import CDN_ID, VIA, fresh_identity
 from flyby.proxy._upstream_fields import upstream_fields as _upstream_fields
 from flyby.proxy.downstream import Client
 from flyby.wire import Fields, RequestHead
@@ -33,7 +32,7 @@ def request_id(request: RequestHead) -> bytes:
 
 def identity(given: bytes) -> bytes:
     """The id that the client gave, if it is a good one, else a new one."""
-    return given if _REQUEST_ID.match(given) else secrets.token_hex(16).encode()
+    return given if given and _REQUEST_ID.match(given) else fresh_identity()
 
 
 def refuse_loop(request: RequestHead) -> None:

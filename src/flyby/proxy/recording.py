@@ -39,8 +39,10 @@ class Story(Protocol):
 def record(story: Story) -> None:
     """Count it, and log it if there is a log."""
     context = story.context
-    reason = story.reason.value if story.reason is not None else ""
-    context.metrics.count(story.outcome.value, reason)
+    # `_value_` is `value` without a call; this is done for every request.
+    outcome: str = story.outcome._value_
+    reason: str = story.reason._value_ if story.reason is not None else ""
+    context.metrics.count(outcome, reason)
     if context.log is None:
         return
     request = story.request
@@ -57,7 +59,7 @@ def record(story: Story) -> None:
             duration_ms=(context.clock.monotonic() - story.started) * 1000,
             client=story.downstream.client.address,
             request_id=story.identity,
-            outcome=story.outcome.value,
+            outcome=outcome,
             reason=reason,
             backend=story.backend_name,
             connect_ms=-1.0,

@@ -74,5 +74,6 @@ cdef class HeadReader:
     cdef Py_ssize_t _request_line(self, const unsigned char *base, Py_ssize_t position, Py_ssize_t end) except -1
     cdef Py_ssize_t _status_line(self, const unsigned char *base, Py_ssize_t position, Py_ssize_t end) except -1
     cdef int _version_byte(self, unsigned char byte, Py_ssize_t index) except -1
+    cdef bint _plain_length(self) except -1
     cdef int _finish(self, const unsigned char *base, Py_ssize_t length) except -1
     cdef bytes _whole(self, const unsigned char *base, Py_ssize_t length, bint tidy)

@@ -34,6 +34,7 @@ cdef int LEADING_LINES = 4  # empty lines before a request; RFC 9112 2.2 asks fo
 cdef const char *NAME_OF_HTTP = "HTTP/"
 
 cdef object NONE = BodyKind.NONE
+cdef object LENGTH = BodyKind.LENGTH
 cdef object CLOSE = BodyKind.CLOSE
 
 
@@ -349,7 +350,9 @@ cdef class HeadReader:
         if not self._requests:
             self._reason = PyBytes_FromStringAndSize(<const char *>base + 13, self._line_end - 13)
             self._kind, self._length = CLOSE, -1
-            if not plain:
+            if lengths == 1 and not tidy and self._plain_length():
+                self._kind = LENGTH
+            elif not plain:
                 self._kind, self._length = response_framing(self._version, fields)
             agree_response(self._whole(base, length, tidy), self._status)
             self.complete = True
@@ -368,6 +371,22 @@ cdef class HeadReader:
             agree_request(self._whole(base, length, tidy), self._method, self._version)
         self.complete = True
         return 0
+
+    cdef bint _plain_length(self) except -1:
+        """Read the one Content-Length, without a Transfer-Encoding beside it, if it is 1 to 18 digits."""
+        cdef bytes value = self._section.fields.get(b"content-length")
+        cdef const unsigned char *digit = value
+        cdef Py_ssize_t size = len(value)
+        cdef Py_ssize_t index
+        cdef long long length = 0
+        if not 1 <= size <= 18:
+            return False
+        for index in range(size):
+            if not CLASSES[digit[index]] & DIGIT:
+                return False
+            length = length * 10 + digit[index] - c"0"
+        self._length = length
+        return True
 
     cdef bytes _whole(self, const unsigned char *base, Py_ssize_t length, bint tidy):
         """The head as one object: as it came, or with its field lines in their plainest form."""

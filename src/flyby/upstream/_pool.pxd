@@ -1,0 +1,39 @@
+"""The map of the kept connections of one origin."""
+
+
+cdef class Lease:
+    cdef object _pool            # a Pool, or another `pool.Home`
+    cdef long long _generation   # of the connection, while it is ours
+    cdef readonly object connection
+    cdef readonly bint reused    # it has had an exchange before
+
+    cdef bint _held(self) except -1
+    cpdef release(self)
+    cpdef discard(self)
+    cpdef observe(self, double latency_s, bint failed)
+
+
+cdef class Pool:
+    cdef readonly object origin
+    cdef readonly object member
+    cdef readonly object clock
+    cdef public tuple tags
+    cdef readonly int leased
+    cdef readonly int dialling
+    cdef readonly long long opened
+    cdef readonly bint closed
+    cdef object _settings
+    cdef double _idle_s
+    cdef double _lifetime_s
+    cdef bint _systems           # the clock is the machine's
+    cdef list _idle              # (connection, since when), the one used last at the end
+    cdef object _waiters         # a deque of futures
+
+    cdef double _now(self) except -1
+    cpdef Lease take(self)
+    cpdef give_back(self, connection)
+    cdef bint _good(self, connection, double since, double now) except -1
+    cdef Lease _lease(self, connection, bint reused)
+    cdef object _next(self)
+    cdef int _place_free(self) except -1
+    cdef int _throw_away(self, connection) except -1

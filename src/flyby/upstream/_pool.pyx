@@ -1,0 +1,285 @@
+# cython: language_level=3
+"""The kept connections of one origin: who gets one, who opens one, who waits.
+
+`checkout` decides and does nothing else; its caller acts:
+
+    a connection  it is yours: the one used last (LIFO, so that the others grow old and are closed)
+    DIAL          open one and tell the outcome by `dialled` or `dial_failed`; its place is taken already
+    WAIT          all places are taken: `join` the queue; a `Lease` or DIAL will be put into your future
+    FULL          and the queue is full too
+
+Places are leased + dialling + idle, never more than `max_connections`. Whatever becomes free goes to the longest
+waiter at once, so that nobody overtakes the queue. A connection that is not at rest (bytes unread, a fault, closing),
+that was idle for too long or is too old is never handed out.
+
+A `Lease` holds the generation of its connection: once given back, it can do nothing to it any more, nor give it back
+again. Pure but for closing what it throws away; the queue's futures are only asked whether they are `done()`.
+"""
+
+import enum
+from collections import deque
+
+cimport cython
+
+from flyby.clock import SystemClock
+from flyby.upstream._connection cimport Connection
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *time)
+    int CLOCK_MONOTONIC
+
+
+class Decision(enum.Enum):
+    """What `checkout` says when it has no connection to give."""
+
+    DIAL = "dial"
+    WAIT = "wait"
+    FULL = "full"
+
+
+DIAL, WAIT, FULL = Decision
+cdef object _DIAL = DIAL
+
+
+cdef double moment(clock, bint systems) except -1:
+    """What `clock` says; without a call where it is the machine's."""
+    cdef timespec time
+    if not systems:
+        return clock.monotonic()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return <double>time.tv_sec + <double>time.tv_nsec * 1e-9
+
+
+@cython.final
+cdef class Lease:
+    """The right to one exchange on `connection`; ended by `release`, `discard` or the connection's `detach`."""
+
+    def __init__(self, pool, connection, bint reused):
+        self._pool = pool
+        self._generation = connection.generation
+        self.connection = connection
+        self.reused = reused
+
+    def __repr__(self):
+        return f"<Lease {self.origin.address} {'held' if self.held else 'ended'} {self.connection!r}>"
+
+    @property
+    def origin(self):
+        """Where the connection leads."""
+        return self._pool.origin
+
+    @property
+    def tags(self):
+        """What a stored response from here is tagged with, beside its own tags."""
+        return self._pool.tags
+
+    @property
+    def donated(self):
+        """Whether the connection was donated by a peer that speaks for the origin."""
+        return self.connection.donated
+
+    @property
+    def held(self):
+        """Whether the connection is still this lease's."""
+        return self._held()
+
+    cdef bint _held(self) except -1:
+        if isinstance(self.connection, Connection):
+            return self._generation == (<Connection>self.connection).generation
+        return self._generation == self.connection.generation
+
+    cpdef release(self):
+        """Give the connection back; it is kept if it can be used again. Nothing happens the second time."""
+        if self._held():
+            if isinstance(self._pool, Pool):
+                (<Pool>self._pool).give_back(self.connection)
+            else:
+                self._pool.give_back(self.connection)
+
+    cpdef discard(self):
+        """Drop the connection, whatever it is doing. Nothing happens after `release`."""
+        if self._held():
+            self.connection.abort()
+            self._pool.give_back(self.connection)
+
+    cpdef observe(self, double latency_s, bint failed):
+        """Tell how the exchange went: time to the response's head, or that the origin failed."""
+        member = self._pool.member
+        cdef double now = (<Pool>self._pool)._now() if isinstance(self._pool, Pool) else self._pool.clock.monotonic()
+        if not failed:
+            member.succeeded(latency_s, now)
+        elif not (self.reused and self.connection.died_unanswered):
+            # A kept connection that had died in silence says nothing about the origin.
+            member.failed(now)
+
+
+@cython.final
+cdef class Pool:
+    """See the module's text."""
+
+    def __init__(self, origin, settings, member, clock):
+        self.origin = origin
+        self.member = member
+        self.clock = clock
+        self.tags = ()
+        self._settings = settings
+        self._idle_s = settings.idle_s
+        self._lifetime_s = settings.lifetime_s
+        self._systems = type(clock) is SystemClock
+        self._idle = []
+        self._waiters = deque()
+
+    def __repr__(self):
+        counts = f"leased={self.leased} dialling={self.dialling} idle={self.idle} waiting={self.waiting}"
+        return f"<Pool {self.origin.address} {counts}>"
+
+    @property
+    def idle(self):
+        """Connections at rest."""
+        return len(self._idle)
+
+    @property
+    def waiting(self):
+        """Requests in the queue."""
+        return len(self._waiters)
+
+    @property
+    def full(self):
+        """Whether a request would have to wait."""
+        return not self._idle and self.leased + self.dialling >= self._settings.max_connections
+
+    cdef double _now(self) except -1:
+        return moment(self.clock, self._systems)
+
+    cpdef Lease take(self):
+        """A connection at rest, if there is one: what can be had without asking anybody to wait."""
+        cdef double now
+        cdef double since
+        if self._idle:
+            now = self._now()
+            while self._idle:
+                connection, since = self._idle.pop()
+                if self._good(connection, since, now) and connection.quiet():
+                    return self._lease(connection, True)
+                self._throw_away(connection)
+        return None
+
+    def checkout(self, bint fresh=False):
+        """Decide for one request; `fresh` asks for a connection that was never used."""
+        lease = self.take() if not fresh else None
+        if lease is not None:
+            return lease
+        places = self._settings.max_connections - self.leased - self.dialling
+        if places > 0 and not self._waiters:
+            if places == len(self._idle):
+                self._throw_away(self._idle.pop(0)[0])
+            self.dialling += 1
+            return DIAL
+        return WAIT if len(self._waiters) < self._settings.max_waiters else FULL
+
+    def join(self, waiter):
+        """Queue up."""
+        self._waiters.append(waiter)
+
+    def leave(self, waiter):
+        """Leave the queue without having been served."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def dialled(self, connection):
+        """The connection that was asked for by DIAL is open."""
+        self.dialling -= 1
+        self.opened += 1
+        connection.on_closed = self._closed
+        return self._lease(connection, False)
+
+    def dial_failed(self):
+        """It could not be opened, or is not wanted any more: its place goes to the next."""
+        self.dialling -= 1
+        self._place_free()
+
+    def trade_for_dial(self, lease):
+        """A kept connection is not what was wanted: its place is, for a new one."""
+        lease.connection.generation += 1
+        self.leased -= 1
+        self.dialling += 1
+        self._throw_away(lease.connection)
+        return DIAL
+
+    cpdef give_back(self, connection):
+        """End the lease that holds `connection`."""
+        cdef double now = self._now()
+        connection.generation += 1
+        self.leased -= 1
+        self.member.in_flight -= 1
+        if self.closed or not self._good(connection, now, now):
+            self._throw_away(connection)
+            self._place_free()
+            return
+        waiter = self._next()
+        if waiter is not None:
+            waiter.set_result(self._lease(connection, True))
+        else:
+            self._idle.append((connection, now))
+
+    def expire(self):
+        """Close what was idle for too long or is too old; the seconds until that may be due again."""
+        cdef double now = self._now()
+        kept = []
+        due = None
+        for connection, since in self._idle:
+            if self._good(connection, since, now):
+                kept.append((connection, since))
+                left = min(since + self._idle_s, connection.born + self._lifetime_s) - now
+                due = left if due is None or left < due else due
+            else:
+                self._throw_away(connection)
+        self._idle = kept
+        return due
+
+    def close(self):
+        """Close what is idle; what is leased is closed when it comes back."""
+        self.closed = True
+        while self._idle:
+            self._throw_away(self._idle.pop()[0])
+
+    cdef bint _good(self, connection, double since, double now) except -1:
+        return connection.reusable and now - since < self._idle_s and now - connection.born < self._lifetime_s
+
+    cdef Lease _lease(self, connection, bint reused):
+        self.leased += 1
+        return Lease(self, connection, reused)
+
+    cdef object _next(self):
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    cdef int _place_free(self) except -1:
+        if self.leased + self.dialling + len(self._idle) >= self._settings.max_connections:
+            return 0
+        waiter = self._next()
+        if waiter is not None:
+            self.dialling += 1
+            waiter.set_result(_DIAL)
+        return 0
+
+    cdef int _throw_away(self, connection) except -1:
+        connection.on_closed = None
+        connection.close()
+        return 0
+
+    def _closed(self, connection):
+        """A connection closed by itself, or was detached from an exchange that switched protocols."""
+        for index, (idle, _) in enumerate(self._idle):
+            if idle is connection:
+                del self._idle[index]
+                return
+        if connection.detached:
+            # It is a pipe now, for as long as it lives; it takes no place from requests.
+            self.give_back(connection)
