@@ -205,6 +205,16 @@ def test_a_renamed_process_is_reached_through_the_edge_alone(network: Network, n
     assert network.until_served(name).status == 200
 
 
+def test_what_is_configured_at_boot_reaches_the_state(network: Network) -> None:
+    slug = network.platform.slug(apps.PYTHON)
+    assert slug.compile(SOURCE_VERSION="1c0ffee").returncode == 0
+    slug.config = {"FLY_TOKEN": network.backend("app")}
+    network.boot(slug, apps.PYTHON, "web.1", free_port())
+    network.until_served("app")
+    shown = network.flyby("backend", "show", "app")
+    assert "1c0ffee" in json.dumps(shown)
+
+
 def test_a_deploy_replaces_dynos_one_by_one_and_no_request_fails(network: Network) -> None:
     slug = network.platform.slug(apps.NODE)
     assert slug.compile(SOURCE_VERSION="1c0ffee").returncode == 0
