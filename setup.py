@@ -47,6 +47,7 @@ EXTENSIONS = [
     "flyby.proxy._signpost",
     "flyby.proxy._selection",
     "flyby.proxy._reply",
+    "flyby.proxy._condition",
     "flyby.proxy._lane",
 ]
 

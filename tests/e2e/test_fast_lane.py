@@ -74,13 +74,13 @@ def test_the_same_answer(size: int, text: bool) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"Cache-Control: max-age=0",
         b"Authorization: Basic eDp5",
         b"Range: bytes=0-1",
         b'If-None-Match: "a", "v1"',
         b"If-None-Match: *",
         b"If-None-Match: v1",
         b"If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT",
+        b"If-Modified-Since: junk",
         b'If-Match: "v1"',
         b"CDN-Loop: other",
         b"Connection: close",
@@ -96,6 +96,44 @@ def test_the_rest_goes_the_long_way(line: bytes) -> None:
             head = await answer(client, PLAIN[:-2] + line + b"\r\n\r\n")
             assert head[:12] in (b"HTTP/1.1 200", b"HTTP/1.1 206", b"HTTP/1.1 304")
             assert lane_hits(scene) == 0
+
+    play(story)()
+
+
+DATE = "Thu, 01 Jan 2015 00:00:00 GMT"
+
+
+@play
+async def test_the_very_date_that_is_stored_is_a_condition_too() -> None:
+    async with stage(reply(Cache_Control="max-age=600", Last_Modified=DATE)) as scene:
+        await scene.ask("/a?b")
+        request = PLAIN[:-2] + b"If-Modified-Since: %s\r\n\r\n" % DATE.encode()
+        for _ in range(2):
+            assert (await both(scene, request)).startswith(b"HTTP/1.1 304")
+
+
+@play
+async def test_the_same_nonsense_is_no_date() -> None:
+    async with stage(reply(Cache_Control="max-age=600", Last_Modified="yesterday")) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        assert (await answer(client, PLAIN[:-2] + b"If-Modified-Since: yesterday\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("line", [b"Cache-Control: no-cache", b"Cache-Control: max-age=0, foo", b"Pragma: no-cache"])
+def test_a_reload_is_a_hit_unless_the_profile_lets_it_through(line: bytes) -> None:
+    async def story() -> None:
+        request = PLAIN[:-2] + line + b"\r\n\r\n"
+        async with stage(reply(**FRESH)) as scene:
+            await scene.ask("/a?b")
+            assert (await both(scene, request)).startswith(b"HTTP/1.1 200")
+        if line.startswith(b"Pragma"):
+            return
+        async with stage(reply(**FRESH), profile="rfc9111") as scene:
+            await scene.ask("/a?b")
+            client = await scene.connect()
+            await answer(client, request)
+            assert len(scene.origin.requests) == 2
 
     play(story)()
 

@@ -7,6 +7,7 @@ from flyby.log._lines cimport Lines, Served, Text
 from flyby.proxy._front cimport Answerer, Front
 from flyby.proxy._outbox cimport iovec
 from flyby.proxy._relay cimport Passage
+from flyby.proxy._condition cimport Conditions
 from flyby.proxy._selection cimport Selection
 from flyby.proxy._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
@@ -42,6 +43,7 @@ cdef class Lane(Answerer):
     cdef Passage _onward  # of the request that the lane stopped at, if it is to be passed on
     # The write that is being put together.
     cdef Selection _selection
+    cdef Conditions _conditions
     cdef int64_t _now_ms
     cdef double _now
     cdef bint _full

@@ -13,8 +13,8 @@
     one sendmsg(2) for all of them ─▶ unpin ─▶ count ─▶ a line each in the log's buffer
                   └─ the socket took a part only: a `Remainder` is the connection's exchange until the rest is sent
 
-Nothing here decides anything new. What is left to the long way: conditions other than one entity tag in If-None-Match,
-Range, Cache-Control, Authorization, CDN-Loop, whatever is not fresh, responses that have no content by their status,
+Nothing here decides anything new. What is left to the long way: conditions other than one entity tag in If-None-Match or
+the very date in If-Modified-Since, Range, Authorization, CDN-Loop, Cache-Control where it counts, whatever is not fresh, responses that have no content by their status,
 marks of the store's own, routes whose key or fate is not the plain one. When in doubt `_answer` says no, having changed
 nothing. A block stays pinned exactly as long as a part points into it.
 """
@@ -33,10 +33,11 @@ from flyby.proxy.remainder import Remainder
 
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.policy.entry import EntryFlag
+from flyby.proxy._condition cimport CHANGED, UNCHANGED, Condition, Conditions
 from flyby.proxy._front cimport Answerer, Front
 from flyby.proxy._outbox cimport iovec
 from flyby.proxy._relay cimport Passage
-from flyby.proxy._reply cimport CHANGED, MOST_ADDED, UNCHANGED, Condition, none_match, put_added, put_unmodified
+from flyby.proxy._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy._selection cimport SUFFIX, Selection
 from flyby.proxy._signpost cimport Post, Signpost
 from flyby.store._entry cimport Entry, entry_of, piece_of, promote
@@ -71,7 +72,7 @@ cdef enum:
     MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
 
 cdef const char *RESERVED = b"/.flyby/"  # see `exchange`
-cdef unsigned int ASKS_MORE = AUTHORIZATION | CACHE_CONTROL | CDN_LOOP | PRECONDITION | RANGE
+cdef unsigned int ASKS_MORE = AUTHORIZATION | CDN_LOOP | PRECONDITION | RANGE
 cdef uint32_t NO_PLAIN_HIT = (
     EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.NO_CACHE | EntryFlag.PARTIAL
 )
@@ -92,6 +93,7 @@ cdef class Lane(Answerer):
         self.closed = True
         self._plains = []
         self._selection = Selection()
+        self._conditions = Conditions()
         self._out = <char *>malloc(OUT)
         self._key = <char *>malloc(LONGEST_KEY)
         if self._out == NULL or self._key == NULL:
@@ -187,13 +189,15 @@ cdef class Lane(Answerer):
         post = posts.choose(
             base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length
         )
-        if post == NULL:
+        # Where a client cannot force a reload, its Cache-Control changes nothing about a fresh response.
+        if post == NULL or (seen.seen & CACHE_CONTROL and not post.ignore_reload):
             return False
         found = self._look_up(post, client.secure, base, seen)
         if found == NULL:
             return False
-        if found.flags & PASSED_ON and freshness_of(&self._store.m, found) > self._now_ms and not seen.is_head:
-            self._onward = <Passage>self._passages[post.number]
+        if found.flags & PASSED_ON and freshness_of(&self._store.m, found) > self._now_ms:
+            if not seen.is_head and not seen.seen & CACHE_CONTROL:
+                self._onward = <Passage>self._passages[post.number]
         if not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
             unpin(&self._store.m, unit_of(&self._store.m, found))
             return False
@@ -239,8 +243,7 @@ cdef class Lane(Answerer):
         if post.guard_cookies and seen.seen & COOKIE and found.flags & HEURISTIC and not found.flags & PUBLIC:
             return False
         if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
-            # If-Modified-Since counts for nothing beside If-None-Match (RFC 9110 13.2.2).
-            if found.status != 200 or not seen.seen & IF_NONE_MATCH or seen.again & IF_NONE_MATCH:
+            if found.status != 200 or seen.again & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
                 return False
         return client._outbox._fd >= 0 or found.length <= MOST_OF_TLS
 
@@ -257,10 +260,8 @@ cdef class Lane(Answerer):
         cdef char *body = NULL
         cdef bint in_place = False
         cdef Worker *counts
-        if seen.seen & IF_NONE_MATCH:
-            condition = none_match(
-                base + seen.if_none_match.start, seen.if_none_match.length, head_of(found), found.head_length
-            )
+        if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
+            condition = self._conditions.judge(base, seen, found)
             if condition == UNCHANGED:
                 whole = False
             elif condition != CHANGED:

@@ -3,16 +3,8 @@
 
 from libc.stdint cimport int64_t
 
-cdef enum Condition:
-    UNCLEAR = 0  # for the full road to judge
-    CHANGED = 1
-    UNCHANGED = 2
-
 cdef enum:
     MOST_ADDED = 160  # bytes that `put_added` writes at most
 
 cdef char *put_added(char *to, int64_t age_s, int64_t ttl_s, int64_t length) noexcept nogil
 cdef char *put_unmodified(char *to, const char *head, Py_ssize_t length) noexcept nogil
-cdef Condition none_match(
-    const unsigned char *value, Py_ssize_t length, const char *head, Py_ssize_t head_length
-) noexcept nogil

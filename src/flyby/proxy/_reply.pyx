@@ -1,15 +1,15 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""What a hit adds to the stored head, and the one condition that is judged in the fast lane (RFC 9110 13.1.2, 15.4.5).
+"""What a hit adds to the stored head, and the head of a 304 (RFC 9110 15.4.5).
 
     stored head, as it is │ Age │ Cache-Status │ Content-Length │ CRLF │ body
     304 status line │ the stored lines that a 304 repeats │ Age │ Cache-Status │ CRLF
 
-The words are those of `hit.py` and of policy's `cache_status` and `evaluate`; plays ask both roads the same and compare
+The words are those of `hit.py` and of policy's `cache_status`; plays ask both roads the same and compare
 the answers byte for byte.
 """
 
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy
 
 from flyby.wire._glance cimport named
 
@@ -76,48 +76,6 @@ cdef char *put_unmodified(char *to, const char *head, Py_ssize_t length) noexcep
     return to
 
 
-cdef inline bint entity_tag(const unsigned char *tag, Py_ssize_t length) noexcept nogil:
-    """Whether that is one well-formed opaque-tag, without W/ (RFC 9110 8.8.3)."""
-    cdef Py_ssize_t index
-    if length < 2 or tag[0] != 0x22 or tag[length - 1] != 0x22:
-        return False
-    for index in range(1, length - 1):
-        if tag[index] <= 0x20 or tag[index] == 0x22 or tag[index] == 0x7F:
-            return False
-    return True
-
-
-cdef Condition none_match(
-    const unsigned char *value, Py_ssize_t length, const char *head, Py_ssize_t head_length
-) noexcept nogil:
-    """What an If-None-Match of exactly one entity tag says of the stored response; anything else is UNCLEAR."""
-    cdef const char *end = head + head_length
-    cdef const char *line = <const char *>memchr(head, c"\n", head_length)
-    cdef const char *next
-    cdef Py_ssize_t stored
-    if length > 2 and value[0] == c"W" and value[1] == c"/":
-        value += 2
-        length -= 2
-    if not entity_tag(value, length):
-        return UNCLEAR
-    while line != NULL and line + 1 < end:
-        line += 1
-        next = <const char *>memchr(line, c"\n", end - line)
-        if next == NULL:
-            break
-        if next - line > 7 and named(<const unsigned char *>line, "etag: ", 6):
-            line += 6
-            stored = next - 1 - line
-            if stored > 2 and line[0] == c"W" and line[1] == c"/":
-                line += 2
-                stored -= 2
-            if stored == length and memcmp(line, value, length) == 0:
-                return UNCHANGED
-            return CHANGED
-        line = next
-    return CHANGED
-
-
 def added(int64_t age_s, int64_t ttl_s, int64_t length):
     """`put_added` as bytes, for the tests."""
     cdef char text[MOST_ADDED]
@@ -129,8 +87,3 @@ def unmodified(bytes head not None):
     cdef bytearray text = bytearray(len(head) + 32)
     cdef char *start = text
     return bytes(text[: put_unmodified(start, head, len(head)) - start])
-
-
-def condition(bytes value not None, bytes head not None):
-    """`none_match`, for the tests: 304, 200, or None where it is unclear."""
-    return (None, 200, 304)[none_match(<const unsigned char *><const char *>value, len(value), head, len(head))]

@@ -13,6 +13,7 @@ cdef struct Post:
     bint plain  # requests on it may be answered by the fast lane
     bint preview  # no route without a host takes this one's host
     bint guard_cookies
+    bint ignore_reload
     const char *tail  # what the primary keys of this route end with: behind the URL, the backend
     Py_ssize_t tail_length
     int number  # of the route

@@ -47,6 +47,7 @@ cdef class Signpost:
             post.preview = sign.preview
             self._previewed = self._previewed or sign.preview
             post.guard_cookies = rules.points.guard_cookies
+            post.ignore_reload = rules.points.ignore_reload
             tail = b"\0" + (rules.owner or sign.backend.encode())
             post.tail = self._keep(tail)
             post.tail_length = len(tail)

@@ -46,6 +46,7 @@ cdef struct Glance:
     unsigned int path_length  # of the target up to its `?`
     Span host  # in its one spelling
     Span if_none_match
+    Span if_modified_since
     Span user_agent
     Span referer
     Span request_id

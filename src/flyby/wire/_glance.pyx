@@ -228,6 +228,8 @@ cdef bint glance(const unsigned char *base, Py_ssize_t end, const GlanceLimits *
                     return False
             elif kind == IF_NONE_MATCH:
                 to.if_none_match = to.values[to.count]
+            elif kind == IF_MODIFIED_SINCE:
+                to.if_modified_since = to.values[to.count]
             elif kind == USER_AGENT:
                 if not to.again & USER_AGENT:
                     to.user_agent = to.values[to.count]
