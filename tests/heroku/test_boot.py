@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.heroku.conftest import Platform
+from tests.heroku.conftest import EDGE, Platform
 from tests.heroku.heroku import Dyno, Slug, without_python
 
 APP = {"requirements.txt": "", "Procfile": "app: bin/app\n"}
@@ -111,6 +111,24 @@ def test_a_description_of_many_lines_becomes_one(slug: Slug, dynos: list[Dyno]) 
     assert told(slug)[0]["FLY_PORT"] == "8123"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "seen"),
+    [
+        ("FLY_RELEASE_ID", "v1\nFLY_REMOTE_ENDPOINT=https://elsewhere.example", "v1"),
+        ("FLY_RELEASE_ID", "-n", "-n"),
+        ("FLY_RELEASE_DESC", "a\\nFLY_REMOTE_ENDPOINT=https://elsewhere.example", "a\\nFLY_REMOTE"),
+        ("FLY_PORT", "81\nFLY_REMOTE_ENDPOINT=https://elsewhere.example", "81"),
+    ],
+)
+def test_no_value_becomes_another_variable(slug: Slug, dynos: list[Dyno], name: str, value: str, seen: str) -> None:
+    slug.config |= {name: value}
+    (slug.folder / ".profile.d/a.sh").write_text("shopt -s xpg_echo\n")  # echo takes \n for a line end
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
+    assert told(slug)[0][name].startswith(seen)
+    assert told(slug)[0]["FLY_REMOTE_ENDPOINT"] == EDGE
+
+
 @pytest.mark.parametrize("dyno", ["run.8213", "release.1", "scheduler.5", "worker.1", "", "worker-12a34b56d-e78f9"])
 def test_other_dynos_are_left_alone(slug: Slug, dyno: str) -> None:
     done = printed(slug, 'echo "${FLY_REMOTE_ENDPOINT-unset}"', dyno)
@@ -125,7 +143,7 @@ def test_dynos_of_both_generations_are_known(slug: Slug, dynos: list[Dyno], dyno
 
 
 def test_a_config_var_names_the_types(slug: Slug, dynos: list[Dyno]) -> None:
-    slug.config |= {"FLY_PROCESS_TYPES": "api,front"}
+    slug.config |= {"FLY_PROCESS_TYPES": "api,\nfront"}
     assert printed(slug, "true", "web.1").returncode == 0
     assert told(slug) == []
     dynos.append(slug.boot("sleep 30", "front.2"))
@@ -147,7 +165,9 @@ def test_the_agent_can_be_switched_off(slug: Slug) -> None:
     assert told(slug) == []
 
 
-@pytest.mark.parametrize("options", ["", "set -u; ", "set -e; ", "set -eu; ", "set -euo pipefail; "])
+@pytest.mark.parametrize(
+    "options", ["", "set -u; ", "set -e; ", "set -eu; ", "set -euo pipefail; ", "set -fC; IFS=w.; "]
+)
 def test_the_script_ends_no_shell_whatever_its_options(slug: Slug, dynos: list[Dyno], options: str) -> None:
     (slug.folder / ".profile.d/a.sh").write_text(f"{options}\n")
     dynos.append(slug.boot("sleep 30"))

@@ -125,6 +125,7 @@ def test_a_config_var_decides_by_hand(platform: Platform) -> None:
         ({"FLY_PYTHON_URL": "file:///nonexistent", "FLY_PYTHON_SHA256": ""}, "FLY_PYTHON_SHA256"),
         ({"FLY_PYTHON_URL": "file:///nonexistent", "FLY_PYTHON_SHA256": "0" * 64}, "could not be fetched"),
         ({"FLY_PYTHON_SHA256": "0" * 64}, "has not the SHA-256"),
+        ({"FLY_PYTHON_SHA256": "../../etc/motd"}, "is not 64 hexadecimal digits"),
     ],
 )
 def test_what_fails_fails_the_build(platform: Platform, config: dict[str, str], words: str) -> None:
@@ -135,6 +136,20 @@ def test_what_fails_fails_the_build(platform: Platform, config: dict[str, str], 
     assert any(line.startswith(" !     ") and words in line for line in done.stderr.splitlines()), done.stderr
     assert not (slug.folder / ".flyby").exists()
     assert not (slug.folder / ".profile.d").exists()
+
+
+def test_a_build_tells_no_secret_of_an_address(platform: Platform) -> None:
+    slug = platform.slug(NODE_APP)
+    slug.config |= {"FLY_PYTHON_URL": "http://me:hush@127.0.0.1:1/x.tgz?sig=hush", "FLY_PYTHON_SHA256": "0" * 64}
+    done = slug.compile()
+    assert "http://127.0.0.1:1/x.tgz" in done.stderr
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_folder_in_the_scripts_place_fails_the_build(platform: Platform) -> None:
+    done = platform.slug(PYTHON_APP | {".profile.d/flyby.sh/mine.sh": ""}).compile()
+    assert done.returncode != 0
+    assert " !     " in done.stderr
 
 
 def test_an_agent_that_does_not_run_fails_the_build(platform: Platform, telling_pack: Path, tmp_path: Path) -> None:

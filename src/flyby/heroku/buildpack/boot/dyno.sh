@@ -18,7 +18,7 @@ flyby_serves_http() {
     type=$(flyby_process_type)
     case $type in "" | run | release | scheduler) return 1 ;; esac
     types=${FLY_PROCESS_TYPES:-$(cat "$1/process-types" 2>/dev/null)}
-    case " ${types//,/ } " in *" $type "*) return 0 ;; esac
+    case " ${types//[$',\t\r\n']/ } " in *" $type "*) return 0 ;; esac
     return 1
 }
 
@@ -26,24 +26,28 @@ flyby_serves_http() {
 flyby_release() {
     local stamped=
     read -r stamped 2>/dev/null <"$1/release" || true
-    echo "${FLY_RELEASE_ID:-${HEROKU_BUILD_COMMIT:-${HEROKU_SLUG_COMMIT:-$stamped}}}"
+    printf '%s\n' "${FLY_RELEASE_ID:-${HEROKU_BUILD_COMMIT:-${HEROKU_SLUG_COMMIT:-$stamped}}}"
 }
 
 # flyby_edge TREE
 flyby_edge() {
     local stamped=
     read -r stamped 2>/dev/null <"$1/edge" || true
-    echo "${FLY_REMOTE_ENDPOINT:-$stamped}"
+    printf '%s\n' "${FLY_REMOTE_ENDPOINT:-$stamped}"
 }
 
-# flyby_settings TREE: the environment of the app and of the agent, as NAME=VALUE lines (a value has no line end).
+# flyby_setting NAME VALUE: one line, whatever the value holds; what stood behind a line end would be a variable.
+flyby_setting() {
+    printf '%s=%s\n' "$1" "${2//[$'\r\n']/ }"
+}
+
+# flyby_settings TREE: the environment of the app and of the agent, as NAME=VALUE lines.
 flyby_settings() {
-    local description=${FLY_RELEASE_DESC:-${HEROKU_BUILD_DESCRIPTION:-${HEROKU_SLUG_DESCRIPTION:-}}}
-    echo "PORT=${PORT:-5000}"
-    echo "FLY_PORT=${FLY_PORT:-${PORT:-5000}}"
-    echo "FLY_REMOTE_ENDPOINT=$(flyby_edge "$1")"
-    echo "FLY_RELEASE_ID=$(flyby_release "$1")"
-    echo "FLY_RELEASE_DESC=${description//[$'\r\n']/ }"
+    flyby_setting PORT "${PORT:-5000}"
+    flyby_setting FLY_PORT "${FLY_PORT:-${PORT:-5000}}"
+    flyby_setting FLY_REMOTE_ENDPOINT "$(flyby_edge "$1")"
+    flyby_setting FLY_RELEASE_ID "$(flyby_release "$1")"
+    flyby_setting FLY_RELEASE_DESC "${FLY_RELEASE_DESC:-${HEROKU_BUILD_DESCRIPTION:-${HEROKU_SLUG_DESCRIPTION:-}}}"
 }
 
 # flyby_start TREE: the agent in the background, at most once a dyno, with nothing of this shell held open.
@@ -54,6 +58,6 @@ flyby_start() {
         return 0
     fi
     "$1/bin/flyby-run" </dev/null 3>&- &
-    echo "$!" >"$pid_file" 2>/dev/null || true
+    echo "$!" 2>/dev/null >|"$pid_file" || true
     disown 2>/dev/null || true
 }

@@ -21,4 +21,4 @@ flyby_profile() {
 }
 
 flyby_profile || true
-unset -f flyby_profile flyby_process_type flyby_serves_http flyby_release flyby_edge flyby_settings flyby_start
+unset -f flyby_profile flyby_process_type flyby_serves_http flyby_release flyby_edge flyby_setting flyby_settings flyby_start

@@ -69,7 +69,7 @@ provide_python() {
 
 # vendor_python FOLDER CACHE SETTINGS
 vendor_python() {
-    local folder=$1 cache=$2 settings=$3 machine version sum url archive tried
+    local folder=$1 cache=$2 settings=$3 machine version sum url shown archive tried
     machine=$(uname -m)
     url=$(setting FLY_PYTHON_URL "$settings")
     sum=$(setting FLY_PYTHON_SHA256 "$settings")
@@ -80,16 +80,20 @@ vendor_python() {
     elif [ -z "$sum" ]; then
         refuse "FLY_PYTHON_URL needs FLY_PYTHON_SHA256 beside it: what is not known is not installed"
     fi
+    [[ $sum =~ ^[0-9a-f]{64}$ ]] || refuse "FLY_PYTHON_SHA256 is \"$sum\", which is not 64 hexadecimal digits"
+    # A build's log has more readers than its config vars: neither a signature nor a password is shown.
+    shown=${url%%\?*}
+    [[ $shown != *://*@* ]] || shown=${shown%%://*}://${shown#*@}
 
     archive=$cache/python-$sum.tar.gz
     if [ -f "$archive" ] && is_sum "$archive" "$sum"; then
         detail "Python: vendored, $version, from the cache"
     else
-        detail "Python: vendored, $version, from ${url%%\?*}"
+        detail "Python: vendored, $version, from $shown"
         rm -f "$cache"/python-*.tar.gz
         curl --fail --silent --show-error --location --retry 3 --retry-connrefused --connect-timeout 10 --max-time 300 \
-            --output "$archive.part" "$url" || refuse "the Python could not be fetched from $url"
-        is_sum "$archive.part" "$sum" || refuse "what $url sent has not the SHA-256 $sum: nothing was installed"
+            --output "$archive.part" --url "$url" || refuse "the Python could not be fetched from $shown"
+        is_sum "$archive.part" "$sum" || refuse "what $shown sent has not the SHA-256 $sum: nothing was installed"
         mv "$archive.part" "$archive"
     fi
 
