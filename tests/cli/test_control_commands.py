@@ -110,6 +110,16 @@ def test_a_backend_is_shown_with_its_tokens_and_releases(run: Run, tmp_path: Pat
     assert len(releases) == 6  # a header and the latest five
 
 
+def test_what_a_dyno_says_of_its_release_moves_no_cursor(run: Run, tmp_path: Path) -> None:
+    sound(run("backend", "add", "shop"))
+    with State.open(tmp_path / "flyby") as state:
+        state.record_release("shop", "v1\x1b[2J", description="\x1b]0;x\x07\nshop  trusted", branch="a\rb")
+    out = sound(run("backend", "show", "shop"))
+    assert "v1?[2J" in out
+    assert "?]0;x??shop  trusted" in out
+    assert all(character.isprintable() or character == "\n" for character in out)
+
+
 def test_a_token_is_rotated_without_a_gap(run: Run) -> None:
     first = parsed(run("backend", "add", "shop", "--json"))["token"]
     out = sound(run("token", "create", "shop"))

@@ -11,6 +11,7 @@ import pytest
 from flyby.clock import SystemClock
 from flyby.config import Backend, Config, Server
 from flyby.control import DATABASE, BackendRecord, State
+from flyby.errors import StateError
 from flyby.server.watch import Watch, joined, previews
 
 
@@ -69,6 +70,26 @@ def test_a_damaged_file_is_told_once_and_what_was_known_stays(tmp_path: Path, ca
     assert names(watch) == ["shop"]
     [record] = caplog.records
     assert "is not a SQLite database" in record.message
+    watch.close()
+
+
+def test_a_change_that_could_not_be_read_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(state: State) -> list[BackendRecord]:
+        raise StateError("flyby.db is locked by another program")
+
+    with State.open(tmp_path) as line:
+        watch = Watch(tmp_path, None, SystemClock())
+        with monkeypatch.context() as patched:
+            patched.setattr(State, "backends", locked)
+            assert not watch.look()  # opened, and not read
+        assert watch.look()
+        line.add_backend("shop")
+        with monkeypatch.context() as patched:
+            patched.setattr(State, "backends", locked)
+            assert not watch.look()
+        assert watch.look()
+        assert names(watch) == ["shop"]
+        assert not watch.look()
     watch.close()
 
 

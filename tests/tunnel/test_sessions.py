@@ -10,6 +10,7 @@ import pytest
 
 from flyby.clock import ManualClock
 from flyby.control import State
+from flyby.errors import StateError
 from flyby.tunnel.messages import (
     LINE_LIMIT,
     Drain,
@@ -351,6 +352,43 @@ async def test_a_revoked_tokens_sessions_and_links_are_closed() -> None:
         head, _, _ = await agent.dial()
         assert head.status == 401
         assert (await scene.ask("/")).body == b"web.2"
+
+
+@play
+async def test_a_revocation_that_could_not_be_read_is_read_later() -> None:
+    async with stage() as scene:
+        control = await scene.agent().join(links=1)
+        live, State.live_tokens = State.live_tokens, locked  # type: ignore[method-assign]
+        try:
+            scene.state.revoke(scene.token.split("_")[1])
+            scene.tunnel.refresh()
+        finally:
+            State.live_tokens = live  # type: ignore[method-assign]
+        assert scene.tunnel.statistics().sessions == 1
+        scene.tunnel.tick()
+        assert await control.hear_of("revoked")
+        assert await control.gone()
+
+
+def locked(*given: Any, **named: Any) -> Any:
+    raise StateError("flyby.db is locked by another program")
+
+
+@play
+async def test_a_release_that_could_not_be_recorded_is_recorded_later() -> None:
+    async with stage() as scene:
+        record, State.record_release = State.record_release, locked  # type: ignore[method-assign]
+        try:
+            for name in ("web.1", "web.2"):
+                await scene.agent(name=name).join(links=0, release={"id": name})
+            scene.tunnel.tick()
+            assert scene.state.releases("app") == []
+        finally:
+            State.record_release = record  # type: ignore[method-assign]
+        scene.tunnel.tick()
+        releases = scene.state.releases("app")
+        assert {release.id for release in releases} == {"web.1", "web.2"}
+        assert all(release.first_ready_ms is not None for release in releases)
 
 
 @play

@@ -79,6 +79,8 @@ def list_(directory: str | None, path: str | None, as_json: bool) -> None:
 @on_state
 def show(name: str, directory: str | None, path: str | None, as_json: bool) -> None:
     """Show one backend with its tokens and latest releases."""
+    from flyby.tunnel import printable
+
     where = place(directory, path)
     with where.open() as state:
         tokens, releases = state.tokens(name), state.releases(name)
@@ -110,9 +112,9 @@ def show(name: str, directory: str | None, path: str | None, as_json: bool) -> N
             ("RELEASE", "BRANCH", "FIRST SEEN", "FIRST READY", "DESCRIPTION"),
             [
                 (
-                    *(release.id, release.branch or "-", utc(release.first_seen_ms)),
+                    *(printable(release.id), printable(release.branch or "-"), utc(release.first_seen_ms)),
                     "-" if release.first_ready_ms is None else utc(release.first_ready_ms),
-                    release.description or "-",
+                    printable(release.description or "-"),
                 )
                 for release in releases[:RELEASES_SHOWN]
             ],

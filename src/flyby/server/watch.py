@@ -30,7 +30,7 @@ logger = logging.getLogger("flyby.edge")
 class Watch:
     """`state` is what is open, None while there is none; `records` its backends as last read."""
 
-    __slots__ = ("_clock", "_directory", "_file", "_told", "records", "state")
+    __slots__ = ("_behind", "_clock", "_directory", "_file", "_told", "records", "state")
 
     def __init__(self, directory: Path | None, state: State | None, clock: Clock) -> None:
         self.state = state
@@ -39,6 +39,7 @@ class Watch:
         self._file: tuple[int, int] | None = None
         self._clock = clock
         self._told = ""
+        self._behind = False  # there was a change that could not be read
 
     def __repr__(self) -> str:
         return f"<Watch {self.state!r}, {len(self.records)} backends>"
@@ -47,14 +48,16 @@ class Watch:
         """Whether anything is different since the last look: backends, tokens or releases."""
         try:
             opened = self._directory is not None and self._open(self._directory)
-            if self.state is None or not (opened or self.state.changed()):
+            if self.state is None or not (opened or self.state.changed() or self._behind):
                 return False
+            self._behind = True
             self.records = tuple(self.state.backends())
         except StateError as error:
             if str(error) != self._told:
                 self._told = str(error)
                 logger.error("%s; what is known of its backends stays in use", error)
             return False
+        self._behind = False
         self._told = ""
         return True
 

@@ -90,6 +90,8 @@ class Tunnel:
         self._sessions: list[Session] = []
         self._noted: set[tuple[str, str]] = set()  # releases that are in the state
         self._ready: set[tuple[str, str]] = set()  # releases of which a dyno was ready
+        self._owed: list[Session] = []  # whose releases are still to be told to the state
+        self._unsure = False  # whether a token may have been revoked that is still in use
         self._draining = False
         self._ticker: asyncio.TimerHandle | None = None
         self._settled = clock.monotonic()
@@ -126,6 +128,9 @@ class Tunnel:
             dynos.serve()
             if settle:
                 dynos.settle()
+        if self._unsure:
+            self.refresh()
+        self._note_owed()
 
     def dynos(self) -> list[Dynos]:
         """The dynos of every backend."""
@@ -160,8 +165,11 @@ class Tunnel:
         try:
             live = state.live_tokens()
         except StateError as error:
-            logger.error("%s; it is not known which tokens are revoked", error)
+            if not self._unsure:
+                logger.error("%s; it is not known which tokens are revoked, and asked again", error)
+            self._unsure = True
             return
+        self._unsure = False
         self._end([session for session in self._sessions if session.token not in live], "its token was revoked")
 
     @staticmethod
@@ -398,4 +406,14 @@ class Tunnel:
                     self._released(backend, release.id)
                 self._ready.add(pair)
         except StateError as error:
-            logger.error("%s; release %s of %s is not recorded", error, printable(release.id), backend)
+            logger.error("%s; release %s of %s is not recorded yet", error, printable(release.id), backend)
+            self._owed.append(session)
+
+    def _note_owed(self) -> None:
+        """Try again what the state did not take; a failure ends the round, since each of them may have waited."""
+        owed, self._owed = self._owed, []
+        while owed and not self._owed:
+            session = owed.pop()
+            if session.dyno is not None and not session.closed:
+                self._note_release(session, session.dyno)
+        self._owed += owed
