@@ -356,3 +356,14 @@ async def test_a_failed_validation_does_not_cost_the_stored_response() -> None:
     async with stage(script) as scene:
         assert [(await scene.ask("/")).status for _ in range(3)] == [200, 503, 200]
         assert scene.origin.requests[2].get("if-none-match") == '"v1"'
+
+
+@play
+async def test_a_post_that_says_where_its_response_is_serves_later_gets() -> None:
+    async with stage(reply(Cache_Control="max-age=60", Content_Location="/p"), profile="rfc9111") as scene:
+        await scene.ask("/p", method="POST", body=b"1")
+        assert "; hit" in ((await scene.ask("/p")).get("cache-status") or "")
+        # A second one makes the stored response untrue, and leaves its own.
+        await scene.ask("/p", method="POST", body=b"2")
+        assert "; hit" in ((await scene.ask("/p")).get("cache-status") or "")
+        assert len(scene.origin.requests) == 2

@@ -128,6 +128,20 @@ async def test_what_the_dyno_sees() -> None:
 
 
 @play
+async def test_max_forwards_counts_the_hops_of_options() -> None:
+    async with stage(reply()) as scene:
+        seen = {}
+        for value in ("0", "1", "007", "x"):
+            answer = await scene.ask("/", method="OPTIONS", **{"Max-Forwards": value})
+            seen[value] = (answer.status, len(scene.origin.requests))
+        assert seen == {"0": (204, 0), "1": (200, 1), "007": (200, 2), "x": (200, 3)}
+        assert [request.get("max-forwards") for request in scene.origin.requests] == ["0", "6", "x"]
+        # Only OPTIONS and TRACE count.
+        await scene.ask("/", **{"Max-Forwards": "0"})
+        assert scene.origin.requests[-1].get("max-forwards") == "0"
+
+
+@play
 async def test_location_of_the_origin_is_mapped_back() -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         await reply(302, b"", Location=f"http://{request.get('host')}/next?a=1")(origin, request, writer)

@@ -41,6 +41,7 @@ from flyby.upstream import Backend
 from flyby.wire import REASONS, BodyKind, Fields, RequestHead
 
 RESERVED = b"/.flyby/"
+ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 LOOKED_UP = frozenset((b"GET", b"HEAD"))
 
 logger = logging.getLogger("flyby.proxy")
@@ -142,6 +143,9 @@ class Exchange:
             self._redirect(match.redirect[0], match.redirect[1])
             return
         forwarding.refuse_loop(request)
+        if request.method == b"OPTIONS" and forwarding.ends_here(request):
+            self._send_options()
+            return
         self.backend_name = match.backend
         self.rules = self.context.rules[id(match.route)]
         self.path = match.path
@@ -153,6 +157,11 @@ class Exchange:
             self._look_up()
         else:
             miss.start_forward(self, Reason.METHOD if request.method not in LOOKED_UP else Reason.BYPASS)
+
+    def _send_options(self) -> None:
+        """RFC 9110 7.6.2: the request was not to go further, so what is here answers it."""
+        self.note(Outcome.LOCAL, None, 204)
+        self._send(204, Fields([(b"Allow", ALLOWED)]), b"")
 
     def _answer_locally(self) -> None:
         """The paths that are flyby's own, under any host: never passed on, never stored."""
@@ -284,7 +293,7 @@ class Exchange:
     def _send_page(self, status: int, detail: str, status_field: bytes | None = None) -> None:
         fields, content = pages.page(status, self.request, detail)
         if status == 405:
-            fields.add(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+            fields.add(b"Allow", ALLOWED)
         if status_field is not None:
             fields.add(b"Cache-Status", status_field)
         self._send(status, fields, content)

@@ -22,6 +22,7 @@ from flyby.wire import Fields, RequestHead
 # Heroku keeps a client's X-Request-Id of 20 to 200 of these characters.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9+/=-]{20,200}\Z")
 
+_HOPS = re.compile(rb"[0-9]{1,9}\Z")
 _PORT = re.compile(rb"[0-9]{1,5}\Z")
 
 
@@ -58,6 +59,18 @@ def upstream_fields(
     this hop's affair, plus what we say."""
     port = port_of(request.host, request.scheme, client.server_port)
     return _upstream_fields(request, given, client.address, port, identity, host, now_ms, left_out)
+
+
+def ends_here(request: RequestHead) -> bool:
+    """Whether Max-Forwards says that the request goes no further (RFC 9110 7.6.2); else it may go one hop less far."""
+    value = request.fields.combined(b"max-forwards")
+    if value is None or _HOPS.match(value) is None:
+        return False
+    left = int(value)
+    if left == 0:
+        return True
+    request.fields.set(b"Max-Forwards", b"%d" % (left - 1))
+    return False
 
 
 @lru_cache(maxsize=256)

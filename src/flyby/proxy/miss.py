@@ -248,6 +248,8 @@ def _forwarded(exchange: Exchange, why: Reason, answer: Answer) -> None:
         plan = renewal.plan_for(exchange, answer, answer.head)
         if isinstance(plan, Plan):
             exchange.find()
+            # What has just been made untrue is what was stored before, not this.
+            exchange.since = exchange.context.store.mark()
             _decide(exchange, None, None, why, answer)
             return
     exchange.note(Outcome.PASS, why, answer.head.status)
@@ -350,7 +352,10 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
         stored = partial.find(exchange) if head.status == 206 else None
         joined = partial.join(stored, head) if stored is not None else None
         length = length if kind is BodyKind.LENGTH else -1
-        if fill is not None and open_fill(exchange, store, fill, plan, answer, length, joined):
+        reason = Reason.TOO_LARGE
+        if fill is not None:
+            reason = open_fill(exchange, store, fill, plan, answer, length, joined)
+        if fill is not None and reason is None:
             exchange.note(Outcome.MISS, why, head.status)
             status = status_field(Outcome.MISS, why, fwd_status=head.status, stored=True)
             stream_stored(exchange, fill, plan, answer, status, joined)
@@ -358,7 +363,6 @@ def _decide(exchange: Exchange, fill: Fill | None, stale: Entry | None, why: Rea
         if joined is not None and b"range" not in request.fields:
             answer.discard()
             raise UpstreamError(503, "no-room", "proxy_internal_error", "the rest of a stored part cannot be stored")
-        reason = Reason.TOO_LARGE
     if fill is not None:
         fill.abort(Ended.UNCACHEABLE)
         fill.release()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyby.policy import EntryFlag, Plan, evaluate
+from flyby.policy import EntryFlag, Plan, Reason, evaluate
 from flyby.proxy import forwarding, hit, partial, variants
 from flyby.proxy._answer import Answer
 from flyby.proxy.delivery import Delivery
@@ -29,12 +29,13 @@ def open_fill(
     answer: Answer,
     length: int,
     joined: partial.Joined | None,
-) -> bool:
+) -> Reason | None:
+    """Begin to store; the Reason when that cannot be."""
     key = variants.key_for_storing(
         store, exchange.primary, plan.vary, exchange.request.fields, plan.head, exchange.rules.max_variants
     )
     if key is None:
-        return False
+        return Reason.VARIANTS
     fields, status, flags, reason = plan.head.copy(), answer.head.status, plan.flags, answer.head.reason
     if joined is not None:
         length = joined.held.length
@@ -59,7 +60,9 @@ def open_fill(
         tags=plan.tags + exchange.extra_tags + answer.lease.tags,
         place=place_of(key),
     )
-    return opened and (joined is None or not len(joined.before) or fill.write(joined.before))
+    if opened and (joined is None or not len(joined.before) or fill.write(joined.before)):
+        return None
+    return Reason.TOO_LARGE
 
 
 def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) -> bytes:
