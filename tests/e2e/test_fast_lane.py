@@ -15,6 +15,7 @@ import pytest
 from flyby.config import Limits, Timeouts
 from flyby.log import AccessRecord
 from tests.e2e.stage import Client, Message, Origin, Stage, play, reply, stage
+from tests.e2e.test_tls import secure_stage
 
 FRESH = {"Cache_Control": "public, max-age=600", "ETag": '"v1"'}
 PLAIN = b"GET /a?b HTTP/1.1\r\nHost: shop.test\r\n\r\n"
@@ -318,3 +319,20 @@ async def test_limits_hold() -> None:
         client = await scene.connect()
         await client.send(PLAIN[:-2] + b"A: b\r\nC: d\r\n\r\n")
         assert (await client.response()).status == 431
+
+
+@play
+async def test_the_lane_is_open_under_tls_too() -> None:
+    body = b"hello, world\n" * 3000
+    async with secure_stage(reply(body=body, **FRESH)) as secure:
+        await secure.ask("/a?b")
+        client = await secure.connect()
+        slow = await answer(client, b"\r\n" + PLAIN)
+        assert lane_hits(secure.scene) == 0
+        assert await answer(client, PLAIN) == slow
+        assert lane_hits(secure.scene) == 1
+        await client.send(PLAIN * 100)
+        await asyncio.sleep(0.1)
+        for _ in range(100):
+            assert (await client.response()).body == body
+        assert await answer(client, PLAIN) == slow

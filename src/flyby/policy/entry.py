@@ -32,8 +32,8 @@ class Times:
 STORED_FORMAT = 1
 
 
-class EntryFlag(enum.IntFlag):
-    """Facts about a stored response that its reuse depends on."""
+class EntryFlag(enum.IntEnum):
+    """Facts about a stored response that its reuse depends on: bits of a plain int, which `IntFlag` would make slow."""
 
     MUST_REVALIDATE = 1  # never used stale: must-revalidate, proxy-revalidate, s-maxage (RFC 9111 5.2.2.2, .8, .10)
     NO_CACHE = 2  # validated before each use (5.2.2.4)

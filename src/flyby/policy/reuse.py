@@ -33,7 +33,7 @@ class Reuse(enum.Enum):
     MISS = "miss"  # not for this request: as if nothing were stored
 
 
-def reuse(request: Request, times: Times, flags: EntryFlag, status: int, now_ms: int, rules: CacheRules) -> Reuse:
+def reuse(request: Request, times: Times, flags: int, status: int, now_ms: int, rules: CacheRules) -> Reuse:
     """What a request may get of a stored response (RFC 9111 4). `status` is the stored one; 0 is no response."""
     if flags & _NO_RESPONSE or status == 0 or not allowed_for(request, flags, rules):
         return Reuse.MISS
@@ -54,7 +54,7 @@ def reuse(request: Request, times: Times, flags: EntryFlag, status: int, now_ms:
     return Reuse.REVALIDATE
 
 
-def allowed_for(request: Request, flags: EntryFlag, rules: CacheRules) -> bool:
+def allowed_for(request: Request, flags: int, rules: CacheRules) -> bool:
     """Whether a stored response is for such a request at all, fresh or not; False only in the default profile."""
     fields = request.fields
     points = rules.points
@@ -64,7 +64,7 @@ def allowed_for(request: Request, flags: EntryFlag, rules: CacheRules) -> bool:
 
 
 def stale_on_error_allowed(
-    request: Request, times: Times, flags: EntryFlag, now_ms: int, rules: CacheRules, status: int
+    request: Request, times: Times, flags: int, now_ms: int, rules: CacheRules, status: int
 ) -> bool:
     """Whether a stale response may be sent since the origin failed with `status` (RFC 9111 4.2.4, 4.3.3, RFC 5861 4).
 

@@ -54,7 +54,7 @@ class Plan:
     nor the fields that named its tags, if these are kept from clients."""
 
     times: Times
-    flags: EntryFlag
+    flags: int
     head: Fields
     vary: tuple[bytes, ...]
     tags: tuple[bytes, ...] = ()
@@ -217,9 +217,9 @@ def _lifetime(response: Response, control: CacheControl, response_ms: int, rules
     return None if guessed and rules.points.guard_guesses and response.status not in _GUESSED_STRICTLY else life
 
 
-def _flags(response: Response, control: CacheControl, life: Lifetime | None) -> EntryFlag:
+def _flags(response: Response, control: CacheControl, life: Lifetime | None) -> int:
     fields = response.fields
-    flags = EntryFlag(0)
+    flags = 0
     if control.must_revalidate or control.proxy_revalidate or control.s_maxage is not None:
         flags |= EntryFlag.MUST_REVALIDATE
     if control.no_cache:
@@ -246,7 +246,7 @@ def _freshness_refusal(
     response: Response,
     control: CacheControl,
     life: Lifetime | None,
-    flags: EntryFlag,
+    flags: int,
     rules: CacheRules,
 ) -> Reason | None:
     """The last condition of RFC 9111 3: there is something that makes the response worth keeping."""

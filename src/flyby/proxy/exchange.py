@@ -202,8 +202,7 @@ class Exchange:
     def judge(self, entry: Entry) -> Reuse:
         """What may be done with a stored response now."""
         times = Times(entry.born_ms, entry.fresh_ms, entry.swr_s, entry.sie_s)
-        flags = EntryFlag(entry.flags)
-        return reuse(self.request, times, flags, entry.status, self.context.clock.wall_ms(), self.rules)
+        return reuse(self.request, times, entry.flags, entry.status, self.context.clock.wall_ms(), self.rules)
 
     def _look_up(self) -> None:
         entry = self.find()

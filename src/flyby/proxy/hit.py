@@ -151,4 +151,4 @@ def stale_allowed(exchange: Exchange, stale: Entry, status: int) -> bool:
         return False
     times = Times(stale.born_ms, stale.fresh_ms, stale.swr_s, stale.sie_s)
     now_ms = exchange.context.clock.wall_ms()
-    return stale_on_error_allowed(exchange.request, times, EntryFlag(stale.flags), now_ms, exchange.rules, status)
+    return stale_on_error_allowed(exchange.request, times, stale.flags, now_ms, exchange.rules, status)
