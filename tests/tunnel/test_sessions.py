@@ -361,6 +361,7 @@ async def test_a_revocation_that_could_not_be_read_is_read_later() -> None:
         live, State.live_tokens = State.live_tokens, locked  # type: ignore[method-assign]
         try:
             scene.state.revoke(scene.token.split("_")[1])
+            assert scene.edge._watch.look()  # nothing that happens later will call for it again
             scene.tunnel.refresh()
         finally:
             State.live_tokens = live  # type: ignore[method-assign]
