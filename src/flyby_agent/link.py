@@ -165,6 +165,11 @@ class Link(asyncio.Protocol):
         if self.state != DIALLING:
             local.transport.abort()
             return
+        if local.transport.is_closing():
+            # Accepted and closed at once, before a byte of the request: its end was told to nobody.
+            self._refuse(b"dial")
+            self._app.on_refused()
+            return
         self.state = BUSY
         self.resume_reading()
         self._send(local)

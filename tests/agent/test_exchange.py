@@ -10,6 +10,7 @@ import pytest
 
 from tests.agent.conftest import Line, LinkTo, Stage
 from tests.agent.dyno import answer, read_head
+from tests.agent.edge import until
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: app.example\r\n\r\n"
 CHUNKED = b"3\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: t\r\n\r\n"
@@ -126,6 +127,32 @@ def test_a_response_that_is_broken_off_resets_the_link(link_to: LinkTo, response
     link = link_to(script)
     link.send(GET)
     assert link.read_to_end()[1] == "reset"
+
+
+def test_an_app_that_accepts_and_closes_at_once_leaves_no_request_hanging(stage: Stage) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def close_all() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                listener.accept()[0].close()
+
+    threading.Thread(target=close_all, daemon=True).start()
+    edge = stage.edge()
+    try:
+        stage.agent(edge, listener.getsockname()[1])
+        for _ in range(20):
+            edge.taken.clear()
+            link = edge.take()
+            link.received.clear()
+            link.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            # Handed back, or not answered: which of them depends on when its end was seen.
+            until(lambda link=link: b"Flyby-Refused: dial" in link.received or link.ended)
+    finally:
+        stop.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def test_an_app_that_closes_before_a_byte_ends_the_link_without_one(link_to: LinkTo) -> None:
