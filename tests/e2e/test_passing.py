@@ -125,6 +125,7 @@ async def test_a_client_that_leaves_ends_the_request_that_nobody_else_waits_for(
         await asyncio.wait_for(gone.wait(), 10)
         backend = scene.edge.statistics().backends["app"].origins[0]
         assert (backend.leased, backend.in_flight) == (0, 0)
+        assert scene.edge.statistics().requests.outcomes["error"] == 1
 
 
 @play

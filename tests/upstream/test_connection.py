@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from flyby.errors import Retry, UpstreamError
 from flyby.wire import ResponseHead
-from tests.upstream.stage import GET, FakeTransport, JumpingLoop, Recorder, Wire, run
+from tests.upstream.stage import GET, LOOPS, OK, FakeTransport, JumpingLoop, Recorder, Wire, backend, origin, run
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n"
 
@@ -560,3 +561,103 @@ def test_what_is_out_of_turn_is_refused() -> None:
         assert isinstance(wire.transport, FakeTransport)
 
     run(play())
+
+
+class Story:
+    """A receiver that writes down what it is told, and lets `then` decide within `head`."""
+
+    def __init__(self, then: Callable[[ResponseHead], None]) -> None:
+        self.told: list[object] = []
+        self._then = then
+
+    def interim(self, head: ResponseHead) -> None:
+        self.told.append(head.status)
+
+    def head(self, head: ResponseHead) -> None:
+        self.told.append(head.status)
+        self._then(head)
+
+    def fail(self, error: UpstreamError) -> None:
+        self.told.append(error.proxy_error)
+
+
+def test_a_receiver_may_let_the_content_flow_at_once_and_it_is_not_copied() -> None:
+    async def play() -> None:
+        wire = Wire()
+        memory = wire.connection.get_buffer(-1).obj
+        seen: list[object] = []
+
+        class Looking(Recorder):
+            def data(self, view: memoryview) -> None:
+                seen.append(view.obj)
+                super().data(view)
+
+        sink = Looking()
+        story = Story(lambda head: wire.connection.stream(sink))
+        wire.connection.send(GET)
+        wire.connection.expect(b"GET", story)
+        wire.feed(b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        assert (story.told, sink.content, sink.endings, wire.connection.reusable) == ([103, 200], b"hello", 1, True)
+        assert seen == [memory]
+
+    run(play())
+
+
+@pytest.mark.parametrize("later", [b"", b"HTTP/1.1 200 OK\r\n"])
+def test_a_receiver_that_gives_up_hears_nothing_more(later: bytes) -> None:
+    async def play() -> None:
+        for at_head in (False, True):
+            wire = Wire()
+            story = Story(lambda head, wire=wire: wire.connection.abort())  # type: ignore[misc]
+            wire.connection.send(GET)
+            wire.connection.expect(b"GET", story)
+            if at_head:
+                wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            else:
+                wire.connection.abort()
+            wire.feed(later)
+            wire.reset()
+            assert (story.told, wire.transport.aborted) == ([200] if at_head else [], True)
+
+    run(play())
+
+
+@pytest.mark.parametrize("end", [Wire.eof, Wire.reset])
+def test_a_receiver_is_told_once_that_there_will_be_no_head(end: Callable[[Wire], None]) -> None:
+    async def play() -> None:
+        for before in (False, True):
+            wire = Wire()
+            story = Story(lambda head: None)
+            wire.connection.send(GET)
+            if before:
+                end(wire)
+            wire.connection.expect(b"GET", story)
+            if not before:
+                end(wire)
+            assert story.told == ["connection_terminated"]
+
+    run(play())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_the_socket_does_not_take_follows_in_order(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    parts = [bytes([number]) * 700_001 for number in range(8)]
+    received = bytearray()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        while len(received) < sum(map(len, parts)):
+            received.extend(await reader.read(1 << 16))
+        writer.write(OK)
+
+    async def play() -> None:
+        async with origin(slow) as port, backend(f"http://127.0.0.1:{port}") as made:
+            lease = await made.lease()
+            for part in parts:
+                lease.connection.send(part)
+            await lease.connection.drain()
+            head = await lease.connection.read_head(b"POST")
+            assert (head.status, bytes(received)) == (200, b"".join(parts))
+            lease.discard()
+
+    run(play(), loop)

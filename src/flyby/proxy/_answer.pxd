@@ -1,10 +1,12 @@
 """The map of a response on its way, and of a request without a Task."""
 
+from flyby.upstream._connection cimport Connection
+from flyby.upstream._pool cimport Lease
 from flyby.wire._head cimport ResponseHead
 
 
 cdef class Answer:
-    cdef readonly object lease
+    cdef readonly Lease lease
     cdef readonly ResponseHead head
     cdef readonly long long request_ms     # when the request was sent, and
     cdef readonly long long response_ms    # when the head was here, in wall time (RFC 9111 4.2.3)
@@ -13,7 +15,7 @@ cdef class Answer:
     cdef object sender                     # the Task that still sends the request's content, or None
     cdef object _exchange                  # whose client the content is led to
     cdef object _downstream
-    cdef object _connection
+    cdef Connection _connection
 
     cpdef finish(self)
     cpdef discard(self)

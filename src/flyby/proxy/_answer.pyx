@@ -25,7 +25,7 @@ cdef class Answer:
     sent, on the monotonic clock; telling the lease how the origin did is part of being made.
     """
 
-    def __init__(self, lease, ResponseHead head, double started, long long request_ms, clock, sender=None):
+    def __init__(self, Lease lease not None, ResponseHead head not None, double started, long long request_ms, clock, sender=None):
         cdef double elapsed = <double>clock.monotonic() - started
         self.lease = lease
         self.head = head

@@ -10,6 +10,7 @@ from flyby.proxy._answer cimport Answer
 from flyby.proxy._upstream_fields import VIA as _VIA
 from flyby.wire import HOP_BY_HOP as _HOP_BY_HOP
 from flyby.wire import BodyKind, strip_hop_by_hop
+from flyby.upstream._connection cimport Connection
 from flyby.wire._fields cimport Fields
 from flyby.wire._head cimport RequestHead, ResponseHead
 from flyby.wire._serialise cimport open_response
@@ -51,7 +52,7 @@ cpdef send(exchange, Answer answer, bytes status):
         opened = open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + status + b"\r\n")
     downstream = exchange.downstream
     downstream.begin_ready(opened, length, head.status)
-    answer.lease.connection.stream(answer.to_client(exchange))
+    (<Connection>answer.lease.connection).stream(answer.to_client(exchange))
     downstream.flush()
 
 

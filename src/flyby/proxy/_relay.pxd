@@ -1,6 +1,7 @@
 """The map of the pass lane."""
 
 from flyby.proxy._front cimport Front
+from flyby.upstream._pool cimport Lease
 from flyby.wire._fields cimport Fields
 from flyby.wire._glance cimport Glance
 from flyby.wire._head cimport HeadReader, RequestHead, ResponseHead
@@ -27,7 +28,7 @@ cdef class Relay:
     cdef readonly object context
     cdef readonly object downstream
     cdef readonly RequestHead request
-    cdef readonly object lease
+    cdef readonly Lease lease
     cdef readonly bytes identity
     cdef readonly double started          # monotonic
     cdef readonly long long request_ms    # wall time

@@ -25,12 +25,15 @@ from flyby.proxy._passing import status_field
 from flyby.proxy._upstream_fields cimport upstream_fields
 from flyby.proxy.ask import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
 from flyby.proxy.recording import record
+from flyby.upstream._connection cimport Connection
+from flyby.upstream._pool cimport Lease
 from flyby.wire import HeadReader as NewHeadReader
 from flyby.wire._fields cimport Fields
 from flyby.wire._glance cimport Glance
 from flyby.wire._head cimport HeadReader, RequestHead, ResponseHead
 from flyby.wire._serialise cimport serialise_request
 
+cdef object ERROR = Outcome.ERROR
 cdef object MISS = Outcome.MISS
 cdef object PASS = Outcome.PASS
 cdef object HIT_FOR_MISS = Reason.HIT_FOR_MISS
@@ -64,7 +67,9 @@ cdef class Passage:
         cdef RequestHead request
         cdef Relay relay
         cdef bytes host
-        lease = self._backend.lease_now()
+        cdef bytes head
+        cdef Connection connection
+        cdef Lease lease = self._backend.lease_now()
         if lease is None:
             return False
         try:
@@ -84,6 +89,7 @@ cdef class Passage:
             relay.started = now
             relay.request_ms = now_ms
             relay.first_byte_ms = -1
+            relay.outcome = ERROR
             relay.since = self.context.store.mark()
             relay.stop = lease.discard
             peer = client.client
@@ -97,7 +103,7 @@ cdef class Passage:
             raise
         client.occupy(request, relay)
         self._backend.retries.earn()
-        connection = lease.connection
+        connection = <Connection>lease.connection
         connection.send(head)
         connection.expect(request.method, relay)
         return True
@@ -198,4 +204,7 @@ cdef class Relay:
         """The response is sent, or cannot be: record it, once."""
         if not self._recorded:
             self._recorded = True
-            record(self)
+            if self.context.log is None:
+                self.context.metrics.count(self.outcome._value_, "" if self.reason is None else self.reason._value_)
+            else:
+                record(self)
