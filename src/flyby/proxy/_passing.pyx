@@ -32,8 +32,20 @@ def status_field(outcome, why, int fwd_status, bint stored=False, detail=None):
 
 cpdef send(exchange, Answer answer, bytes status):
     """Pass the response on as it comes; `status` is our member of Cache-Status."""
+    rules = exchange.match.route.response_headers
+    pass_on(exchange, exchange.request, answer, status, rules if changes(rules) else None, exchange.rules.strip_tags)
+
+
+cdef bint changes(rules) except -1:
+    """Whether a route's rules for fields do anything."""
+    return bool(rules.remove or rules.set or rules.add)
+
+
+cdef int pass_on(
+    exchange, RequestHead request, Answer answer, bytes status, rules, bint strip_tags
+) except -1:
+    """`send`, by `rules` that do something, or None."""
     cdef ResponseHead head = answer.head
-    cdef RequestHead request = exchange.request
     cdef Fields fields = head.fields
     cdef bytes opened
     cdef bint bodiless
@@ -41,31 +53,31 @@ cpdef send(exchange, Answer answer, bytes status):
     if kind is not LENGTH:
         bodiless = request.method == b"HEAD" or head.status == 204 or head.status == 304
         length = 0 if kind is NONE and not bodiless else -1
-    rules = exchange.match.route.response_headers
-    ruled = rules.remove or rules.set or rules.add
-    if ruled or kind is NONE or b"connection" in fields or b"via" in fields:
+    if rules is not None or kind is NONE or b"connection" in fields or b"via" in fields:
         opened = open_response(
-            head.status, head.reason, _changed(exchange, head, rules), None, b"Cache-Status: " + status + b"\r\n"
+            head.status, head.reason, _changed(request, head, rules, strip_tags), None, b"Cache-Status: " + status + b"\r\n"
         )
     else:
-        left_out = TAGS_LEFT_OUT if exchange.rules.strip_tags else LEFT_OUT
+        left_out = TAGS_LEFT_OUT if strip_tags else LEFT_OUT
         opened = open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + status + b"\r\n")
     downstream = exchange.downstream
     downstream.begin_ready(opened, length, head.status)
     (<Connection>answer.lease.connection).stream(answer.to_client(exchange))
     downstream.flush()
+    return 0
 
 
-cdef Fields _changed(exchange, ResponseHead head, rules):
+cdef Fields _changed(RequestHead request, ResponseHead head, rules, bint strip_tags):
     """The fields of a response that cannot be passed on as they are."""
     cdef Fields fields = strip_hop_by_hop(head.fields)
     fields.remove(b"content-length")
-    if exchange.request.method == b"HEAD" or head.status == 304:
+    if request.method == b"HEAD" or head.status == 304:
         given = head.fields.get(b"content-length")
         if given is not None and b"transfer-encoding" not in head.fields:
             fields.set(b"Content-Length", given)
     forwarding.add_via(fields)
-    if exchange.rules.strip_tags:
+    if strip_tags:
         fields = fields.without(_TAG_FIELDS)
-    forwarding.apply_rules(fields, rules)
+    if rules is not None:
+        forwarding.apply_rules(fields, rules)
     return fields

@@ -16,6 +16,14 @@ cdef class Passage:
     cdef object _backend
     cdef str _host                 # what the origin is told: `origin`, `client` or a name
     cdef HeadReader _reader
+    cdef object _store
+    cdef object _clock
+    cdef object _log
+    cdef object _count             # of the metrics
+    cdef tuple _targeted           # fields that stand in for Cache-Control
+    cdef bint _guard_paths
+    cdef bint _strip_tags
+    cdef object _response_rules    # None when they do nothing
 
     cdef bint begin(
         self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms

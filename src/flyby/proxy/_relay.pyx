@@ -20,7 +20,7 @@ from flyby.policy import Outcome, Reason, has_dot_segments, parse_cache_control,
 from flyby.proxy import forwarding
 from flyby.proxy._answer cimport Answer, refuses, relay_interim
 from flyby.proxy._front cimport Front
-from flyby.proxy._passing cimport send
+from flyby.proxy._passing cimport changes, pass_on
 from flyby.proxy._passing import status_field
 from flyby.proxy._upstream_fields cimport upstream_fields
 from flyby.proxy.ask import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
@@ -59,6 +59,16 @@ cdef class Passage:
         self._backend = context.backends[match.backend]
         self._host = self._backend.settings.host
         self._reader = NewHeadReader(limits, "request")
+        # What every request would have to look up.
+        self._store = context.store
+        self._clock = context.clock
+        self._log = context.log
+        self._count = context.metrics.count
+        self._targeted = rules.targeted
+        self._guard_paths = rules.points.guard_paths
+        self._strip_tags = rules.strip_tags
+        response_rules = match.route.response_headers
+        self._response_rules = response_rules if changes(response_rules) else None
 
     cdef bint begin(
         self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
@@ -90,7 +100,7 @@ cdef class Passage:
             relay.request_ms = now_ms
             relay.first_byte_ms = -1
             relay.outcome = ERROR
-            relay.since = self.context.store.mark()
+            relay.since = self._store.mark()
             relay.stop = lease.discard
             peer = client.client
             port = forwarding.port_of(request.host, request.scheme, peer.server_port)
@@ -149,14 +159,15 @@ cdef class Relay:
             else:
                 reason = self._refusal(head)
             if reason is not None:
-                answer = Answer(self.lease, head, self.started, self.request_ms, self.context.clock)
+                answer = Answer(self.lease, head, self.started, self.request_ms, self.passage._clock)
                 self.first_byte_ms = answer.first_byte_ms
                 if b"location" in head.fields or b"content-location" in head.fields:
                     forwarding.map_location(head.fields, self.request, self.lease.origin.authority)
                 self.outcome = PASS
                 self.reason = reason
                 self.status = head.status
-                send(self, answer, status_field(MISS, HIT_FOR_MISS, head.status, False, reason._value_))
+                status = status_field(MISS, HIT_FOR_MISS, head.status, False, reason._value_)
+                pass_on(self, self.request, answer, status, self.passage._response_rules, self.passage._strip_tags)
                 return
         except Exception as error:
             self.lease.discard()
@@ -176,7 +187,7 @@ cdef class Relay:
             control = parse_cache_control(value)
             # Nothing that is asked before this can be a reason: a plain GET has neither content nor credentials.
             if control.no_store and not control.must_understand and not control.malformed:
-                if not self.passage.rules.points.guard_paths or not _dotted(path):
+                if not self.passage._guard_paths or not _dotted(path):
                     return NO_STORE
         now_ms = self.context.clock.wall_ms()
         plan = storable(
@@ -185,7 +196,7 @@ cdef class Relay:
         return plan if isinstance(plan, Reason) else None
 
     cdef bint _targeted(self, Fields fields) except -1:
-        for name in self.passage.rules.targeted:
+        for name in self.passage._targeted:
             if name in fields:
                 return True
         return False
@@ -204,7 +215,7 @@ cdef class Relay:
         """The response is sent, or cannot be: record it, once."""
         if not self._recorded:
             self._recorded = True
-            if self.context.log is None:
-                self.context.metrics.count(self.outcome._value_, "" if self.reason is None else self.reason._value_)
+            if self.passage._log is None:
+                self.passage._count(self.outcome._value_, "" if self.reason is None else self.reason._value_)
             else:
                 record(self)
