@@ -18,6 +18,17 @@ def test_counts() -> None:
     )
 
 
+def test_what_is_counted_elsewhere_is_included() -> None:
+    metrics = Metrics()
+    metrics.count("hit", "")
+    elsewhere = {"hit": 0}
+    metrics.include(lambda: elsewhere)
+    assert metrics.snapshot().outcomes == {"hit": 1}
+    elsewhere["hit"] = 5
+    assert metrics.snapshot().outcomes == {"hit": 6}
+    assert metrics.snapshot().requests == 6
+
+
 def test_a_snapshot_does_not_change() -> None:
     metrics = Metrics()
     metrics.count("hit", "")

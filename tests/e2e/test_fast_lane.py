@@ -11,8 +11,9 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from flyby.config import Limits, Timeouts
+from flyby.config import Limits, Route, RouteCache, Timeouts
 from flyby.log import AccessRecord
 from tests.e2e.stage import Client, Message, Origin, Stage, play, reply, stage
 from tests.e2e.test_tls import secure_stage
@@ -319,6 +320,20 @@ async def test_limits_hold() -> None:
         client = await scene.connect()
         await client.send(PLAIN[:-2] + b"A: b\r\nC: d\r\n\r\n")
         assert (await client.response()).status == 431
+
+
+@play
+async def test_a_reload_holds_for_the_lane_at_once() -> None:
+    async with stage(reply(**FRESH)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        await answer(client, PLAIN)
+        assert lane_hits(scene) == 1
+        off = Route(backend="app", cache=RouteCache(off=True))
+        await scene.edge.reload(replace(scene.edge._config, routes=[off]))
+        await answer(client, PLAIN)
+        assert lane_hits(scene) == 1
+        assert len(scene.origin.requests) == 2
 
 
 @play

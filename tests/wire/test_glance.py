@@ -130,6 +130,24 @@ def test_every_byte_everywhere(frame: bytes, byte: int) -> None:
     agree(frame % bytes([byte]), STANDARD_LIMITS, b"http")
 
 
+@pytest.mark.parametrize("at", [0, 1, 14, 15, 16, 17, 31, 32, 39])
+def test_every_byte_of_a_long_value(at: int) -> None:
+    for byte in range(256):
+        value = b"v" * at + bytes([byte]) + b"v" * (40 - at)
+        data = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % value
+        assert agree(data, STANDARD_LIMITS, b"http") == (byte == 9 or (byte >= 32 and byte != 127))
+
+
+@pytest.mark.parametrize("name", [b"content-length", b"transfer-encoding", b"if-unmodified-since", b"if-none-match"])
+def test_a_name_that_differs_in_one_byte_is_another(name: bytes) -> None:
+    for at in range(len(name)):
+        other = name[:at] + bytes([name[at] ^ 1]) + name[at + 1 :]
+        agree(b"GET / HTTP/1.1\r\nHost: a\r\n%b: x\r\n\r\n" % other, STANDARD_LIMITS, b"http")
+        upper = name[:at] + name[at : at + 1].upper() + name[at + 1 :]
+        recognised = agree(b"GET / HTTP/1.1\r\nHost: a\r\n%b: x\r\n\r\n" % upper, STANDARD_LIMITS, b"http")
+        assert recognised == name.startswith(b"if-")
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
     """A request with a few pieces put in, cut out or doubled."""

@@ -42,19 +42,26 @@ cdef char *put_added(char *to, int64_t age_s, int64_t ttl_s, int64_t length) noe
     return put(to, "\r\n\r\n", 4)
 
 
-cdef inline bint repeated(const unsigned char *name, Py_ssize_t length) noexcept nogil:
-    """Whether a 304 repeats the stored line of that name (`hit._IN_304`)."""
-    if length == 4:
-        return named(name, "date", 4) or named(name, "etag", 4) or named(name, "vary", 4)
-    if length == 3:
-        return named(name, "via", 3)
-    if length == 7:
-        return named(name, "expires", 7)
-    if length == 13:
-        return named(name, "cache-control", 13) or named(name, "last-modified", 13)
-    if length == 16:
-        return named(name, "content-location", 16)
-    return length == 17 and named(name, "cdn-cache-control", 17)
+cdef inline bint begins(const unsigned char *line, Py_ssize_t length, const char *lower, Py_ssize_t size) noexcept nogil:
+    return length > size and named(line, lower, size)
+
+
+cdef inline bint repeated(const unsigned char *line, Py_ssize_t length) noexcept nogil:
+    """Whether a 304 repeats the stored line (`hit._IN_304`)."""
+    cdef unsigned char first = line[0] | 0x20
+    if first == c"c":
+        return (
+            begins(line, length, "cache-control:", 14)
+            or begins(line, length, "content-location:", 17)
+            or begins(line, length, "cdn-cache-control:", 18)
+        )
+    if first == c"d":
+        return begins(line, length, "date:", 5)
+    if first == c"e":
+        return begins(line, length, "etag:", 5) or begins(line, length, "expires:", 8)
+    if first == c"l":
+        return begins(line, length, "last-modified:", 14)
+    return first == c"v" and (begins(line, length, "vary:", 5) or begins(line, length, "via:", 4))
 
 
 cdef char *put_unmodified(char *to, const char *head, Py_ssize_t length) noexcept nogil:
@@ -62,15 +69,13 @@ cdef char *put_unmodified(char *to, const char *head, Py_ssize_t length) noexcep
     cdef const char *end = head + length
     cdef const char *line = <const char *>memchr(head, c"\n", length)
     cdef const char *next
-    cdef const char *colon
     to = put(to, NOT_MODIFIED, 27)
     while line != NULL and line + 1 < end:
         line += 1
         next = <const char *>memchr(line, c"\n", end - line)
         if next == NULL:
             break
-        colon = <const char *>memchr(line, c":", next - line)
-        if colon != NULL and repeated(<const unsigned char *>line, colon - line):
+        if repeated(<const unsigned char *>line, next - line):
             to = put(to, line, next + 1 - line)
         line = next
     return to

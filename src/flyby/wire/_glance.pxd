@@ -54,6 +54,70 @@ cdef struct Glance:
     Span names[64]  # as sent
     Span values[64]  # without the white space around them
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #endif
+
+    /* Names are compared eight bytes at a time, or four; the last piece overlaps the one before. */
+    static inline int fb_named(const unsigned char *name, const char *lower, ptrdiff_t length)
+    {
+        const uint64_t cases = 0x2020202020202020u;
+        uint64_t one, other;
+        uint32_t half, other_half;
+        ptrdiff_t at = 0;
+        if (length >= 8) {
+            for (; at < length - 8; at += 8) {
+                memcpy(&one, name + at, 8);
+                memcpy(&other, lower + at, 8);
+                if ((one | cases) != other)
+                    return 0;
+            }
+            memcpy(&one, name + length - 8, 8);
+            memcpy(&other, lower + length - 8, 8);
+            return (one | cases) == other;
+        }
+        if (length >= 4) {
+            memcpy(&half, name, 4);
+            memcpy(&other_half, lower, 4);
+            if ((half | (uint32_t)cases) != other_half)
+                return 0;
+            memcpy(&half, name + length - 4, 4);
+            memcpy(&other_half, lower + length - 4, 4);
+            return (half | (uint32_t)cases) == other_half;
+        }
+        for (; at < length; at++)
+            if ((name[at] | 0x20) != (unsigned char)lower[at])
+                return 0;
+        return 1;
+    }
+
+    /* The first byte from `at` on that no field value may hold, or that is left when fewer than sixteen are. */
+    static inline ptrdiff_t fb_value(const unsigned char *base, ptrdiff_t at, ptrdiff_t end)
+    {
+    #if defined(__SSE2__)
+        const __m128i last = _mm_set1_epi8(0x1F), tab = _mm_set1_epi8(9), del = _mm_set1_epi8(0x7F);
+        for (; end - at >= 16; at += 16) {
+            __m128i bytes = _mm_loadu_si128((const __m128i *)(base + at));
+            __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last), bytes);
+            __m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), low), _mm_cmpeq_epi8(bytes, del));
+            int mask = _mm_movemask_epi8(bad);
+            if (mask)
+                return at + __builtin_ctz((unsigned)mask);
+        }
+    #endif
+        (void)base;
+        (void)end;
+        return at;
+    }
+    """
+    # Whether a name is `lower` in any case. All bytes of `lower` have the bit 0x20; of the bytes that a name can hold,
+    # only a letter's other case meets it under that bit.
+    bint named "fb_named"(const unsigned char *name, const char *lower, Py_ssize_t length) noexcept nogil
+    Py_ssize_t after_value "fb_value"(const unsigned char *base, Py_ssize_t at, Py_ssize_t end) noexcept nogil
+
 cdef void glance_limits(object limits, bytes scheme, GlanceLimits *to)
 cdef bint glance(const unsigned char *base, Py_ssize_t end, const GlanceLimits *limits, Glance *to) noexcept nogil
-cdef bint named(const unsigned char *name, const char *lower, Py_ssize_t length) noexcept nogil
