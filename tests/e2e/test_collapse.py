@@ -95,6 +95,7 @@ async def test_a_truncated_response_is_seen_as_such_and_never_stored() -> None:
     async with stage(script) as scene:
         broken = await scene.ask("/")
         assert not broken.complete
+        assert scene.edge.statistics().requests.outcomes["miss"] == 1
         whole = await scene.ask("/")
         assert (whole.body, whole.complete) == (b"hello", True)
 

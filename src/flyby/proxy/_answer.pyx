@@ -77,7 +77,6 @@ cdef class Answer:
         self.discard()
         self._exchange.stop = None
         self._downstream.abort()
-        self._exchange.finished()
 
 
 @cython.final

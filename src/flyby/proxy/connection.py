@@ -275,8 +275,10 @@ class Connection(Responder, asyncio.BufferedProtocol):
     def abort(self) -> None:
         self._keep_alive = False
         self._closing = True
-        self._exchange = None
         self._outbox.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.finished()
         # The octets that were sent must arrive, and the missing rest be seen: no last chunk, no full Content-Length.
         if self._framing is BodyKind.CLOSE or not self.begun:
             self._transport.abort()

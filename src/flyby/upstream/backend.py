@@ -127,6 +127,7 @@ class Backend:
         }
         for pool in self._pools.values():
             pool.tags = self.release_tags("")
+        self._only = next(iter(self._pools.values())) if len(self._pools) == 1 else None
         self._checks = [
             self._checks_of(origin, member, settings.health)
             for origin, member in zip(origins, self._members, strict=True)
@@ -160,10 +161,12 @@ class Backend:
             return self.donors.checkout()
         if not self._members:
             return None
-        member = self._choose(())
-        lease = self._pools[member.address].take()
+        pool = self._only
+        if pool is None:
+            pool = self._pools[self._choose(()).address]
+        lease = pool.take()
         if lease is not None:
-            member.in_flight += 1
+            pool.member.in_flight += 1
             if self._sweeper is None and not self._closed:
                 self._sweep_in(self.settings.pool.idle_s)
         return lease
