@@ -14,6 +14,7 @@ import pytest
 
 from flyby.errors import StoreError
 from flyby.store import Store, cache_file
+from flyby.store._pack import packed
 from tests.store.processes import Worker
 from tests.store.test_processes import BLOB, content
 
@@ -355,6 +356,37 @@ def test_no_damage_is_served_or_kills(tmp_path: Path) -> None:
         assert code in (0, 2), f"turn {turn} ended with {code}"
         dropped += code == 2
     assert 10 < dropped < 60
+
+
+def test_lists_of_tags_that_lead_nowhere_are_no_way_out_of_the_shard(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [lists] = struct.unpack_from("=Q", path.read_bytes(), 128)  # Header.at_tags
+    patch(path, lists, b"\xff" * 64)
+
+    def story() -> None:
+        store = opened(path)
+        os._exit(0 if "list 0 of its tags is broken" in caplog.text and found(store) == 0 else 1)
+
+    assert killed(story) == 0
+
+
+def test_a_body_that_does_not_unpack_is_an_error_of_the_store(path: Path) -> None:
+    text = b"to and fro, " * 200
+    store = opened(path)
+    assert store.put(b"text", BLOB, text, 200, 7, 1000, 2000, 30, 40)
+    store.close()
+    del store
+    compressed = packed(text)
+    assert compressed is not None
+    patch(path, path.read_bytes().index(compressed) + 4, b"\xff" * (len(compressed) - 4))
+    store = opened(path)
+    entry = store.lookup(b"text")
+    assert entry is not None
+    with pytest.raises(StoreError, match="does not decompress"):
+        entry.body()
+    entry.release()
+    store.close()
 
 
 def damaged_at(data: bytes, generator: random.Random) -> int:

@@ -20,7 +20,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from lz4 import block as lz4_block
-from lz4.block import compress, decompress
+from lz4.block import LZ4BlockError, compress, decompress
 
 from flyby.errors import StoreError
 
@@ -95,7 +95,10 @@ cdef object unpack(char* start, uint64_t stored, uint64_t length, uint64_t first
             raise StoreError("a stored body is shorter than it says")
         if number >= first:
             view = PyMemoryView_FromMemory(start + at, size & ~AS_IT_IS, PyBUF_READ)
-            piece = bytes(view) if size & AS_IT_IS else decompress(view, uncompressed_size=expected)
+            try:
+                piece = bytes(view) if size & AS_IT_IS else decompress(view, uncompressed_size=expected)
+            except LZ4BlockError as error:
+                raise StoreError("a stored body does not decompress") from error
             if <uint64_t>len(piece) != expected:
                 raise StoreError("a stored body does not decompress to its length")
             pieces.append(piece)

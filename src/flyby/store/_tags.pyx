@@ -120,8 +120,8 @@ cdef int64_t check_tags(Map* m, Shard* s, uint64_t most, list problems) except -
         place = lists[number]
         while place:
             tag = tag_at(m, s, place) if place < s.end else NULL
-            index = <uint32_t>(tag.hash & 0xFF) + HEADER_UNITS if tag != NULL else place + 1
-            b = bearer(tag) if index <= place else NULL
+            index = <uint32_t>(tag.hash & 0xFF) + HEADER_UNITS if tag != NULL else 0
+            b = bearer(tag) if tag != NULL and index <= place else NULL
             if (
                 b == NULL or b.state != LIVE or index >= HEADER_UNITS + b.tags or seen == most
                 or list_of(m, tag.hash) != number or tag.previous != before
