@@ -19,7 +19,10 @@ from flyby.errors import WireError
 
 
 class _Deaf:
-    """A protocol without callbacks: only the verdict counts."""
+    """A protocol without callbacks: only the verdict counts. A name that were missing would cost an exception."""
+
+    on_message_begin = on_url = on_status = on_header = on_headers_complete = None
+    on_body = on_message_complete = on_chunk_header = on_chunk_complete = None
 
 
 _DEAF = _Deaf()
