@@ -10,6 +10,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -192,6 +193,34 @@ def test_the_agent_needs_nothing_but_an_old_python(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=AGENT_PYTHON)
     for each in imports(path):
         assert each.module.split(".")[0] in {AGENT, *sys.stdlib_module_names}, f"line {each.line}: {each.module}"
+
+
+def imported_at_run_time(path: Path) -> Iterator[str]:
+    """The top-level modules that a file needs when it runs: all but what stands below `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("path", [path for path in PYTHON if PACKAGE in path.parents], ids=shown)
+def test_what_is_imported_is_installed_with_flyby(path: Path) -> None:
+    if "buildpack" in path.parts:
+        return  # package data: it runs in a build, not here
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {re.split(r"[^\w-]", each, maxsplit=1)[0] for each in project["dependencies"]}
+    foreign = {*imported_at_run_time(path)} - {*sys.stdlib_module_names, "flyby", AGENT}
+    assert foreign <= required, "pip install . does not bring it: add it to the dependencies, or do without"
 
 
 def test_only_the_command_line_knows_the_agent_and_who_gives_it_away() -> None:

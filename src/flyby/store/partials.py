@@ -16,12 +16,14 @@ on, though, for what it stored may be evicted. Values up to the store's largest 
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING
 
 from flyby.clock import Clock, SystemClock
 from flyby.store._entry import Entry
 from flyby.store._store import Store
+
+if TYPE_CHECKING:  # collections.abc has it from 3.12 on; a type checker brings it for 3.11
+    from typing_extensions import Buffer
 
 LONGEST_NAMESPACE = 255
 LONGEST_KEY = 32 * 1024
