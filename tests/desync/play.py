@@ -89,7 +89,10 @@ class Played:
         # All of a control's requests are valid, so all of them must be answered.
         most = self.payload.max_upstream_requests
         least = most if self.payload.control else 1
-        return self.status < 400 and least <= len(self.requests) <= most and least <= len(self.final) <= most
+        answers = len(self.final)
+        if answers > 1 and self.closed and not self.payload.control and self.final[-1].status == 400:
+            answers -= 1  # it refuses what came behind the request, and nothing is read after it
+        return self.status < 400 and least <= len(self.requests) <= most and least <= answers <= most
 
     @property
     def smuggled(self) -> bool:
