@@ -25,6 +25,7 @@ from flyby.tunnel.messages import (
     printable,
 )
 from flyby.tunnel.session import HEARTBEAT_S, MOST_LINES, REGISTER_S, SILENCE_S
+from flyby.tunnel.tunnel import OWED_S
 from tests.e2e.stage import Message, Origin, play, reply
 from tests.tunnel.stage import Gone, stage, until
 
@@ -377,15 +378,20 @@ def locked(*given: Any, **named: Any) -> Any:
 
 @play
 async def test_a_release_that_could_not_be_recorded_is_recorded_later() -> None:
-    async with stage() as scene:
+    clock = ManualClock()
+    async with stage(clock=clock) as scene:
         record, State.record_release = State.record_release, locked  # type: ignore[method-assign]
         try:
             for name in ("web.1", "web.2"):
                 await scene.agent(name=name).join(links=0, release={"id": name})
+            clock.advance(OWED_S)
             scene.tunnel.tick()
             assert scene.state.releases("app") == []
         finally:
             State.record_release = record  # type: ignore[method-assign]
+        scene.tunnel.tick()
+        assert scene.state.releases("app") == []  # not so soon
+        clock.advance(OWED_S)
         scene.tunnel.tick()
         releases = scene.state.releases("app")
         assert {release.id for release in releases} == {"web.1", "web.2"}

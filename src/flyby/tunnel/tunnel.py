@@ -35,6 +35,7 @@ from flyby.wire import REASONS
 # Made before the workers are forked, so that all of them say the same; another one when flyby starts again.
 BOOT = secrets.token_hex(8)
 TICK_S = 1.0
+OWED_S = 5.0  # between two tries to tell the state what it did not take: each may stand still for `watch.WAIT_S`
 
 logger = logging.getLogger("flyby.tunnel")
 
@@ -91,6 +92,7 @@ class Tunnel:
         self._noted: set[tuple[str, str]] = set()  # releases that are in the state
         self._ready: set[tuple[str, str]] = set()  # releases of which a dyno was ready
         self._owed: list[Session] = []  # whose releases are still to be told to the state
+        self._owed_at = 0.0  # when that is tried again
         self._unsure = False  # whether a token may have been revoked that is still in use
         self._draining = False
         self._ticker: asyncio.TimerHandle | None = None
@@ -130,7 +132,8 @@ class Tunnel:
                 dynos.settle()
         if self._unsure:
             self.refresh()
-        self._note_owed()
+        if self._owed and now >= self._owed_at:
+            self._note_owed()
 
     def dynos(self) -> list[Dynos]:
         """The dynos of every backend."""
@@ -408,6 +411,7 @@ class Tunnel:
         except StateError as error:
             logger.error("%s; release %s of %s is not recorded yet", error, printable(release.id), backend)
             self._owed.append(session)
+            self._owed_at = self._clock.monotonic() + OWED_S
 
     def _note_owed(self) -> None:
         """Try again what the state did not take; a failure ends the round, since each of them may have waited."""
