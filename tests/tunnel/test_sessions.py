@@ -27,7 +27,7 @@ from flyby.tunnel.messages import (
 from flyby.tunnel.session import HEARTBEAT_S, MOST_LINES, REGISTER_S, SILENCE_S
 from flyby.tunnel.tunnel import OWED_S
 from tests.e2e.stage import Message, Origin, play, reply
-from tests.tunnel.stage import Gone, stage, until
+from tests.tunnel.stage import Control, Gone, Stage, stage, until
 
 REGISTER = {"type": "register", "protocol": 1, "dyno": "web.1"}
 
@@ -456,6 +456,57 @@ def test_a_new_release_purges_what_others_have_made(setting: str, outcome: str) 
             assert "hit" in ((await scene.ask("/v1")).get("cache-status") or "")
 
     story()
+
+
+def states(scene: Stage) -> list[str]:
+    return [donor.state for donor in scene.edge.statistics().backends["app"].donors]
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_what_a_release_made_goes_with_its_last_dyno(overlap: bool) -> None:
+    """The old dynos of a deploy go on making responses, and a release that is rolled back was never an old one."""
+
+    @play
+    async def story() -> None:
+        async with stage(backend={"purge_on_release": "hard"}) as scene:
+
+            async def come(release: str) -> Control:
+                script = reply(body=release.encode(), Cache_Control="max-age=60")
+                return await scene.agent(script, name=release).join(release={"id": release})
+
+            async def go(control: Control) -> None:
+                control.say("drain")
+                await control.hear_of("drained")
+
+            there = await come("v1")
+            for release in ("v2", "v1", "v2"):
+                if overlap:
+                    before, there = there, await come(release)
+                    there.say("ready", ready=False)
+                    await until(lambda: "not-ready" in states(scene))
+                    assert (await scene.ask(f"/{release}")).body != release.encode()
+                    there.say("ready", ready=True)
+                    await until(lambda: "not-ready" not in states(scene))
+                    await go(before)
+                else:
+                    await scene.ask(f"/{release}")
+                    await go(there)
+                    there = await come(release)
+                assert (await scene.ask(f"/{release}")).body == release.encode()
+
+    story()
+
+
+@play
+async def test_a_dyno_that_is_lost_for_a_moment_takes_nothing_along() -> None:
+    async with stage(backend={"purge_on_release": "hard"}) as scene:
+        for _ in range(2):
+            agent = scene.agent(reply(body=b"kept", Cache_Control="max-age=60"))
+            control = await agent.join(release={"id": "v1"})
+            assert (await scene.ask("/")).body == b"kept"
+            control.say("drain")
+            await control.hear_of("drained")
+        assert len(agent.origin.requests) == 0
 
 
 @play

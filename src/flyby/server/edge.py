@@ -14,7 +14,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -141,6 +141,7 @@ class Edge:
             worker=self._worker,
             workers=self._store.workers,
             released=self._released,
+            retired=self._purge_releases,
         )
         self.tunnel.start()
         self._context = await self._make_context(self._config, {})
@@ -210,16 +211,26 @@ class Edge:
     def _released(self, backend: str, release: str) -> None:
         """The first dyno of a release is ready."""
         logger.info("%s: release %s takes requests", backend, printable(release))
-        state, context = self.state, self._context
-        if state is None or context is None or context.store is None or backend not in context.backends:
+        if self.state is not None:
+            known = {record.id for record in self.state.releases(backend)}
+            self._purge_releases(backend, known - {release[:RELEASE_LENGTH]} | {""})
+
+    def _purge_releases(self, backend: str, releases: Collection[str]) -> None:
+        """Purge what these releases have made, where the backend wants that."""
+        context = self._context
+        if context is None or context.store is None or backend not in context.backends:
             return
         served = context.backends[backend]
-        others = {known.id for known in state.releases(backend)} - {release[:RELEASE_LENGTH]} | {""}
-        tags = [tag for other in others for tag in served.release_tags(other)]
-        if tags:
-            soft = served.settings.purge_on_release == "soft"
+        tags = [tag for release in releases for tag in served.release_tags(release)]
+        if not tags:
+            return
+        soft = served.settings.purge_on_release == "soft"
+        try:
             purged = sum(context.store.purge_tags(tags, soft, self._clock.wall_ms()))
-            logger.info("%s: purged %d responses of other releases (%s)", backend, purged, "soft" if soft else "hard")
+        except StoreError as error:
+            logger.error("%s: what other releases have made is not purged: %s", backend, error)
+            return
+        logger.info("%s: purged %d responses of other releases (%s)", backend, purged, "soft" if soft else "hard")
 
     def _use_lane(self, context: Context, connections: Connections) -> None:
         """Let the fast lane answer by this configuration."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -35,6 +35,7 @@ from flyby.wire import REASONS
 # Made before the workers are forked, so that all of them say the same; another one when flyby starts again.
 BOOT = secrets.token_hex(8)
 TICK_S = 1.0
+MOST_PAST = 100  # releases of a backend that are remembered when they have left
 OWED_S = 5.0  # between two tries to tell the state what it did not take: each may stand still for `watch.WAIT_S`
 
 logger = logging.getLogger("flyby.tunnel")
@@ -66,7 +67,8 @@ class TunnelStatistics:
 
 
 class Tunnel:
-    """See the module's text. `released(backend, release)` is called for the first dyno of a release that is ready."""
+    """See the module's text. `released(backend, release)` is called for the first dyno of a release that is ready,
+    `retired(backend, releases)` for releases of which no dyno is left here while another release takes requests."""
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Tunnel:
         worker: int,
         workers: int,
         released: Callable[[str, str], None],
+        retired: Callable[[str, Collection[str]], None],
     ) -> None:
         self.settings = settings
         self._state = state
@@ -86,11 +89,13 @@ class Tunnel:
         self._worker = worker
         self._workers = workers
         self._released = released
+        self._retired = retired
         self._attempts = Attempts()
         self._dynos: dict[str, Dynos] = {}
         self._sessions: list[Session] = []
         self._noted: set[tuple[str, str]] = set()  # releases that are in the state
         self._ready: set[tuple[str, str]] = set()  # releases of which a dyno was ready
+        self._past: dict[str, set[str]] = {}  # for each backend, the releases that have left and are not retired
         self._owed: list[Session] = []  # whose releases are still to be told to the state
         self._owed_at = 0.0  # when that is tried again
         self._unsure = False  # whether a token may have been revoked that is still in use
@@ -149,6 +154,7 @@ class Tunnel:
             dynos.attach(backend)
         for name in self._dynos.keys() - wanted.keys():
             del self._dynos[name]
+            self._past.pop(name, None)
             self._end([session for session in self._sessions if session.dynos.backend.name == name], "no such backend")
 
     def _expects(self, backend: str) -> bool:
@@ -357,7 +363,7 @@ class Tunnel:
         dyno = session.dyno
         if dyno is not None and not dyno.leaving:
             logger.info("%s: dyno %s drains, %d in flight", session.dynos.backend.name, dyno.name, dyno.in_flight)
-            session.dynos.remove(dyno)
+            self._remove(session.dynos, dyno)
             self._tell_drained(session)
 
     def _left(self, dyno: Dyno) -> None:
@@ -381,9 +387,17 @@ class Tunnel:
             return
         log = logger.info if dyno.leaving else logger.warning
         log("%s: dyno %s has gone, %d in flight: %s", name, dyno.name, dyno.in_flight, reason)
-        session.dynos.remove(dyno)
+        if not dyno.leaving:
+            self._remove(session.dynos, dyno)
         if lost:
             dyno.abort()
+
+    def _remove(self, dynos: Dynos, dyno: Dyno) -> None:
+        dynos.remove(dyno)
+        past = self._past.setdefault(dynos.backend.name, set())
+        if dyno.register.release.id and len(past) < MOST_PAST:
+            past.add(dyno.register.release.id)
+        self._retire(dynos)
 
     def _ask(self, dyno: Dyno) -> None:
         for session in self._sessions:
@@ -392,8 +406,19 @@ class Tunnel:
 
     # ---- releases ----------------------------------------------------------------------------------------------------
 
+    def _retire(self, dynos: Dynos) -> None:
+        """Tell of the releases that have left, once another one takes requests: what the last dynos of an old release
+        made while the new one came up, and what a release made that was rolled back."""
+        past = self._past.get(dynos.backend.name)
+        if past:
+            past.difference_update(dyno.register.release.id for dyno in dynos)
+            if past and any(dyno.ready and dyno.register.release.id for dyno in dynos):
+                self._retired(dynos.backend.name, sorted(past))
+                past.clear()
+
     def _note_release(self, session: Session, dyno: Dyno) -> None:
         """Tell the control state of a release when it is first seen, and when its first dyno is ready."""
+        self._retire(session.dynos)
         backend, release = session.dynos.backend.name, dyno.register.release
         state = self._state()
         pair = (backend, release.id)
