@@ -18,7 +18,10 @@ class FlybyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in a configuration, with the place to mend it. Lines and columns count from 1; 0 means unknown."""
+    """One fault in a configuration, with the place to mend it. Lines and columns count from 1; 0 means unknown.
+
+    A fault of no file at all (what reload finds in options and file together) has an empty `file`.
+    """
 
     file: str
     line: int
@@ -27,7 +30,8 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.file}:{self.line}:{self.column}: {self.message}"
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        text = f"{place}: {self.message}" if place else self.message
         return f"{text} ({self.hint})" if self.hint else text
 
 

@@ -413,7 +413,7 @@ def test_flyby_agent_builds_the_archive(tmp_path: Path) -> None:
     assert os.access(file, os.X_OK)
     assert ran.stdout.startswith(f"{file}: {len(zipapp()):,} bytes, sha256 ")
     ran = flyby("agent", "build", "-o", str(tmp_path / "missing" / "agent.pyz"))
-    assert ran.returncode == 1
+    assert ran.returncode == 73
     assert "cannot write" in ran.stderr
 
 

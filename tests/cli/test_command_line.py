@@ -50,6 +50,14 @@ def test_without_a_command_the_help_is_shown_as_wrong_use(capsys: pytest.Capture
     assert "serve" in err
 
 
+@pytest.mark.parametrize("group", ["agent", "backend", "buildpack", "token"])
+def test_a_group_without_a_command_shows_what_it_has(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(group) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"Usage: flyby {group} [OPTIONS] COMMAND [ARGS]...\n\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -154,7 +154,7 @@ def test_a_removal_asks_first(run: Run, tmp_path: Path) -> None:
         (["backend", "show", "shop"], 66, "flyby.db is not there (flyby backend add NAME makes it)"),
         (["token", "list", "shop"], 66, "flyby.db is not there"),
         (["backend", "add", "shop", "--state", "/proc/flyby"], 73, "cannot be made"),
-        (["backend", "add", "shop", "-c", "/nowhere/flyby.toml"], 78, "/nowhere/flyby.toml:1:1: cannot be read"),
+        (["backend", "add", "shop", "-c", "/nowhere/flyby.toml"], 78, "/nowhere/flyby.toml: cannot be read"),
     ],
 )
 def test_what_is_wrong_is_one_line(run: Run, arguments: list[str], code: int, told: str) -> None:

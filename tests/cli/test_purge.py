@@ -153,7 +153,7 @@ def test_when_nobody_is_there_or_somebody_else(capsys: pytest.CaptureFixture[str
         assert run("--all", "--edge", url) == 76
         assert capsys.readouterr().err == f"flyby purge: what answers at {url} is not flyby\n"
     assert run("--all", "--edge", url) == 69
-    assert capsys.readouterr().err.startswith(f"flyby purge: no edge answers at {url}: ")
+    assert capsys.readouterr().err.startswith(f"flyby purge: no edge answers at {url}: Connection refused; ")
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(monkeypatch: p
     ("data", "problem"),
     [
         (b"[server]\nlog = '\xc3\xa9 \xff'", "f.toml:2:10: byte 0xff is not UTF-8 (TOML is UTF-8)"),
-        (None, "f.toml:1:1: cannot be read: No such file or directory"),
+        (None, "f.toml: cannot be read: No such file or directory"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, data: bytes | None, problem: str) -> None:

@@ -39,7 +39,7 @@ def test_sizes_in_bytes() -> None:
 def test_what_python_does_not_check_is_checked() -> None:
     config = Config(server=Server(limits=Limits(fields="many")), backends={"app": APP})  # type: ignore[arg-type]
     [problem] = config.problems()
-    assert str(problem) == "<config>:0:0: server.limits.fields: expected a whole number, got text in quotes"
+    assert str(problem) == "<config>: server.limits.fields: expected a whole number, got text in quotes"
 
 
 def test_problems_of_a_configuration_in_python_name_their_place() -> None:

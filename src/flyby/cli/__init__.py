@@ -72,6 +72,9 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if isinstance(context, click.Context) else "flyby"
+        if error.format_message().startswith("Usage:"):  # a group without a command: what it has is the answer
+            click.echo(error.format_message(), err=True)
+            return error.exit_code
         message = " ".join(error.format_message().split())
         hint = f" (see {command} --help)" if isinstance(error, click.UsageError) else ""
         click.echo(f"{command}: {message}{hint}", err=True)

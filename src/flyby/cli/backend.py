@@ -44,8 +44,9 @@ def add(name: str, origins: tuple[str, ...], directory: str | None, path: str | 
         write_json({**_described(record, where), "token": token})
         return
     write_fields([*_fields(record, where), ("token", token)])
-    click.echo("\nThe token is shown only now. Give it to the app, then add the buildpack:")
-    click.echo(f"\n  heroku config:set FLY_TOKEN={token}")
+    click.echo("\nThe token is shown only now. With EDGE as this edge's host name, on the app:")
+    click.echo("\n  heroku buildpacks:add --index 1 https://EDGE/.flyby/buildpack.tgz")
+    click.echo(f"  heroku config:set FLY_TOKEN={token}")
 
 
 @command.command("list")

@@ -9,8 +9,14 @@ from pathlib import Path
 import click
 
 
+class CannotWrite(click.ClickException):
+    """A file that cannot be made: EX_CANTCREAT."""
+
+    exit_code = 73
+
+
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Put `content` at `path`, in the place of what is there. Raises `click.ClickException` when that fails."""
+    """Put `content` at `path`, in the place of what is there. Raises `CannotWrite` when that fails."""
     try:
         descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
         try:
@@ -22,4 +28,4 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
             os.unlink(name)
             raise
     except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+        raise CannotWrite(f"cannot write {path}: {error.strerror}") from None

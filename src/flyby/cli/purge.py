@@ -117,7 +117,8 @@ def _ask(edge: SplitResult, where: str, fields: dict[str, str], soft: bool, as_j
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
-        return _fail(EX_UNAVAILABLE, f"no edge answers at {edge.geturl()}: {error}; name it with --edge or -c")
+        why = getattr(error, "strerror", None) or error
+        return _fail(EX_UNAVAILABLE, f"no edge answers at {edge.geturl()}: {why}; name it with --edge or -c")
     finally:
         connection.close()
     if response.status == 403:

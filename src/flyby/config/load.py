@@ -58,9 +58,9 @@ def read(path: str | os.PathLike[str]) -> tuple[Config, list[Problem]]:
         with FilePath(file).open("rb") as stream:
             data = stream.read(MAX_FILE + 1)
     except OSError as error:
-        return Config(), [Problem(file, 1, 1, f"cannot be read: {error.strerror}")]
+        return Config(), [Problem(file, 0, 0, f"cannot be read: {error.strerror}")]
     if len(data) > MAX_FILE:
-        return Config(), [Problem(file, 1, 1, f"is larger than {MAX_FILE} bytes", "is this a configuration file?")]
+        return Config(), [Problem(file, 0, 0, f"is larger than {MAX_FILE} bytes", "is this a configuration file?")]
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -436,7 +436,7 @@ def _fronting(config: Config, demo: Demo | None, known: bool) -> Config:
         return config
     if demo is None:
         hint = "name an origin, or restart flyby to serve the demo app"
-        raise ConfigError([Problem("<config>", 0, 0, "no backend is configured any more", hint)])
+        raise ConfigError([Problem("", 0, 0, "no backend is configured any more", hint)])
     return replace(config, backends={"demo": Backend(origins=[demo.origin])})
 
 

@@ -118,7 +118,7 @@ class Certificates:
                 contexts.append(load(each.certificate, each.key, each.hosts))
             except CertificateError as error:
                 place = f"server.tls[{index}].{error.which}"
-                raise ConfigError([Problem("<config>", 0, 0, f"{place}: {error}", error.hint)]) from None
+                raise ConfigError([Problem("", 0, 0, f"{place}: {error}", error.hint)]) from None
         if not contexts:
             return
         # Of two that have the same name, the first answers.

@@ -28,7 +28,7 @@ class RunningStore:
 
 def running_stores(proc: Path = Path("/proc")) -> list[RunningStore]:
     """Every store that a living process of ours has open, by the process that made it."""
-    holders: dict[tuple[int, int], list[tuple[int, str]]] = {}
+    holders: dict[tuple[int, int], list[tuple[int, str, str]]] = {}
     makers: dict[tuple[int, int], int | None] = {}
     for entry in proc.iterdir():
         if not entry.name.isdigit():
@@ -43,14 +43,15 @@ def running_stores(proc: Path = Path("/proc")) -> list[RunningStore]:
                     if file not in makers:
                         makers[file] = _maker(descriptor)
                     if makers[file] is not None:
-                        holders.setdefault(file, []).append((int(entry.name), str(descriptor)))
+                        # Read now: a process that ends before all are counted has nothing to read any more.
+                        held_by = (int(entry.name), str(descriptor), os.readlink(descriptor))
+                        holders.setdefault(file, []).append(held_by)
     stores = []
     for file, held in holders.items():
         maker = makers[file]
-        process, path = next((each for each in held if each[0] == maker), min(held))
-        link = os.readlink(path)
+        process, path, link = next((each for each in held if each[0] == maker), min(held))
         name = "memory" if link.startswith(f"/memfd:{MEMFD_NAME}") else link
-        stores.append(RunningStore(process, tuple(sorted({pid for pid, _ in held})), path, name))
+        stores.append(RunningStore(process, tuple(sorted({pid for pid, *_ in held})), path, name))
     return sorted(stores, key=lambda store: store.process)
 
 
