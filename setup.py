@@ -19,6 +19,7 @@ EXTENSIONS = [
     "flyby.proxy._answer",
     "flyby.proxy._responder",
     "flyby.proxy._passing",
+    "flyby.proxy._crowd",
     "flyby.proxy._relay",
     "flyby.proxy._upstream_fields",
     "flyby.store._hash",

@@ -2,6 +2,7 @@
 """The map of the front of a client connection: what the event loop and the fast lane touch for every request."""
 
 from flyby.proxy._outbox cimport Outbox
+from flyby.wire._glance cimport Glance
 from flyby.wire._head cimport HeadReader
 
 
@@ -10,6 +11,12 @@ cdef class Answerer:
     cdef public bint closed  # nothing may be answered here: not ready yet, or draining
 
     cdef Py_ssize_t run(self, Front client, Py_ssize_t length) except -1
+
+
+cdef class Onward:
+    cdef bint begin(
+        self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
+    ) except -1
 
 
 cdef class Front:

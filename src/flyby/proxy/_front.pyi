@@ -11,6 +11,8 @@ class Answerer:
     @property
     def read_buffer(self) -> memoryview: ...
 
+class Onward: ...
+
 class Front:
     _outbox: Outbox
     _reader: HeadReader | None

@@ -12,6 +12,7 @@ whose head has begun, nor pipelined ones, nor a response that is still being sen
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
+from flyby.wire._glance cimport Glance
 from flyby.wire._head cimport LEADING
 
 
@@ -19,6 +20,16 @@ cdef class Answerer:
     cdef Py_ssize_t run(self, Front client, Py_ssize_t length) except -1:
         """Answer what can be of the first `length` bytes in the read buffer; how many of them are dealt with."""
         return 0
+
+
+cdef class Onward:
+    """Where a request goes that the fast lane recognised and cannot answer."""
+
+    cdef bint begin(
+        self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
+    ) except -1:
+        """Take the request that was seen at `base`, if that is possible now."""
+        return False
 
 
 cdef class Front:

@@ -4,13 +4,14 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from flyby.log._lines cimport Lines, Served, Text
-from flyby.proxy._front cimport Answerer, Front
-from flyby.proxy._outbox cimport iovec
-from flyby.proxy._relay cimport Passage
 from flyby.proxy._condition cimport Conditions
+from flyby.proxy._crowd cimport Crowds
+from flyby.proxy._front cimport Answerer, Front, Onward
+from flyby.proxy._outbox cimport iovec
 from flyby.proxy._selection cimport Selection
 from flyby.proxy._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
+from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block, Map
 from flyby.wire._glance cimport Glance, GlanceLimits
 
@@ -28,7 +29,7 @@ cdef struct Answer:
 cdef class Lane(Answerer):
     cdef const unsigned char *_input  # the read buffer
     cdef readonly uint64_t hits  # answers given
-    cdef readonly uint64_t passed  # requests passed on
+    cdef readonly uint64_t passed  # requests passed on, or that wait for the answer to another
     # The configuration, changed by `use`.
     cdef Attachment _store
     cdef Signpost _posts  # of http
@@ -40,7 +41,8 @@ cdef class Lane(Answerer):
     cdef object _log  # takes records; None: nobody does
     cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
     cdef object _access
-    cdef Passage _onward  # of the request that the lane stopped at, if it is to be passed on
+    cdef Crowds _crowds  # who wait for a fetch of the store's
+    cdef Onward _onward  # where the request goes that the lane stopped at, if not the long way
     # The write that is being put together.
     cdef Selection _selection
     cdef Conditions _conditions
@@ -57,6 +59,8 @@ cdef class Lane(Answerer):
     cdef char *_out
     cdef size_t _used
     cdef char *_key
+    cdef Digest _digest  # of the primary key
+    cdef Py_ssize_t _missed  # the length of a primary key under which nothing lies; 0: something does
 
     cdef void _read_clocks(self)
     cdef bint _answer(self, Front client, const unsigned char *base, const Glance *seen) except -1

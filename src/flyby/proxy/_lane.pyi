@@ -6,6 +6,7 @@ from typing import Final, final
 from flyby.clock import Clock
 from flyby.log import AccessLog, AccessRecord
 from flyby.policy import CacheRules
+from flyby.proxy._crowd import Crowds
 from flyby.proxy._front import Answerer
 from flyby.proxy._relay import Passage
 from flyby.proxy.router import Sign
@@ -26,6 +27,7 @@ class Lane(Answerer):
         store: Store,
         signs: Sequence[tuple[Sign, CacheRules]],
         passages: Sequence[Passage | None],
+        crowds: Crowds,
         limits: WireLimits,
         clock: Clock,
         idle_s: float,

@@ -34,9 +34,8 @@ from flyby.proxy.remainder import Remainder
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.policy.entry import EntryFlag
 from flyby.proxy._condition cimport CHANGED, UNCHANGED, Condition, Conditions
-from flyby.proxy._front cimport Answerer, Front
+from flyby.proxy._front cimport Answerer, Front, Onward
 from flyby.proxy._outbox cimport iovec
-from flyby.proxy._relay cimport Passage
 from flyby.proxy._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy._selection cimport SUFFIX, Selection
 from flyby.proxy._signpost cimport Post, Signpost
@@ -73,6 +72,7 @@ cdef enum:
 
 cdef const char *RESERVED = b"/.flyby/"  # see `exchange`
 cdef unsigned int ASKS_MORE = AUTHORIZATION | CDN_LOOP | PRECONDITION | RANGE
+cdef unsigned int ABOUT_STORED = CACHE_CONTROL | IF_NONE_MATCH | IF_MODIFIED_SINCE
 cdef uint32_t NO_PLAIN_HIT = (
     EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.NO_CACHE | EntryFlag.PARTIAL
 )
@@ -103,10 +103,10 @@ cdef class Lane(Answerer):
         free(self._out)
         free(self._key)
 
-    def use(self, store, signs, passages, limits, clock, double idle_s, log):
+    def use(self, store, signs, passages, crowds, limits, clock, double idle_s, log):
         """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None.
 
-        `passages` has, for each sign, how to pass on what is marked hit-for-miss, or None.
+        `passages` has, for each sign, how to pass on what is marked hit-for-miss, or None; `crowds` wait for fetches.
         """
         cdef Store objects = store
         self._store = objects._attachment
@@ -115,6 +115,7 @@ cdef class Lane(Answerer):
         self._posts = Signpost(signs, b"http")
         self._secure_posts = Signpost(signs, b"https")
         self._passages = list(passages)
+        self._crowds = crowds
         self._clock = None if type(clock) is SystemClock else clock
         self._idle_s = idle_s
         self._access = log if isinstance(log, AccessLog) else None
@@ -194,10 +195,14 @@ cdef class Lane(Answerer):
             return False
         found = self._look_up(post, client.secure, base, seen)
         if found == NULL:
+            if self._missed and not seen.is_head and not seen.seen & ABOUT_STORED:
+                self._onward = self._crowds.awaited(
+                    self._store, self._key, self._missed, self._digest, <str>posts.backends[post.number]
+                )
             return False
         if found.flags & PASSED_ON and freshness_of(&self._store.m, found) > self._now_ms:
             if not seen.is_head and not seen.seen & CACHE_CONTROL:
-                self._onward = <Passage>self._passages[post.number]
+                self._onward = <Onward>self._passages[post.number]
         if not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
             unpin(&self._store.m, unit_of(&self._store.m, found))
             return False
@@ -214,6 +219,7 @@ cdef class Lane(Answerer):
         cdef Block *found
         cdef Block *marker
         cdef bint known
+        self._missed = 0
         if length + SUFFIX > LONGEST_KEY:
             return NULL
         to = put(to, b"https " if secure else b"http ", 6 if secure else 5)
@@ -221,7 +227,9 @@ cdef class Lane(Answerer):
         to = put(to, " ", 1)
         to = put(to, <const char *>base + seen.target.start, seen.target.length)
         put(to, post.tail, post.tail_length)
-        found = shard_lookup(m, self._store.digest(self._key, length), self._key, length)
+        self._digest = self._store.digest(self._key, length)
+        found = shard_lookup(m, self._digest, self._key, length)
+        self._missed = length if found == NULL else 0
         if found == NULL or not found.flags & MARKER:
             return found
         marker = found

@@ -1,13 +1,13 @@
 """The map of the pass lane."""
 
-from flyby.proxy._front cimport Front
+from flyby.proxy._front cimport Front, Onward
 from flyby.upstream._pool cimport Lease
 from flyby.wire._fields cimport Fields
 from flyby.wire._glance cimport Glance
 from flyby.wire._head cimport HeadReader, RequestHead, ResponseHead
 
 
-cdef class Passage:
+cdef class Passage(Onward):
     cdef readonly object context
     cdef readonly object match     # a router.Match whose path is nobody's
     cdef readonly object rules     # CacheRules
@@ -25,9 +25,6 @@ cdef class Passage:
     cdef bint _strip_tags
     cdef object _response_rules    # None when they do nothing
 
-    cdef bint begin(
-        self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
-    ) except -1
     cdef RequestHead _request(self, Front client, const unsigned char *base, const Glance *seen)
 
 

@@ -5,6 +5,7 @@ from typing import Any, final
 
 from flyby.errors import UpstreamError
 from flyby.policy import CacheRules, Outcome, Reason
+from flyby.proxy._front import Onward
 from flyby.proxy.context import Context
 from flyby.proxy.downstream import Downstream
 from flyby.proxy.router import Match
@@ -12,7 +13,7 @@ from flyby.upstream import Lease
 from flyby.wire import RequestHead, ResponseHead, WireLimits
 
 @final
-class Passage:
+class Passage(Onward):
     def __init__(
         self,
         context: Context,

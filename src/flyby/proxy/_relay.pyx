@@ -19,7 +19,7 @@ cimport cython
 from flyby.policy import Outcome, Reason, has_dot_segments, parse_cache_control, storable
 from flyby.proxy import forwarding
 from flyby.proxy._answer cimport Answer, refuses, relay_interim
-from flyby.proxy._front cimport Front
+from flyby.proxy._front cimport Front, Onward
 from flyby.proxy._passing cimport changes, pass_on
 from flyby.proxy._passing import status_field
 from flyby.proxy._upstream_fields cimport upstream_fields
@@ -47,7 +47,7 @@ cdef bint _dotted(bytes path) except -1:
 
 
 @cython.final
-cdef class Passage:
+cdef class Passage(Onward):
     """One route, on which requests may be passed on at once; `take_up` makes an exchange of a relay."""
 
     def __init__(self, context, match, rules, limits, take_up):

@@ -21,6 +21,7 @@ cdef class Responder(Front):
     cdef public bint _expecting          # the client waits for 100 (Continue)
     cdef public bint begun
 
+    cdef int engage(self, exchange, bint keep_alive) except -1
     cpdef occupy(self, RequestHead request, exchange)
     cpdef answered_by(self, exchange)
     cpdef on_writable(self, callback)

@@ -30,16 +30,23 @@ cdef class Responder(Front):
 
     cpdef occupy(self, RequestHead request, exchange):
         """From now on `exchange` answers `request` here."""
+        self.engage(exchange, request.keep_alive)
         self._request = request
-        self._exchange = exchange
-        self._keep_alive = request.keep_alive and not self._connections.draining
         self._expecting = request.expect_continue and request.body is not NONE
+
+    cdef int engage(self, exchange, bint keep_alive) except -1:
+        """The same, of a request without content that was not made a `RequestHead`."""
+        self._request = None
+        self._exchange = exchange
+        self._keep_alive = keep_alive and not self._connections.draining
+        self._expecting = False
         self.begun = False
         self._outbox.sent = 0
         self._trailers = None
         self._content = NO_CONTENT
         self._stage = "exchange"
         self._deadline = 0.0
+        return 0
 
     cpdef answered_by(self, exchange):
         """From now on `exchange` answers the request that is under way."""

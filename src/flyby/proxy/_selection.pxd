@@ -4,7 +4,7 @@
 from flyby.store._attachment cimport Attachment
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block
-from flyby.wire._glance cimport Glance
+from flyby.wire._glance cimport Glance, GlanceLimits
 
 cdef enum:
     KNOWN = 2048  # selections that are remembered
@@ -23,6 +23,9 @@ cdef class Selection:
     cdef int _work_out(
         self, const unsigned char *body, Py_ssize_t length, const Glance *seen, const unsigned char *base,
         unsigned char *to,
+    ) except -1
+    cdef bint selects(
+        self, Attachment store, bytes primary, bytes suffix, bytes request, const GlanceLimits *limits
     ) except -1
     cdef bint suffix(
         self, Attachment store, Block *marker, const Glance *seen, const unsigned char *base, unsigned char *to

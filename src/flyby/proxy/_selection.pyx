@@ -13,19 +13,25 @@ is tried; a request that finds nothing there takes the long way.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
-from flyby.store._layout cimport LZ4, body_of
+from flyby.policy.entry import EntryFlag
+from flyby.store._guard cimport unpin
+from flyby.store._layout cimport LZ4, Block, Map, body_of, unit_of
+from flyby.store._shard cimport shard_lookup
 from flyby.wire._fields cimport Fields
+from flyby.wire._glance cimport Glance, GlanceLimits, glance
 
 from flyby.proxy.variants import Marker
 
 cdef enum:
     NONCE = 16
     DIGEST = 16
+
+cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 
 
 cdef inline bint same_name(const unsigned char *name, const unsigned char *lower, Py_ssize_t length) noexcept nogil:
@@ -51,6 +57,29 @@ cdef class Selection:
     def __dealloc__(self):
         free(self._known)
         free(self._material)
+
+    cdef bint selects(
+        self, Attachment store, bytes primary, bytes suffix, bytes request, const GlanceLimits *limits
+    ) except -1:
+        """Whether that request, which a glance recognises, selects the variant whose key ends so."""
+        cdef Map *m = &store.m
+        cdef Glance seen
+        cdef Block *marker
+        cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(request)
+        cdef const char *key = PyBytes_AS_STRING(primary)
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(primary)
+        cdef unsigned char to[SUFFIX]
+        cdef bint known
+        if PyBytes_GET_SIZE(suffix) != SUFFIX or not glance(base, PyBytes_GET_SIZE(request), limits, &seen):
+            return False
+        marker = shard_lookup(m, store.digest(key, length), key, length)
+        if marker == NULL:
+            return False
+        try:
+            known = marker.flags & MARKER and self.suffix(store, marker, &seen, base, to)
+        finally:
+            unpin(m, unit_of(m, marker))
+        return known and memcmp(to, PyBytes_AS_STRING(suffix), SUFFIX) == 0
 
     cdef bint suffix(
         self, Attachment store, Block *marker, const Glance *seen, const unsigned char *base, unsigned char *to

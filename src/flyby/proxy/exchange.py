@@ -36,6 +36,7 @@ from flyby.proxy.downstream import Downstream
 from flyby.proxy.recording import record
 from flyby.proxy.resource import resource_key
 from flyby.proxy.router import Match
+from flyby.proxy.sinks import Ended
 from flyby.store import Entry
 from flyby.upstream import Backend
 from flyby.wire import REASONS, BodyKind, Fields, RequestHead
@@ -105,6 +106,10 @@ class Exchange:
         """Decide, and answer at once where everything lies ready."""
         self.told(self._decide)
 
+    def go_on(self, ended: Ended) -> None:
+        """The same, for a request that has waited in vain for another's fetch."""
+        self.told(self._decide, ended)
+
     def told(self, step: Callable[..., None], *given: Any) -> None:
         """Go one step on in the story of this request; an error in it becomes the response."""
         try:
@@ -116,7 +121,7 @@ class Exchange:
         except Exception:
             self._broken()
 
-    def _decide(self) -> None:
+    def _decide(self, ended: Ended | None = None) -> None:
         request = self.request
         covers = self.downstream.client.covers
         if covers is not None and request.host:
@@ -153,6 +158,8 @@ class Exchange:
             self._leave_out_cookies()
         if request.upgrade == b"websocket":
             self.run(upgrade.run(self))
+        elif self.cacheable and ended is not None:
+            miss.after(self, ended)
         elif self.cacheable:
             self._look_up()
         else:

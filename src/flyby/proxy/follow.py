@@ -1,4 +1,8 @@
-"""The followers' side of a shared fetch: wait for the owner's response, judge whether it is ours too, read along."""
+"""The followers' side of a shared fetch: wait for the owner's response, judge whether it is ours too, read along.
+
+For plain requests `_crowd.pyx` does the same many at a time; here are those with conditions, with directives, with
+something stale to fall back on, and those that had to look again.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,14 @@ from flyby.proxy import hit, variants
 from flyby.proxy.delivery import Delivery
 from flyby.proxy.sinks import Ended
 from flyby.store import EMPTY, FAILED, Entry, Fill
-from flyby.wire import REASONS
 
 if TYPE_CHECKING:
     from flyby.proxy.exchange import Exchange
+
+
+def failed_too() -> UpstreamError:
+    """The owner's failure is its followers'."""
+    return UpstreamError(502, "collapsed-failure", "connection_terminated", "the fetch that was shared failed")
 
 
 async def follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended | None:
@@ -46,7 +54,7 @@ async def follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended |
             if stale is not None and hit.stale_allowed(exchange, stale, 502):
                 hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
                 return None
-            raise UpstreamError(502, "collapsed-failure", "connection_terminated", "the fetch that was shared failed")
+            raise failed_too()
         return reason
     if fill.outdated:
         # Purged after the owner had asked the origin, and before we came.
@@ -59,14 +67,14 @@ async def follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended |
         exchange.find()
         return Ended.LOST
     exchange.note(Outcome.MISS, Reason.COLLAPSED, fill.status)
-    status = cache_status(Outcome.MISS, Reason.COLLAPSED, collapsed=True)
     verdict = evaluate(exchange.request, fields, fill.status)
     if verdict is not None:
         fill.release()
+        status = cache_status(Outcome.MISS, Reason.COLLAPSED, collapsed=True)
         hit.send_verdict(exchange, verdict, fields, status)
         return None
-    fields.add(b"Cache-Status", status)
-    exchange.downstream.begin(fill.status, REASONS.get(fill.status, b""), fields, fill.length)
+    head = hit.collapsed_head(fill, exchange.context.clock.wall_ms())
+    exchange.downstream.begin_ready(head, fill.length, fill.status)
 
     def ended() -> None:
         exchange.stop = None

@@ -26,7 +26,7 @@ from flyby.wire import REASONS, Fields, RequestHead, serialise_response
 
 if TYPE_CHECKING:
     from flyby.proxy.exchange import Exchange
-    from flyby.store import Entry
+    from flyby.store import Entry, Fill
 
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"range")
 
@@ -134,6 +134,12 @@ def _serve_range(exchange: Exchange, entry: Entry, fields: Fields, extra: bytes)
 def usable(entry: Entry | None) -> bool:
     """Whether `entry` is a response, not a mark of the store's own book-keeping."""
     return entry is not None and not entry.flags & (EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER)
+
+
+def collapsed_head(fill: Fill, now_ms: int) -> bytes:
+    """The stored head as followers of the fetch get it; its framing is still to come."""
+    age_s = max(0, now_ms - fill.born_ms) // 1000
+    return fill.head + age_fields(age_s, cache_status(Outcome.MISS, Reason.COLLAPSED, collapsed=True))
 
 
 def send_verdict(exchange: Exchange, verdict: int, fields: Fields, status: bytes) -> None:

@@ -27,7 +27,7 @@ from flyby.proxy.ask import (
     may_share,
 )
 from flyby.proxy.fetch import Attempts
-from flyby.proxy.follow import follow
+from flyby.proxy.follow import failed_too, follow
 from flyby.proxy.nobody import Nobody
 from flyby.proxy.router import Match, Sign
 from flyby.proxy.sinks import Ended
@@ -47,6 +47,22 @@ def start(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool =
     """Answer with the origin's help: on a kept connection at once, else in a coroutine, which can wait."""
     if stale is not None or not _fetch_at_once(exchange, why, collapse):
         exchange.run(_run(exchange, stale, why, collapse))
+
+
+def after(exchange: Exchange, ended: Ended) -> None:
+    """Answer a request that waited for another's fetch, which gave it no answer."""
+    if ended is Ended.UPSTREAM:
+        raise failed_too()
+    entry = exchange.find()
+    why = Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS
+    if ended is Ended.UNCACHEABLE or ended is Ended.UNSTORABLE:
+        start(exchange, None, why, collapse=False)
+    elif entry is None or not hit.usable(entry):
+        start(exchange, None, why)
+    elif exchange.judge(entry) is Reuse.FRESH:
+        hit.serve(exchange, entry, Outcome.MISS, why)
+    else:
+        start(exchange, entry, why)
 
 
 def start_forward(exchange: Exchange, why: Reason) -> None:

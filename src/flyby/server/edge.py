@@ -26,6 +26,7 @@ from flyby.errors import ConfigError, StoreError, WireError
 from flyby.heroku import BUILDPACK_PATH, Download
 from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import Metrics, MetricsSnapshot
+from flyby.proxy._crowd import Crowds
 from flyby.proxy.connection import Connection
 from flyby.proxy.connections import Connections
 from flyby.proxy.context import Context, cache_rules
@@ -240,6 +241,7 @@ class Edge:
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
                 passages(context, server.limits),
+                Crowds(context, server.limits),
                 server.limits,
                 self._clock,
                 server.timeouts.idle_s,

@@ -23,7 +23,7 @@ from flyby.store._entry cimport copied, piece_of
 from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fill_outdated
+from flyby.store._inflight cimport fill_outdated, fills_join
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PLAIN,
     REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32,
@@ -49,6 +49,15 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t s
     fill._callbacks = []
     attachment.enter(number)
     return fill
+
+
+cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest):
+    """A reader's handle on the fetch of that name, if one is under way: `Store.claim` for who must not own it."""
+    cdef uint64_t began = load64(&attachment.m.header.epoch)
+    cdef int64_t number
+    attachment.settle()
+    number = fills_join(&attachment.m, key, length, digest)
+    return None if number < 0 else fill_of(attachment, <uint32_t>number, False, began)
 
 
 cdef void lay_out(

@@ -13,6 +13,7 @@ cdef void fills_unlock(Map* m) noexcept nogil
 cdef int64_t fills_claim(
     Map* m, const char* key, uint32_t length, Digest digest, uint64_t since, bint* owner
 ) noexcept nogil
+cdef int64_t fills_join(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil
 cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil
 cdef bint fill_outdated(Map* m, FillSlot* slot, Block* b) noexcept nogil
 cdef bint fills_sweep(Map* m, uint32_t worker) noexcept nogil

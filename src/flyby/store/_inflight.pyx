@@ -191,6 +191,21 @@ cdef int64_t fills_claim(
     return number
 
 
+cdef int64_t fills_join(Map* m, const char* key, uint32_t length, Digest digest) noexcept nogil:
+    """The slot of the fetch of that name, if there is one; -1 when there is none, or the table is busy.
+
+    Most who ask find nothing in the name's bucket, and take no lock: they came just before whoever claims it now.
+    """
+    cdef int64_t number
+    if not load32(&fill_buckets(m)[digest.low & (m.header.fill_buckets - 1)]) or not fills_lock(m):
+        return -1
+    number = find(m, key, length, digest)
+    if number >= 0:
+        or64(&slot_at(m, <uint32_t>number).holders, <uint64_t>1 << m.worker)
+    fills_unlock(m)
+    return number
+
+
 cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil:
     """This worker holds the slot no more. False when the table was busy: to be tried again."""
     cdef FillSlot* slot = slot_at(m, number)
