@@ -19,7 +19,8 @@ import pytest
 from flyby.cli import main
 from flyby.cli.table import table
 from flyby.store import Store, StoreView
-from flyby.store.cache_file import OPEN, Record
+from flyby.store.cache_file import OPEN, RECORD_AT, Record, digest_of
+from flyby.store.cache_file import RECORD as RECORD_LAYOUT
 from flyby.store.running import RunningStore, running_stores
 from tests.edge import PACKAGES
 
@@ -137,6 +138,34 @@ def test_a_header_that_cannot_be_read_is_not_believed(
         file.write(b"\xff\xff")
     assert run("--path", path) == os.EX_DATAERR
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", [56, 60, 64, 68, 96, 100, 104, 112, 136, 144, 148])
+def test_a_digest_of_ones_own_leads_nowhere_else(path: str, field: int) -> None:
+    """A header that was made up, with a digest that fits it: refused or read, but within the file."""
+    Store.create(MIB, path=path).close()
+    page = bytearray(Path(path).read_bytes()[:4096])
+    values = list(RECORD_LAYOUT.unpack_from(page, RECORD_AT))
+    length = next(length for length in range(RECORD_AT) if digest_of(page[:length]) == values[5])
+    page[field : field + 4] = b"\xff\xff\xff\x7f"
+    values[5] = digest_of(page[:length])
+    RECORD_LAYOUT.pack_into(page, RECORD_AT, *values)
+    with open(path, "r+b") as file:
+        file.write(page)
+    looking = subprocess.run(
+        [sys.executable, "-m", "flyby", "stat", "--path", path, "--json"],
+        env={**os.environ, "PYTHONPATH": PACKAGES},
+        capture_output=True,
+        timeout=20,
+    )
+    assert looking.returncode in (0, os.EX_DATAERR), looking
+
+
+def test_what_is_no_file_is_not_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        assert run("--path", str(place)) == os.EX_DATAERR
+        assert "is no cache of flyby" in capsys.readouterr().err
 
 
 def test_a_shortened_file_is_not_mapped(path: str, capsys: pytest.CaptureFixture[str]) -> None:
