@@ -291,14 +291,17 @@ def _donor(place: Place) -> tuple[list[str], bytes]:
 
 
 def _flyby_path() -> str:
-    inherited = os.environ.get("PYTHONPATH")
+    """The sources, where they are built in place; else what is installed."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    if not any((SOURCES / "flyby").glob("*/*.so")):
+        return inherited
     return f"{SOURCES}{os.pathsep}{inherited}" if inherited else str(SOURCES)
 
 
 def _flyby_missing() -> str | None:
-    if (SOURCES / "flyby" / "__main__.py").exists() or importlib.util.find_spec("flyby"):
+    if any((SOURCES / "flyby").glob("*/*.so")) or importlib.util.find_spec("flyby"):
         return None
-    return "flyby is not installed (pip install .)"
+    return "flyby is neither installed (pip install .) nor built in place"
 
 
 def _flyby_version() -> str:

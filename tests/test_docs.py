@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from flyby.config import Config, model
 from flyby.config.values import parse_size
 from flyby.policy import Outcome, Profile, Reason
+from flyby.server.supervisor import KILL_GRACE_S
+from flyby.store import StoreStatistics
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
@@ -71,8 +75,8 @@ def test_defaults_are_those_of_the_code(heading: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_examples_are_valid(document: str) -> None:
-    text = (ROOT / document).read_text()
+def test_examples_are_valid(document: str, tmp_path: Path) -> None:
+    text = (ROOT / document).read_text().replace("/run/flyby/", f"{tmp_path}/")  # which is there only under systemd
     for example in re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S):
         Config.from_text(example)
     for example in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
@@ -105,3 +109,47 @@ def test_every_point_of_a_profile_is_told() -> None:
     [table] = re.findall(r"^\| point \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
     # Cookies are one guard and two lines.
     assert len(table.splitlines()) == len(Profile.__dataclass_fields__) + 1
+
+
+def service() -> dict[str, list[str]]:
+    """The keys of the unit, and every value that each is given, in their order."""
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate((ROOT / "docs" / "flyby.service").read_text().splitlines(), 1):
+        if line and not re.fullmatch(r"\[(?:Unit|Service|Install)\]|#.*", line):
+            key, equals, value = line.partition("=")
+            assert re.fullmatch(r"[A-Z]\w+", key), f"line {number}"
+            assert equals, f"line {number}"
+            assert value, f"line {number}"
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_unit_fits_what_flyby_does() -> None:
+    unit = service()
+    assert unit["ExecReload"][-1] == "/bin/kill -HUP $MAINPID"
+    assert int(unit["TimeoutStopSec"][0]) > model.Timeouts().drain_s + KILL_GRACE_S
+    text = (ROOT / "docs" / "operations.md").read_text()
+    told = tomllib.loads(re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)[0])
+    assert told["server"]["state"] == f"/var/lib/{unit['StateDirectory'][0]}"
+    assert told["cache"]["path"].startswith(f"/run/{unit['RuntimeDirectory'][0]}/")
+    for line in re.findall(r"^\| (`[A-Z].*?) \|", text, re.M):
+        for key, value in re.findall(r"`([A-Z]\w+)=([^`]*)`", line):
+            assert value in ("", *unit[key]), key
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    verifier = shutil.which("systemd-analyze")
+    path = tmp_path / "flyby.service"
+    # What it starts is not installed here, and may not be missing.
+    path.write_text((ROOT / "docs" / "flyby.service").read_text().replace("/opt/flyby/bin/flyby", "/bin/true"))
+    if verifier is not None:  # else the test above has read it
+        ran = subprocess.run([verifier, "verify", path], capture_output=True, text=True)
+        assert (ran.returncode, [line for line in ran.stderr.splitlines() if str(path) in line]) == (0, [])
+
+
+def test_figures_to_watch_are_figures_that_there_are() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    [table] = re.findall(r"^\| figure \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named <= {*StoreStatistics.__dataclass_fields__, "hit_ratio"}
+    assert len(named) > 10
