@@ -433,6 +433,20 @@ async def test_releases_are_recorded_once_and_ready_once() -> None:
         assert [each.id for each in scene.state.releases("app")] == ["v7"]
 
 
+def test_releases_without_end_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyby.tunnel.tunnel.MOST_NOTED", 3)
+
+    @play
+    async def story() -> None:
+        async with stage() as scene:
+            for number in range(9):
+                await scene.agent().join(links=0, release={"id": f"v{number}"})
+            assert len(scene.tunnel._noted) <= 4 >= len(scene.tunnel._ready)
+            assert len(scene.state.releases("app")) == 9
+
+    story()
+
+
 @pytest.mark.parametrize(("setting", "outcome"), [("off", "hit"), ("soft", "fwd=stale"), ("hard", "fwd=uri-miss")])
 def test_a_new_release_purges_what_others_have_made(setting: str, outcome: str) -> None:
     @play

@@ -35,6 +35,7 @@ from flyby.wire import REASONS
 # Made before the workers are forked, so that all of them say the same; another one when flyby starts again.
 BOOT = secrets.token_hex(8)
 TICK_S = 1.0
+MOST_NOTED = 1000  # releases of which the state is not asked again
 MOST_PAST = 100  # releases of a backend that are remembered when they have left
 OWED_S = 5.0  # between two tries to tell the state what it did not take: each may stand still for `watch.WAIT_S`
 
@@ -424,6 +425,9 @@ class Tunnel:
         pair = (backend, release.id)
         if not release.id or state is None:
             return
+        for seen in (self._noted, self._ready):
+            if len(seen) > MOST_NOTED:
+                seen.clear()  # the state knows them all
         try:
             if pair not in self._noted:
                 if state.record_release(backend, release.id, description=release.description, branch=release.branch):
