@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from flyby.store._pack import packed
 from tests.edge import PACKAGES, ServedEdge, served
 
 COUNT = 2000
@@ -69,6 +70,13 @@ def fetch(edge: ServedEdge) -> None:
             assert (response.status, response.read()) == (200, body_of(f"/{number}"))
 
 
+def get(edge: ServedEdge, path: str) -> bytes:
+    client = http.client.HTTPConnection(*edge.address, timeout=20)
+    with contextlib.closing(client):
+        client.request("GET", path, headers={"Host": "shop.test"})
+        return client.getresponse().read()
+
+
 def family(root: int) -> list[int]:
     """The process and its children."""
     return [root, *map(int, Path(f"/proc/{root}/task/{root}/children").read_text().split())]
@@ -115,3 +123,22 @@ def test_a_second_flyby_on_a_live_cache_is_one_clear_error(config: str, tmp_path
         client.request("GET", "/7")
         assert client.getresponse().read() == body_of("/7")
         client.close()
+
+
+def test_a_body_that_cannot_be_read_is_fetched_again(config: str, tmp_path: Path) -> None:
+    """A kept cache on a bad disk: what does not unpack is no answer, nor a reason to give none."""
+    with served(config=config) as edge:
+        assert get(edge, "/299") == body_of("/299")
+    file = tmp_path / "cache"
+    data = file.read_bytes()
+    compressed = packed(body_of("/299"))
+    assert compressed is not None
+    with open(file, "r+b") as damaged:
+        damaged.seek(data.index(compressed) + 4)
+        damaged.write(b"\xff" * (len(compressed) - 4))
+    asked = Origin.asked
+    with served(config=config) as edge:
+        assert get(edge, "/299") == body_of("/299")
+        assert get(edge, "/299") == body_of("/299")
+        assert Origin.asked == asked + 1
+        assert "is dropped: a stored body does not decompress" in edge.said()

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from flyby.errors import UpstreamError, WireError
+from flyby.errors import StoreError, UpstreamError, WireError
 from flyby.policy import (
     CacheRules,
     EntryFlag,
@@ -223,17 +223,29 @@ class Exchange:
             return
         verdict = self.judge(entry)
         if verdict is Reuse.FRESH:
-            hit.serve(self, entry, Outcome.HIT)
+            self._hit(entry, Outcome.HIT, None)
         elif verdict is Reuse.STALE_REVALIDATE_BEHIND:
-            hit.serve(self, entry, Outcome.STALE, Reason.STALE)
-            self.context.spawn(miss.refresh(self, entry))
+            if self._hit(entry, Outcome.STALE, Reason.STALE):
+                self.context.spawn(miss.refresh(self, entry))
         elif verdict is Reuse.STALE:
-            hit.serve(self, entry, Outcome.STALE, Reason.STALE)
+            self._hit(entry, Outcome.STALE, Reason.STALE)
         else:
             self._miss(
                 entry if verdict is Reuse.REVALIDATE else None,
                 Reason.STALE if verdict is Reuse.REVALIDATE else Reason.REQUEST,
             )
+
+    def _hit(self, entry: Entry, outcome: Outcome, reason: Reason | None) -> bool:
+        """Send what is stored. False when it cannot be read (a file on a bad disk): it is dropped, and fetched."""
+        try:
+            hit.serve(self, entry, outcome, reason)
+        except StoreError as error:
+            logger.error("%s: %s is dropped: %s", self.backend_name, entry.key.decode("ascii", "replace"), error)
+            assert self.context.store is not None
+            self.context.store.delete(entry.key)
+            self._miss(None, Reason.URI_MISS)
+            return False
+        return True
 
     def _miss(self, entry: Entry | None, reason: Reason) -> None:
         if only_if_cached(self.request):

@@ -99,14 +99,11 @@ def head_304(fields: Fields) -> bytes:
 def _serve_range(exchange: Exchange, entry: Entry, fields: Fields, extra: bytes) -> None:
     """RFC 9110 14.2: one part as it is, several as multipart/byteranges, none that fits as 416."""
     downstream = exchange.downstream
-    whole = (entry.head + extra, entry.length, (entry.body(),), 200)
     request = exchange.request
-    if not if_range_matches(request.fields.get(b"if-range"), fields):
-        downstream.send_stored(*whole)
-        return
-    ranges = parse_range(request.fields.combined(b"range"), entry.length)
+    matches = if_range_matches(request.fields.get(b"if-range"), fields)
+    ranges = parse_range(request.fields.combined(b"range"), entry.length) if matches else None
     if ranges is None:
-        downstream.send_stored(*whole)
+        downstream.send_stored(entry.head + extra, entry.length, (entry.body(),), 200)
     elif ranges is UNSATISFIABLE:
         exchange.status = 416
         head = status_line(416) + b"Content-Range: bytes */%d\r\n" % entry.length
