@@ -66,11 +66,11 @@ class Edge:
     """A caching reverse proxy in the running loop; see the module's text.
 
     `store`, `sockets` and `certificates` are what a supervisor made before it forked; without them the edge makes its
-    own.
-    `access_log` is called with each finished exchange. `state` is an open control state, which stays the caller's;
-    without it, the one in `server.state` is watched, and used as soon as it is there. Raises `ConfigError` on a
-    configuration that cannot be used, `StoreError` when the cache cannot be made, `BindError` when an address cannot be
-    bound.
+    own. `access_log` is called with an `AccessRecord` of each finished request. `state` is an open control state, which
+    stays the caller's; without it, the one in `server.state` is watched, and used as soon as it is there.
+
+    Raises `ConfigError` on a configuration that cannot be used, and from `start` `StoreError` when the cache cannot be
+    made, `BindError` when an address cannot be bound.
     """
 
     def __init__(
