@@ -402,6 +402,7 @@ class Running:
         reading, writing = os.pipe()
         self._listener = threading.Thread(target=self._listen, args=(reading,), daemon=True)
         self._listener.start()
+        self.began = time.monotonic()
         try:
             try:
                 if self.recipe.secure:
