@@ -153,6 +153,7 @@ def test_a_removal_asks_first(run: Run, tmp_path: Path) -> None:
         (["backend", "add", "shop", "--origin", "shop.example"], 2, "is not an http:// or https:// URL"),
         (["backend", "show", "shop"], 66, "flyby.db is not there (flyby backend add NAME makes it)"),
         (["token", "list", "shop"], 66, "flyby.db is not there"),
+        (["backend", "list", "--state", "/dev/null"], 66, "/dev/null is not a directory"),
         (["backend", "add", "shop", "--state", "/proc/flyby"], 73, "cannot be made"),
         (["backend", "add", "shop", "-c", "/nowhere/flyby.toml"], 78, "/nowhere/flyby.toml: cannot be read"),
     ],

@@ -36,6 +36,7 @@ def told(text: str) -> list[str]:
             "[server.limits]\nfields = '9'",
             "f:2:10: expected a whole number, got text in quotes (write 9 without quotes)",
         ),
+        ("[cache]\npath = 3", 'f:2:8: expected text in quotes, got a whole number (write "3")'),
         ("[server.limits]\nfields = 0", "f:2:10: expected a whole number of at least 1"),
         ("[server.limits]\nfields = true", "f:2:10: expected a whole number, got true or false"),
         ("[server.limits]\nbody = '9 x'", "f:2:8: '9 x' is not a size such as 64KiB, 256MiB or 2GiB"),

@@ -56,7 +56,7 @@ def list_(directory: str | None, path: str | None, as_json: bool) -> None:
     records: list[BackendRecord] = []
     live: dict[str, int] = {}
     where = place(directory, path)
-    if (where.directory / DATABASE).exists():
+    if (where.directory / DATABASE).exists() or (where.directory.exists() and not where.directory.is_dir()):
         with where.open() as state:
             records = state.backends()
             live = {record.name: _live(state, record.name) for record in records}

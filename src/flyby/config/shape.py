@@ -140,6 +140,7 @@ def _mistyped(value: Any, kind: Any, path: Path, error: str) -> Fault:
     options = _options(kind)
     if message.startswith("Invalid enum value"):
         return Fault(path, f"{value!r} is not one of {_listed(kind)}")
+    message = message.replace(" | null", "")  # which TOML has not
     for code, words in _WORDS.items():
         message = message.replace(code, words)
     message = message.replace("Expected", "expected").replace(" | ", " or ")

@@ -53,6 +53,8 @@ class State:
         writer.
         """
         place = Path(directory)
+        if not create and place.exists() and not place.is_dir():
+            raise StateError(f"{place} is not a directory (--state names the directory)", EX_NOINPUT)
         if not create and not (place / DATABASE).exists():
             raise StateError(f"{place / DATABASE} is not there (flyby backend add NAME makes it)", EX_NOINPUT)
         connection = schema.connect(place, wait_s)
