@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from flyby.config import Timeouts
 from flyby.log import AccessRecord
 from flyby.store import Fill, Store
 from tests.e2e.stage import Client, Message, Origin, Stage, play, reply, stage
+from tests.edge import served
 
 BODY = random.Random(1).randbytes(3_000_000)
 REST = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n"
@@ -218,22 +222,35 @@ async def test_each_variant_goes_to_those_who_select_it() -> None:
 
 @play
 async def test_a_cookie_has_no_part_in_what_is_stored_by_guess() -> None:
-    release = asyncio.Event()
+    """Neither in the lane nor on the long way, and not only once the response is whole."""
+    release, rest = asyncio.Event(), asyncio.Event()
 
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         await release.wait()
-        name = request.get("cookie") or "nobody"
-        await reply(body=name.encode(), Last_Modified="Thu, 01 Jan 2015 00:00:00 GMT")(origin, request, writer)
+        name = (request.get("cookie") or "nobody").encode()
+        head = f"HTTP/1.1 200 OK\r\nLast-Modified: Thu, 01 Jan 2015 00:00:00 GMT\r\nContent-Length: {len(name)}\r\n\r\n"
+        writer.write(head.encode() + name[:2])
+        if name == b"nobody":
+            await writer.drain()
+            await rest.wait()
+        writer.write(name[2:])
 
     async with stage(script) as scene:
         asked = [asyncio.create_task(scene.ask("/a"))]
         while not scene.origin.requests:
             await asyncio.sleep(0.005)
-        asked += [asyncio.create_task(scene.ask("/a", Cookie=name)) for name in ("a=1", "b=2")]
+        theirs = [
+            asyncio.create_task(scene.ask("/a", Cookie="a=1")),
+            asyncio.create_task(scene.ask("/a", Cookie="b=2")),
+            asyncio.create_task(scene.ask("/a", Cookie="c=3", If_None_Match='"another"')),
+        ]
         asked += [asyncio.create_task(scene.ask("/a"))]
         await waiting(scene, 3)
         release.set()
-        assert [answer.body for answer in await asyncio.gather(*asked)] == [b"nobody", b"a=1", b"b=2", b"nobody"]
+        # While the shared one is still arriving.
+        assert [answer.body for answer in await asyncio.gather(*theirs)] == [b"a=1", b"b=2", b"c=3"]
+        rest.set()
+        assert [answer.body for answer in await asyncio.gather(*asked)] == [b"nobody", b"nobody"]
 
 
 @play
@@ -357,3 +374,77 @@ async def test_each_follower_is_recorded_once() -> None:
         assert [record.bytes_sent for record in followers[1:]] == sizes
         assert {(record.path, record.host, record.backend) for record in followers} == {(b"/a", b"shop.test", "app")}
         assert {record.reason for record in followers[1:]} == {"collapsed"}
+
+
+@play
+async def test_a_crowd_over_two_workers_survives_the_owner() -> None:
+    """Followers in both workers read along; when the owner's is killed, one of the others fetches in its place."""
+    halves, over = asyncio.Event(), asyncio.Event()
+
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if request.target == "/whole":
+            await halves.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 300000\r\n\r\n")
+            writer.write(BODY[:150_000])
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.write(BODY[150_000:300_000])
+        elif len(origin.requests) == 2:
+            await over.wait()  # the owner, and its worker, are not going to see an answer
+        else:
+            await reply(Cache_Control="max-age=60")(origin, request, writer)
+
+    origin = Origin(script)
+    server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    config = f'[server]\nlog = "off"\n[backends.app]\norigins = ["http://127.0.0.1:{port}"]\n'
+    loop = asyncio.get_running_loop()
+    running = served(config=config, workers=2)
+    clients: list[Client] = []
+    edge = await loop.run_in_executor(None, running.__enter__)
+    try:
+        clients += [Client(*await asyncio.open_connection("127.0.0.1", edge.port)) for _ in range(60)]
+        for client in clients:
+            await client.send(b"GET /whole HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        await asyncio.sleep(0.3)
+        halves.set()
+        answers = [await client.response() for client in clients]
+        assert {answer.body for answer in answers} == {BODY[:300_000]}
+        assert len(origin.requests) == 1
+
+        await clients[0].send(b"GET /lost HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        while len(origin.requests) < 2:
+            await asyncio.sleep(0.005)
+        for client in clients[1:]:
+            await client.send(b"GET /lost HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        await asyncio.sleep(0.3)
+        os.kill(worker_of(edge.port, clients[0]), signal.SIGKILL)
+        bodies = []
+        for client in clients:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                bodies.append((await client.response()).body)
+        # Those of the dead worker are gone with it; the others have one answer, fetched once.
+        assert bodies
+        assert set(bodies) == {b"hello"}
+        assert len(origin.requests) == 3
+    finally:
+        over.set()
+        for client in clients:
+            await client.close()
+        await loop.run_in_executor(None, running.__exit__, None, None, None)
+        for writer in list(origin.writers):
+            writer.close()
+        server.close()
+
+
+def worker_of(port: int, client: Client) -> int:
+    """The process at the other end of a client's connection."""
+    local = client.writer.get_extra_info("sockname")[1]
+    wanted = f"0100007F:{port:04X} 0100007F:{local:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    inode = next(line.split()[9] for line in lines if " ".join(line.split()[1:3]) == wanted)
+    for each in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if each.readlink().name == f"socket:[{inode}]":
+                return int(each.parts[2])
+    raise AssertionError("nobody has that connection")

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
-from flyby.policy import Outcome, Reason, cache_status, evaluate, vary_names
+from flyby.policy import Outcome, Reason, allowed_for, cache_status, evaluate, vary_names
 from flyby.proxy import hit, variants
 from flyby.proxy.delivery import Delivery
 from flyby.proxy.sinks import Ended
@@ -66,6 +66,9 @@ async def follow(exchange: Exchange, fill: Fill, stale: Entry | None) -> Ended |
         fill.release()
         exchange.find()
         return Ended.LOST
+    if not allowed_for(exchange.request, fill.flags, exchange.rules):
+        fill.release()
+        return Ended.UNCACHEABLE
     exchange.note(Outcome.MISS, Reason.COLLAPSED, fill.status)
     verdict = evaluate(exchange.request, fields, fill.status)
     if verdict is not None:

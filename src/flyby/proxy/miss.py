@@ -46,7 +46,8 @@ ELECTIONS = 3  # how often a follower whose owner vanished stands for owner befo
 def start(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool = True) -> None:
     """Answer with the origin's help: on a kept connection at once, else in a coroutine, which can wait."""
     if stale is not None or not _fetch_at_once(exchange, why, collapse):
-        exchange.run(_run(exchange, stale, why, collapse))
+        # Claimed before the coroutine begins, so that who comes in between finds something to follow.
+        exchange.run(_run(exchange, stale, why, collapse, _claim(exchange)))
 
 
 def after(exchange: Exchange, ended: Ended) -> None:
@@ -57,9 +58,9 @@ def after(exchange: Exchange, ended: Ended) -> None:
     why = Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS
     if ended is Ended.UNCACHEABLE or ended is Ended.UNSTORABLE:
         start(exchange, None, why, collapse=False)
-    elif entry is None or not hit.usable(entry):
+    elif entry is None or not hit.usable(entry) or (verdict := exchange.judge(entry)) is Reuse.MISS:
         start(exchange, None, why)
-    elif exchange.judge(entry) is Reuse.FRESH:
+    elif verdict is Reuse.FRESH:
         hit.serve(exchange, entry, Outcome.MISS, why)
     else:
         start(exchange, entry, why)
@@ -181,14 +182,15 @@ def _take_up(relay: Relay) -> Asking:
 # ---- with one, which can wait ----------------------------------------------------------------------------------------
 
 
-async def _run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool) -> None:
-    store = exchange.context.store
-    assert store is not None
-    if not may_share(exchange.request):
-        await _fetch(exchange, None, stale, why)
-        return
-    for _ in range(ELECTIONS):
-        fill = store.claim(exchange.claim_key)
+def _claim(exchange: Exchange) -> Fill | None:
+    assert exchange.context.store is not None
+    return exchange.context.store.claim(exchange.claim_key) if may_share(exchange.request) else None
+
+
+async def _run(exchange: Exchange, stale: Entry | None, why: Reason, collapse: bool, fill: Fill | None) -> None:
+    for turn in range(ELECTIONS):
+        if turn:
+            fill = _claim(exchange)
         if fill is None:
             break
         if fill.owner:
