@@ -3,7 +3,7 @@
     capacity   as many small objects as are asked for, in a cache of exactly their bytes and 96 more for each
     lookup     the time of a lookup as the number of objects grows, keys drawn at random over all of them
     ratio      hit ratios at an equal number of objects, beside a plain LRU and libcachesim's S3-FIFO
-    lz4        how much text fits, packed and plain
+    lz4        how much text fits, packed and plain, and what packing costs
     crowd      a thousand requests for one cold object over several workers (`followers.py`)
 
 The first four use a store in this process; nothing is compared with another day's figures but by a reader.
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks import followers, traces
 from benchmarks.machine import machine
@@ -165,53 +165,73 @@ def ratio(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def lz4(options: argparse.Namespace) -> Iterator[Row]:
-    """How many objects of real text there are once it is full."""
+    """How much text there is in a full store, and what each text costs to store; `mixed` has as many of each length."""
     generator = random.Random(1)
     sources = [path.read_text("utf-8", "replace") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))]
-    sentences = [text for text in "\n".join(topics.values()).split("\n\n") if 100 < len(text) < 600]
+    paragraphs = [text for text in "\n".join(topics.values()).split("\n\n") if 100 < len(text) < 600]
 
-    def source() -> str:
-        text = generator.choice(sources)
-        start = generator.randrange(max(len(text) - 8192, 1))
-        return text[start : start + 16_384]
+    def endless(part: Callable[[], str]) -> Callable[[int], str]:
+        def text(length: int) -> str:
+            parts: list[str] = []
+            while sum(map(len, parts)) < length:
+                parts.append(part())
+            return "".join(parts)[:length]
 
-    def prose() -> str:
-        start = generator.randrange(len(sentences) - 40)
-        return "\n\n".join(sentences[start : start + 40])
+        return text
 
-    def page() -> str:
-        parts = (f'<p class="text-body mt-2">{html.escape(text)}</p>\n' for text in prose().split("\n\n"))
-        return f"<!doctype html>\n<html><head><title>A page</title></head>\n<body>{''.join(parts)}</body></html>"
+    def source(length: int) -> str:
+        text = generator.choice([text for text in sources if len(text) > length])
+        start = generator.randrange(len(text) - length)
+        return text[start : start + length]
 
-    def listing() -> str:
-        items = (
-            {"id": generator.randrange(10**9), "name": generator.choice(sentences)[:40], "price": 9.99, "stock": True}
-            for _ in range(200)
-        )
-        return json.dumps({"items": list(items)})
+    def prose(length: int) -> str:
+        whole = "\n\n".join(paragraphs)
+        start = generator.randrange(len(whole) - length)
+        return whole[start : start + length]
 
-    kinds: list[tuple[str, Callable[[], str]]] = [
+    def record() -> str:
+        name = generator.choice(paragraphs)[:40]
+        return json.dumps({"id": generator.randrange(10**9), "name": name, "price": 9.99, "stock": True}) + ", "
+
+    kinds: list[tuple[str, Callable[[int], str]]] = [
         ("program text", source),
         ("English prose", prose),
-        ("the same as HTML", page),
-        ("JSON", listing),
+        ("HTML", endless(lambda: f'<p class="text-body mt-2">{html.escape(generator.choice(paragraphs))}</p>\n')),
+        ("JSON", endless(record)),
     ]
+    lengths = (4096, 16_384, 65_536)
     for kind, make in kinds:
-        bodies = [make().encode() for _ in range(300)]
-        counts = []
-        for compress in (True, False):
-            store = Store.create(8 << 20)
-            for number in range(5000):
-                _fresh(store, b"%d" % number, HEAD, bodies[number % 300], compress)
-            counts.append(store.statistics().objects)
-            store.close()
-        yield {
-            "text": kind,
-            "bytes each": sum(map(len, bodies)) // 300,
-            "packed": counts[0],
-            "plain": counts[1],
-            "times as many": f"{counts[0] / counts[1]:.2f}",
-        }
+        texts = {length: [make(length).encode()[:length] for _ in range(40)] for length in lengths}
+        for name, bodies in [
+            *((f"{length:,}", texts[length]) for length in lengths),
+            ("mixed", [texts[length][number] for number in range(40) for length in lengths]),
+        ]:
+            held, took = zip(*(_filled(bodies, way) for way in ("off", "fast", "high")), strict=True)
+            yield {
+                "text": kind,
+                "bytes each": name,
+                "off, MiB of text": f"{held[0] / (1 << 20):.1f}",
+                "fast": f"{held[1] / held[0]:.2f} times",
+                "high": f"{held[2] / held[0]:.2f} times",
+                "CPU µs a put, off": round(took[0] * 1e6),
+                "with fast": round(took[1] * 1e6),
+                "with high": round(took[2] * 1e6),
+            }
+
+
+def _filled(bodies: Sequence[bytes], way: Literal["off", "fast", "high"]) -> tuple[int, float]:
+    """Bytes of text in a store of 8 MiB that is full, and seconds of CPU for each."""
+    store = Store.create(8 << 20, compression=way)
+    number = 0
+    began = time.process_time()
+    while store.statistics().evictions < 100:
+        for _ in range(50):
+            _fresh(store, b"%d" % number, HEAD, bodies[number % len(bodies)], True)
+            number += 1
+    took = time.process_time() - began
+    held = store.statistics().plain_bytes
+    store.close()
+    return held, took / number
 
 
 def crowd(options: argparse.Namespace) -> Iterator[Row]:

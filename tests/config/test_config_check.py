@@ -51,6 +51,7 @@ def told(text: str) -> list[str]:
             "[server]\nlog = 'JSON'",
             'f:2:7: "JSON" is not one of "console", "combined", "json", "logfmt", "heroku", "off"',
         ),
+        ("[cache]\ncompression = 'hihg'", 'f:2:15: "hihg" is not one of "high", "fast", "off" (did you mean "high"?)'),
         (
             "[cache]\nprofile = 'rfc9112'",
             'f:2:11: "rfc9112" is not one of "default", "rfc9111" (did you mean "rfc9111"?)',

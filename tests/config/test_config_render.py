@@ -31,7 +31,7 @@ FULL = Config(
         timeouts=Timeouts(idle_s=2.5, drain_s=0),
         purge=Purge(secret="s3cret", allow=["10.0.0.0/8"]),
     ),
-    cache=Cache(size="1GiB", profile="rfc9111", max_object=4096, targeted=[], max_variants=2),
+    cache=Cache(size="1GiB", profile="rfc9111", max_object=4096, targeted=[], max_variants=2, compression="fast"),
     backends={
         "app": Backend(origins=["https://a.b"], host="client", tls_name="c.d", pool=Pool(wait_s=1), health=Health()),
         "b.2": Backend(origins=["http://a.b", "http://[::1]:3"], verify=False, health=Health(path="/h", rise=9)),

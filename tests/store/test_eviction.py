@@ -13,9 +13,11 @@ import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterator
+from pydoc_data.topics import topics
 
 import pytest
 
+from flyby.errors import StoreError
 from flyby.store import Store
 
 MIB = 1 << 20
@@ -165,16 +167,63 @@ def variants(texts: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
         yield b"%d" % number, b"<!-- %d -->" % number + texts[number % len(texts)]
 
 
-def test_text_takes_half_the_room_at_most(texts: list[bytes]) -> None:
+@pytest.fixture(scope="module")
+def prose() -> list[bytes]:
+    """What Python says of itself, cut in pieces of 4 to 64 KiB; the longest hold half of the bytes."""
+    whole = "\n\n".join(topics.values()).encode()
+    pieces, at = [], 0
+    for number in range(60):
+        length = 4096 << number % 5
+        pieces.append(whole[at : at + length])
+        at = (at + length) % (len(whole) - 65_536)
+    return pieces
+
+
+@pytest.mark.parametrize(("kind", "compression"), [("texts", "fast"), ("texts", "high"), ("prose", "high")])
+def test_text_takes_half_the_room_at_most(kind: str, compression: str, request: pytest.FixtureRequest) -> None:
+    texts = request.getfixturevalue(kind)
     held = []
-    for compress in (False, True):
-        store = Store.create(16 * MIB, max_object=2 * MIB)
-        for key, body in itertools.islice(variants(texts), 1200):
-            assert put(store, key, body, compress=compress)
+    for way in ("off", compression):
+        store = Store.create(16 * MIB, max_object=2 * MIB, compression=way)  # type: ignore[arg-type]
+        for key, body in itertools.islice(variants(texts), 4000):
+            assert put(store, key, body, compress=True)
         assert store.statistics().evictions > 50
         held.append(store.statistics().plain_bytes)
         store.close()
     assert held[1] >= 2 * held[0]
+
+
+@pytest.mark.parametrize("length", [16_384, 65_536, 65_537, 300_000])
+def test_the_high_way_takes_less_room_up_to_its_limit(prose: list[bytes], length: int) -> None:
+    """And both ways of storing, whole and as it arrives, come to the same; `off` is off in both."""
+    body = b"".join(prose)[:length]
+    sizes = {}
+    for way in ("off", "fast", "high"):
+        store = Store.create(16 * MIB, compression=way)  # type: ignore[arg-type]
+        put(store, b"put", body, compress=True)
+        sizes[way] = store.statistics().stored_bytes
+        fill = store.claim(b"fill")
+        assert fill is not None
+        assert fill.open(b"fill", b"", 200, 0, 1, FAR_MS, 0, 0)
+        for start in range(0, length, 50_000):
+            assert fill.write(body[start : start + 50_000])
+        assert fill.commit()
+        fill.release()
+        assert store.statistics().stored_bytes == 2 * sizes[way]
+        for key in (b"put", b"fill"):
+            entry = store.lookup(key)
+            assert entry is not None
+            assert bytes(entry.body()) == body
+            del entry
+        store.close()
+    assert sizes["off"] == length
+    assert (sizes["high"] < sizes["fast"] * 0.9) == (length <= 65_536)
+    assert sizes["high"] <= sizes["fast"]
+
+
+def test_an_unknown_compression_is_told() -> None:
+    with pytest.raises(StoreError, match="'zstd': it is one of high, fast, off"):
+        Store.create(MIB, compression="zstd")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("length", [1 << 18, (1 << 18) + 1, 1_000_000, 3 << 18, 5_000_000])

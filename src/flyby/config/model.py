@@ -80,6 +80,7 @@ MaybeZeroBytes = Annotated[int, Meta(ge=0, extra={"unit": "size"})]
 Count = Annotated[int, Meta(ge=1)]
 
 Profile = Literal["default", "rfc9111"]
+Compression = Literal["high", "fast", "off"]
 LogFormat = Literal["console", "combined", "json", "logfmt", "heroku", "off"]
 PROFILES: tuple[Profile, ...] = ("default", "rfc9111")
 LOG_FORMATS: tuple[LogFormat, ...] = ("console", "combined", "json", "logfmt", "heroku", "off")
@@ -168,6 +169,7 @@ class Cache(Table, frozen=True):
     profile: Profile = "default"
     max_object: str | Bytes | None = None
     path: str | None = None
+    compression: Compression = "high"
     targeted: list[str] = field(default_factory=lambda: list(TARGETED))
     max_variants: Count = MAX_VARIANTS
     strip_tags: bool = True

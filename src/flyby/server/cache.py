@@ -19,4 +19,5 @@ def open_store(cache: Cache, workers: int = 1) -> Store:
         max_object=cache.max_object_bytes,
         workers=workers,
         meaning=f"format {STORED_FORMAT}, profile {cache.profile}".encode(),
+        compression=cache.compression,
     )

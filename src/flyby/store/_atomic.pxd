@@ -2,7 +2,7 @@
 """Loads, stores and read-modify-writes that other processes see whole and in order, and what debug builds add.
 
 A load acquires, a store releases; the rest is sequentially consistent. Built with FLYBY_FAULTS a process can be made
-to die at any step, with FLYBY_BOUNDS it aborts when a place, a slot or a shard is used that is none.
+to die or to stop at any step, with FLYBY_BOUNDS it aborts when a place, a slot or a shard is used that is none.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -27,10 +27,10 @@ cdef extern from * nogil:
     #ifdef FLYBY_FAULTS
     #include <signal.h>
     #define FB_FAULTS 1
-    static inline void fb_fault(uint64_t *left) { if (*left && !--*left) raise(SIGKILL); }
+    static inline void fb_fault(uint64_t *left, int number) { if (*left && !--*left) raise(number); }
     #else
     #define FB_FAULTS 0
-    static inline void fb_fault(uint64_t *left) { (void)left; }
+    static inline void fb_fault(uint64_t *left, int number) { (void)left; (void)number; }
     #endif
     #ifdef FLYBY_BOUNDS
     #include <stdlib.h>
@@ -53,6 +53,6 @@ cdef extern from * nogil:
     int lowest32 "fb_low32"(uint32_t v)
     int lowest64 "fb_low64"(uint64_t v)
     bint FAULTS "FB_FAULTS"
-    void fault "fb_fault"(uint64_t* left)
+    void fault "fb_fault"(uint64_t* left, int number)
     void within "fb_within"(uint64_t at, uint64_t end)  # a build with FLYBY_BOUNDS aborts where that is not so
 

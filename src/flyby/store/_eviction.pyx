@@ -28,8 +28,8 @@ from flyby.store._guard cimport pin, unpin
 from flyby.store._index cimport ghost_add, index_room, word_for
 from flyby.store._layout cimport (
     END, FREE, GONE_EXPIRED, GONE_MAIN, GONE_REPLACED, GONE_ROOM, GONE_SMALL, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
-    PROMOTED, SMALL, UNIT, Block, Map, Shard, block_at, body_of, ends_of, holder_of, place_of, room_of, shard_holding, shard_of, step,
-    store32, store64, swap32, tail_of, unit_of,
+    PACK_FAST, PROMOTED, SMALL, UNIT, Block, Map, Shard, block_at, body_of, ends_of, holder_of, place_of, room_of,
+    shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._pack cimport pack
 from flyby.store._queues cimport count_in, queue_drop, queue_push
@@ -248,7 +248,7 @@ cdef void demote(Map* m, Shard* s, Block* b) noexcept nogil:
     cdef char* front = NULL
     with gil:
         try:
-            body = pack(body_of(b), b.length)
+            body = pack(body_of(b), b.length, max(m.packing, PACK_FAST))
         except Exception:  # memory is short: then it goes
             body = None
         if body is not None:

@@ -1,5 +1,6 @@
-"""Death on demand, for tests."""
+"""Death and standstill on demand, for tests."""
 
 from flyby.store._store import Store
 
 def kill_at(store: Store, number: int) -> bool: ...
+def stop_at(store: Store, number: int) -> bool: ...

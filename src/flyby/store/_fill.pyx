@@ -25,7 +25,7 @@ from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
 from flyby.store._inflight cimport fill_outdated, fills_join
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PLAIN,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PACK_OFF, PLAIN,
     REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32,
     load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
@@ -297,7 +297,7 @@ cdef class Fill:
             return False
         lay_out(&self._attachment.m, b, digest.low, key, head, status, flags, &labels)
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
-        self._compress = compress
+        self._compress = compress and self._attachment.m.packing != PACK_OFF
         self._pieces = []
         self._slot.length = length
         b.held = 1
@@ -348,7 +348,7 @@ cdef class Fill:
             if not self._packed_to and not promising(body_of(b), available):
                 self._compress = False
                 return 0
-            pack_piece(self._pieces, body_of(b) + self._packed_to, PIECE)
+            pack_piece(self._pieces, body_of(b) + self._packed_to, PIECE, self._attachment.m.packing)
             self._packed_to += PIECE
         return 0
 
@@ -388,7 +388,9 @@ cdef class Fill:
         cdef Block* other
         if not self._compress or (not self._packed_to and not promising(body_of(b), b.length)):
             return NULL
-        pack_piece(self._pieces, body_of(b) + self._packed_to, <uint32_t>(b.length - self._packed_to))
+        pack_piece(
+            self._pieces, body_of(b) + self._packed_to, <uint32_t>(b.length - self._packed_to), self._attachment.m.packing
+        )
         body = worth(self._pieces, b.length)
         self._pieces.clear()
         if body is None:

@@ -3,7 +3,8 @@
 
 A lock is a process-shared, robust mutex: the kernel passes it on when its owner dies, and the `dirty` word beside it
 tells the next owner whether something was left half done. A lock that is not had within 50 ms (its owner was stopped,
-not killed) is given up: the caller goes on as if the store had nothing.
+not killed) is given up: the caller goes on as if the store had nothing. From then on this process only looks whether
+the lock is free, and does not wait for it until it has had it once more; only what must be done insists, and waits.
 
 A pin is a word in a table that belongs to one worker, so taking one needs no lock and no atomic addition: the unit of
 the block and how many views of it that worker holds. Words that count nothing keep their unit until another takes
@@ -57,11 +58,13 @@ cdef int guard_format(pthread_mutex_t* lock) noexcept nogil:
     return failed
 
 
-cdef bint guard_take(Map* m, pthread_mutex_t* lock) noexcept nogil:
-    """Whether the lock is ours now; what its last owner left half done shows in the `dirty` beside it, not here."""
+cdef bint guard_take(Map* m, pthread_mutex_t* lock, uint32_t number, bint insist) noexcept nogil:
+    """Whether the lock of that number is ours now; what its last owner left half done shows in the `dirty` beside it."""
     cdef timespec until
     cdef int code = pthread_mutex_trylock(lock)
     if code == EBUSY:
+        if m.stands[number] and not insist:
+            return False
         clock_gettime(CLOCK_REALTIME, &until)
         until.tv_nsec += WAIT_NS
         if until.tv_nsec >= 1_000_000_000:
@@ -72,7 +75,9 @@ cdef bint guard_take(Map* m, pthread_mutex_t* lock) noexcept nogil:
         code = pthread_mutex_consistent(lock)
     if code:
         worker_at(m, m.worker).busy += 1
+        m.stands[number] = True
         return False
+    m.stands[number] = False
     return True
 
 

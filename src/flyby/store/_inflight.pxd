@@ -9,6 +9,7 @@ from flyby.store._layout cimport Block, FillSlot, Map
 
 cdef void fills_format(Map* m) noexcept nogil
 cdef bint fills_lock(Map* m) noexcept nogil
+cdef bint fills_insist(Map* m) noexcept nogil
 cdef void fills_unlock(Map* m) noexcept nogil
 cdef int64_t fills_claim(
     Map* m, const char* key, uint32_t length, Digest digest, uint64_t since, bint* owner

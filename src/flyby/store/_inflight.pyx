@@ -15,7 +15,7 @@ rings everybody's.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from flyby.store._guard cimport guard_give, guard_take
+from flyby.store._guard cimport PATIENCE, TABLE_LOCK, guard_give, guard_take
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST, Block, FillSlot,
@@ -37,7 +37,20 @@ cdef void fills_format(Map* m) noexcept nogil:
 
 
 cdef bint fills_lock(Map* m) noexcept nogil:
-    if not guard_take(m, &m.fills.lock):
+    return taken(m, False)
+
+
+cdef bint fills_insist(Map* m) noexcept nogil:
+    """For what must be done."""
+    cdef int turn
+    for turn in range(PATIENCE):
+        if taken(m, True):
+            return True
+    return False
+
+
+cdef bint taken(Map* m, bint insist) noexcept nogil:
+    if not guard_take(m, &m.fills.lock, TABLE_LOCK, insist):
         return False
     if load32(&m.fills.dirty):
         recover(m)
@@ -224,7 +237,7 @@ cdef bint fills_sweep(Map* m, uint32_t worker) noexcept nogil:
     cdef uint64_t its = <uint64_t>1 << worker
     cdef uint32_t number
     cdef FillSlot* slot
-    if not fills_lock(m):
+    if not fills_insist(m):
         return False
     for number in range(m.header.fill_slots):
         slot = slot_at(m, number)

@@ -121,6 +121,11 @@ cdef enum:  # how a body lies in its block
     LZ4 = 1
     PROMOTED = 2  # plain again, because it was hot
 
+cdef enum:  # how hard bodies are packed
+    PACK_OFF = 0
+    PACK_FAST = 1
+    PACK_HIGH = 2
+
 cdef enum:  # a fill slot's state
     FILL_EMPTY = 0
     FILL_HEAD = 1
@@ -268,13 +273,16 @@ cdef struct Map:
     Header* header
     FillTable* fills
     uint32_t worker  # the area that this process writes
+    int packing  # how hard this process packs
+    bint stands[65]  # locks that were not had in time, each shard's and the fill table's: not waited for again
     int bells[64]  # the eventfd of every worker area
-    uint64_t fault  # fault points left until this process kills itself; 0: never
+    uint64_t fault  # fault points left until this process sends itself `fault_signal`; 0: never
+    int fault_signal
 
 
 cdef inline void step(Map* m) noexcept nogil:
-    """A fault point: where a build with FLYBY_FAULTS can be made to die, between any two steps. Else nothing."""
-    fault(&m.fault)
+    """A fault point: where a build with FLYBY_FAULTS can be made to die or stop, between any two steps. Else nothing."""
+    fault(&m.fault, m.fault_signal)
 
 
 cdef inline Worker* worker_at(Map* m, uint32_t number) noexcept nogil:

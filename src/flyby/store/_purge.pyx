@@ -10,32 +10,29 @@ has a younger generation since, and is passed over. After RESTARTS such walks th
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from flyby.store._guard cimport pin, unpin
+from flyby.store._guard cimport TABLE_LOCK, pin, unpin
 from flyby.store._layout cimport (
     GONE_PURGED, LIVE, Block, Map, Shard, Tag, key_of, shard_at, step, store32, swap32, unit_of,
     worker_at,
 )
-from flyby.store._inflight cimport fills_lock, fills_unlock
+from flyby.store._inflight cimport fills_insist, fills_lock, fills_unlock
 from flyby.store._purged cimport purged_everything, purged_names
-from flyby.store._shard cimport shard_lock, shard_outdate, shard_remove, shard_unlock
+from flyby.store._shard cimport shard_insist, shard_outdate, shard_remove, shard_unlock
 from flyby.store._tags cimport bearer, list_of, lists_of, tag_at
 
 cdef enum:
     STEPS = 1024  # tags looked at between two releases of the lock
     RESTARTS = 8
-    PATIENCE = 40  # attempts of 50 ms for a lock
 
 
 cdef void announce(Map* m, const uint64_t* names, int count) noexcept nogil:
     """Note that these names are purged: what bears one and was asked for before is not stored from now on."""
-    cdef int turn
     worker_at(m, m.worker).purges += 1
-    for turn in range(PATIENCE):
-        if fills_lock(m):
-            purged_names(m, names, count)
-            fills_unlock(m)
-            return
-    purged_everything(m)
+    if fills_lock(m) if m.stands[TABLE_LOCK] else fills_insist(m):
+        purged_names(m, names, count)
+        fills_unlock(m)
+    else:
+        purged_everything(m)
 
 
 cdef inline bint meant(Hunt* h, Tag* tag, Block* b) noexcept nogil:
@@ -63,21 +60,13 @@ cdef void strike(Map* m, Shard* s, Hunt* h, Block* b) noexcept nogil:
     step(m)
 
 
-cdef bint locked(Map* m, Shard* s) noexcept nogil:
-    cdef int turn
-    for turn in range(PATIENCE):
-        if shard_lock(m, s):
-            return True
-    return False
-
-
 cdef bint hunt_shard(Map* m, Shard* s, Hunt* h) noexcept nogil:
     cdef uint32_t* lists = lists_of(m, s)
     cdef uint32_t number = 0, restarts = 0, steps, place, first, rebuilds
     cdef Block* b
     cdef Block* held = NULL
     cdef Tag* tag
-    if not locked(m, s):
+    if not shard_insist(m, s):
         return False
     first = list_of(m, h.name)
     steps = STEPS
@@ -103,7 +92,7 @@ cdef bint hunt_shard(Map* m, Shard* s, Hunt* h) noexcept nogil:
             steps = STEPS
             rebuilds = s.rebuilds
             shard_unlock(m, s)
-            if not locked(m, s):
+            if not shard_insist(m, s):
                 unpin(m, unit_of(m, held))
                 return False
             if held.state != LIVE or s.rebuilds != rebuilds:

@@ -12,6 +12,7 @@ cdef enum:
 
 cdef int shard_format(Map* m, uint32_t number) noexcept nogil
 cdef bint shard_lock(Map* m, Shard* s) noexcept nogil
+cdef bint shard_insist(Map* m, Shard* s) noexcept nogil
 cdef void shard_unlock(Map* m, Shard* s) noexcept nogil
 cdef Block* shard_lookup(Map* m, Digest digest, const char* key, uint32_t length) noexcept nogil
 cdef bint shard_publish(

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flyby.store._arena cimport arena_after, arena_cede, arena_first, arena_format, arena_give, arena_trim
-from flyby.store._guard cimport guard_format, guard_give, guard_take, pin, pinned, unpin
+from flyby.store._guard cimport PATIENCE, guard_format, guard_give, guard_take, pin, pinned, unpin
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport (
     bucket_of, ghost_known, index_clear, index_find, index_loaded, index_room, index_segment, index_widen, index_word,
@@ -49,7 +49,20 @@ cdef int shard_format(Map* m, uint32_t number) noexcept nogil:
 
 
 cdef bint shard_lock(Map* m, Shard* s) noexcept nogil:
-    if not guard_take(m, &s.lock):
+    return taken(m, s, False)
+
+
+cdef bint shard_insist(Map* m, Shard* s) noexcept nogil:
+    """For what must be done."""
+    cdef int turn
+    for turn in range(PATIENCE):
+        if taken(m, s, True):
+            return True
+    return False
+
+
+cdef bint taken(Map* m, Shard* s, bint insist) noexcept nogil:
+    if not guard_take(m, &s.lock, s.number, insist):
         return False
     if load32(&s.dirty):
         # Its last owner died between two sound states.
@@ -377,7 +390,7 @@ cdef bint shard_sweep(Map* m, Shard* s, uint32_t worker) noexcept nogil:
     """Give up what a dead worker was filling, but for what fetches still refer to, and free what it read."""
     cdef uint32_t place
     cdef Block* b
-    if not shard_lock(m, s):
+    if not shard_insist(m, s):
         return False
     swap32(&s.dirty, 1)
     step(m)

@@ -1,7 +1,7 @@
 """The store as the rest of flyby sees it."""
 
 from collections.abc import Iterable
-from typing import final
+from typing import Literal, final
 
 from typing_extensions import Buffer
 
@@ -26,6 +26,7 @@ class Store:
         max_object: int | None = None,
         workers: int = 1,
         meaning: bytes = b"",
+        compression: Literal["high", "fast", "off"] = "high",
     ) -> Store: ...
     def join(self, worker: int) -> None: ...
     def sweep(self, worker: int) -> None: ...

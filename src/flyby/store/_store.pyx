@@ -29,27 +29,29 @@ from flyby.store._fill cimport fill_of, lay_out
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport index_find
-from flyby.store._inflight cimport fills_claim, fills_lock, fills_sweep, fills_unlock
+from flyby.store._inflight cimport fills_claim, fills_insist, fills_sweep, fills_unlock
 from flyby.store._layout cimport (
-    DOOMED, GONE_PURGED, HOT, KEPT_APART, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PIN_WAYS, SMALL, Block, Map, Shard, Worker,
-    add64, block_at, body_of, ends_of, fence, holder_of, load64, lowest64, pending_at, pins_at, set_fresh, set_times,
-    shard_at, shard_of, store32, stored_of, swap32, swap64, tags_of, unit_of, worker_at,
+    DOOMED, GONE_PURGED, HOT, KEPT_APART, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PACK_FAST, PACK_HIGH,
+    PACK_OFF, PIN_WAYS, SMALL, Block, Map, Shard, Worker, add64, block_at, body_of, ends_of, fence, holder_of, load64,
+    lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of, store32, stored_of, swap32, swap64,
+    tags_of, unit_of, worker_at,
 )
 from flyby.store._pack cimport pack
 from flyby.store._purge cimport Hunt, announce, hunt
 from flyby.store._purged cimport freshness_of, purged_hard, purged_soft, stem_name
 from flyby.store._queues cimport ends_at
 from flyby.store._shard cimport (
-    ALWAYS, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_renew, shard_sweep,
+    ALWAYS, shard_insist, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_renew, shard_sweep,
     shard_unlock, units_for,
 )
 from flyby.store._statistics cimport objects_of, statistics_of
 from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, is_place, place_hash
 
 cdef enum:
-    PATIENCE = 40  # attempts of 50 ms for what must be done: purges and sweeps
     WALKED = 1 << 15  # blocks that a purge of everything frees itself
     SHARE = 8  # an object may take one part in so many of the store
+
+_COMPRESSIONS = {"high": PACK_HIGH, "fast": PACK_FAST, "off": PACK_OFF}
 
 
 cdef int64_t clock_ms() except? -1:
@@ -62,20 +64,23 @@ cdef class Store:
         raise TypeError("a store is made by Store.create")
 
     @classmethod
-    def create(cls, size, *, path=None, max_object=None, workers=1, meaning=b""):
+    def create(cls, size, *, path=None, max_object=None, workers=1, meaning=b"", compression="high"):
         """A store of `size` bytes in all, for that many workers. Raises `StoreError`.
 
         With a path, what an earlier process left there is kept if it can be relied on: then everything is found again
         that was stored. `meaning` names how the caller reads keys, heads and flags; what was stored under another one
-        is dropped.
+        is dropped. `compression` is how hard bodies are packed: "high", "fast" or "off"; what is there stays as it is.
         """
         cdef Store store = Store.__new__(Store)
         cdef uint64_t whole = checked_size(size)
         cdef uint64_t largest = whole // SHARE if max_object is None else max_object
+        if compression not in _COMPRESSIONS:
+            raise StoreError(f"there is no compression {compression!r}: it is one of {', '.join(_COMPRESSIONS)}")
         if path is None:
             store._attachment = attach(anonymous(whole), whole, largest, workers, meaning)
         else:
             store._attachment = from_file(path, whole, largest, workers, meaning)
+        store._attachment.m.packing = _COMPRESSIONS[compression]
         store.size = whole
         store.max_object = store._attachment.m.header.max_object
         store.workers = workers
@@ -100,18 +105,13 @@ cdef class Store:
         """Worker `worker` is dead: end its fetches, drop what it was writing, take back its pins."""
         cdef Map* m = &self._attachment.m
         cdef uint32_t number
-        cdef int turn
         if worker >= self.workers:
             raise ValueError(f"there are {self.workers} workers")
         memset(pins_at(m, worker), 0, <size_t>m.header.pin_sets * PIN_WAYS * sizeof(uint64_t))
         store32(&worker_at(m, worker).rung, 0)
-        for turn in range(PATIENCE):
-            if fills_sweep(m, worker):
-                break
+        fills_sweep(m, worker)
         for number in range(m.header.shards):
-            for turn in range(PATIENCE):
-                if shard_sweep(m, shard_at(m, number), worker):
-                    break
+            shard_sweep(m, shard_at(m, number), worker)
 
     def fileno(self):
         """Readable when a fetch that this process follows has moved in another one: then call `dispatch`."""
@@ -188,7 +188,7 @@ cdef class Store:
         digest = self._attachment.digest(key, len(key))
         if length:
             view = body
-        packed = pack(<char*>&view[0], length) if compress and 0 < length <= self.max_object else None
+        packed = pack(<char*>&view[0], length, m.packing) if compress and 0 < length <= self.max_object else None
         stored = length if packed is None else len(packed)
         if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and length <= self.max_object:
             b = allocate(m, digest.low, units_for(len(key), len(head), stored, labels.count), True)
@@ -265,13 +265,12 @@ cdef class Store:
         cdef Digest digest = self._attachment.digest(key, len(key))
         cdef Shard* s = shard_of(m, digest.low)
         cdef uint64_t* at
-        cdef int turn
-        for turn in range(PATIENCE):
-            if shard_lock(m, s):
-                at = index_find(m, s, digest.low, key, len(key))
-                b[0] = block_at(m, s, <uint32_t>at[0]) if at != NULL else NULL
-                return s
-        return NULL
+        # Requests of clients come here too: they insist once, not again and again.
+        if not (shard_lock(m, s) if m.stands[s.number] else shard_insist(m, s)):
+            return NULL
+        at = index_find(m, s, digest.low, key, len(key))
+        b[0] = block_at(m, s, <uint32_t>at[0]) if at != NULL else NULL
+        return s
 
     def delete(self, bytes key, generation=None):
         """Remove the object of that key (of that generation only, if one is given). True when there was one.
@@ -429,7 +428,6 @@ cdef class Store:
         cdef Shard* s
         cdef uint64_t count, blocks, walked = 0
         cdef uint32_t number
-        cdef int turn
         if not self._attachment.usable:
             return 0
         count = objects_of(m)
@@ -445,12 +443,11 @@ cdef class Store:
                 shard_unlock(m, s)
                 walked += blocks
             return count
-        for turn in range(PATIENCE):
-            if fills_lock(m):
-                purged_soft(m, clock_ms() if now_ms is None else now_ms)
-                fills_unlock(m)
-                return count
-        raise StoreError("the cache was not to be had, and nothing is purged: a process that uses it is stopped")
+        if not fills_insist(m):
+            raise StoreError("the cache was not to be had, and nothing is purged: a process that uses it is stopped")
+        purged_soft(m, clock_ms() if now_ms is None else now_ms)
+        fills_unlock(m)
+        return count
 
     # ---- fetches under way -------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class WorkerStatistics:
     collapsed: int
     committed: int
     failed: int
-    busy: int  # locks that were not had in time
+    busy: int  # locks that were waited for and not had in time
     pin_overflows: int
     purges: int
     outdated: int  # objects that they made stale
