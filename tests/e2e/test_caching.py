@@ -367,3 +367,22 @@ async def test_a_post_that_says_where_its_response_is_serves_later_gets() -> Non
         await scene.ask("/p", method="POST", body=b"2")
         assert "; hit" in ((await scene.ask("/p")).get("cache-status") or "")
         assert len(scene.origin.requests) == 2
+
+
+@play
+async def test_what_is_packed_already_is_not_tried() -> None:
+    text = b"<p>the same again, " * 500
+    kinds = {"/text": {"Content_Type": "text/html"}, "/image": {"Content_Type": "image/png"}}
+    kinds["/encoded"] = {"Content_Type": "text/html", "Content_Encoding": "gzip"}
+
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        await reply(body=text, Cache_Control="max-age=60", **kinds[request.target])(origin, request, writer)
+
+    async with stage(script) as scene:
+        for count, target in ((1, "/text"), (1, "/image"), (1, "/encoded")):
+            answer = await scene.ask(target, Accept_Encoding="gzip")
+            assert answer.body == text
+            found = scene.edge.statistics().store
+            assert found is not None
+            assert found.compressed == count
+        assert found.objects == 3

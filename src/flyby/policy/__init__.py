@@ -11,6 +11,7 @@
 | storable | what is stored, and what is known of it | 9111 3 |
 | reuse | what may be served, fresh or stale | 9111 4, 5861 |
 | conditional, ranges | 304, 412, 206, 416 | 9110 13, 14, 9111 3.3, 3.4 |
+| packing | what is packed already | 9110 8.4 |
 | update, invalidation | 304 and HEAD bring up to date, unsafe methods drop | 9111 3.2, 4.3, 4.4 |
 """
 
@@ -29,6 +30,7 @@ from flyby.policy.freshness import HEURISTIC_STATUSES, Lifetime, lifetime
 from flyby.policy.invalidation import SAFE_METHODS, UNSAFE_METHODS, invalidation_targets, is_unsafe, resolve
 from flyby.policy.key import UNKEYED, drop_unkeyed, filter_cookies, forwarded_path, has_dot_segments, primary_key
 from flyby.policy.outcome import Outcome, Reason, cache_status
+from flyby.policy.packing import worth_packing
 from flyby.policy.ranges import (
     MAX_PARTS,
     UNSATISFIABLE,
@@ -125,4 +127,5 @@ __all__ = [
     "validators_for",
     "variant_key",
     "vary_names",
+    "worth_packing",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyby.policy import EntryFlag, Plan, Reason, evaluate
+from flyby.policy import EntryFlag, Plan, Reason, evaluate, worth_packing
 from flyby.proxy import forwarding, hit, partial, variants
 from flyby.proxy._answer import Answer
 from flyby.proxy.delivery import Delivery
@@ -57,6 +57,7 @@ def open_fill(
         times.swr_s,
         times.sie_s,
         length,
+        compress=worth_packing(fields),
         tags=plan.tags + exchange.extra_tags + answer.lease.tags,
         place=place_of(key),
     )

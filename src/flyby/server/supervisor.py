@@ -305,6 +305,7 @@ class Supervisor:
             ("cache.size", self.config.cache.size, config.cache.size),
             ("cache.max_object", self.config.cache.max_object, config.cache.max_object),
             ("cache.path", self.config.cache.path, config.cache.path),
+            ("cache.compression", self.config.cache.compression, config.cache.compression),
         ):
             if old != new:
                 operations.warning("%s has changed; that takes effect at the next start", name)
