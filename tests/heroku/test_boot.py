@@ -159,6 +159,12 @@ def test_without_a_token_the_app_boots_and_one_line_says_so(slug: Slug) -> None:
     assert told(slug) == []
 
 
+@pytest.mark.parametrize("no", ["", "0", "off", "No", "FALSE"])
+def test_what_the_agent_takes_for_no_switches_nothing_off(slug: Slug, no: str) -> None:
+    del slug.config["FLY_TOKEN"]
+    assert "FLY_TOKEN is not set" in printed(slug, "echo the app", "web.1", FLY_DISABLED=no).stderr
+
+
 def test_the_agent_can_be_switched_off(slug: Slug) -> None:
     done = printed(slug, "echo the app", "web.1", FLY_DISABLED="1")
     assert (done.stdout, done.stderr) == ("the app\n", "")

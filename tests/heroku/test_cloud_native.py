@@ -85,8 +85,9 @@ def test_detect_takes_any_app(lifecycle: Lifecycle) -> None:
 def test_detect_stands_aside_when_told(lifecycle: Lifecycle) -> None:
     lifecycle.setting("FLY_DISABLED", "1")
     assert lifecycle.detect().returncode == 100
-    lifecycle.setting("FLY_DISABLED", "0\n")
-    assert lifecycle.detect().returncode == 0
+    for no in ("0\n", "false", "False", "no", "off", "OFF"):  # what the agent itself takes for no
+        lifecycle.setting("FLY_DISABLED", no)
+        assert lifecycle.detect().returncode == 0, no
 
 
 def test_build_makes_a_launch_layer_and_a_cached_one(lifecycle: Lifecycle) -> None:

@@ -8,7 +8,7 @@ tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$tree/lib/dyno.sh"
 
 flyby_serves_http "$tree" || exit 0
-case ${FLY_DISABLED:-} in "" | 0 | false | no) ;; *) exit 0 ;; esac
+case ${FLY_DISABLED:-} in "" | 0 | [Ff]alse | FALSE | [Nn]o | NO | [Oo]ff | OFF) ;; *) exit 0 ;; esac
 if [ -z "${FLY_TOKEN:-}" ]; then
     echo "fly: FLY_TOKEN is not set, so this dyno is not connected to the edge (heroku config:set FLY_TOKEN=...)" >&2
     exit 0

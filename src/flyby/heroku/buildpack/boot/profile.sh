@@ -9,7 +9,7 @@ flyby_profile() {
     # shellcheck source=/dev/null
     . "$tree/lib/dyno.sh"
     flyby_serves_http "$tree" || return 0
-    case ${FLY_DISABLED:-} in "" | 0 | false | no) ;; *) return 0 ;; esac
+    case ${FLY_DISABLED:-} in "" | 0 | [Ff]alse | FALSE | [Nn]o | NO | [Oo]ff | OFF) ;; *) return 0 ;; esac
     if [ -z "${FLY_TOKEN:-}" ]; then
         echo "fly: FLY_TOKEN is not set, so this dyno is not connected to the edge (heroku config:set FLY_TOKEN=...)" >&2
         return 0
