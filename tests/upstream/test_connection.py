@@ -11,6 +11,7 @@ from flyby.errors import Retry, UpstreamError
 from flyby.wire import ResponseHead
 from tests.upstream.stage import GET, LOOPS, OK, FakeTransport, JumpingLoop, Recorder, Wire, backend, origin, run
 
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n"
 
 # method, response, content, reusable afterwards
@@ -404,19 +405,22 @@ def test_abort_wakes_the_reader() -> None:
     run(play())
 
 
-# seconds of silence allowed: 30 to the first byte, 55 between bytes
+# seconds allowed: 30 from the request to the head's end, begun anew by each interim head, in all at most four times
 @pytest.mark.parametrize(
     ("pauses", "received", "after", "token"),
     [
         pytest.param([], [], 30, "http_response_timeout", id="no-byte"),
-        pytest.param([50], [b"HTTP/1.1 "], 105, "connection_read_timeout", id="half-a-head"),
-        pytest.param([20], [b"HTTP/1.1 100 Continue\r\n\r\n"], 50, "http_response_timeout", id="after-an-interim"),
+        pytest.param([20], [b"HTTP/1.1 "], 30, "http_response_timeout", id="half-a-head"),
+        pytest.param([10] * 2, [b"HTTP/1.1 20", b"0 OK\r\nX:"], 30, "http_response_timeout", id="a-head-that-drips"),
+        pytest.param([20], [INTERIM], 50, "http_response_timeout", id="after-an-interim"),
+        pytest.param([20, 20], [INTERIM, b"HTTP/1.1 "], 50, "http_response_timeout", id="half-a-head-after-an-interim"),
+        pytest.param([29] * 4, [INTERIM] * 4, 120, "http_response_timeout", id="nothing-but-interims"),
     ],
 )
 def test_a_head_has_its_time(pauses: list[float], received: list[bytes], after: float, token: str) -> None:
     async def play() -> None:
         loop = asyncio.get_running_loop()
-        wire = Wire(first_byte_s=30.0 if not pauses or pauses[0] < 30 else 60.0)
+        wire = Wire()
         start = loop.time()
         task = await wire.ask()
         for pause, part in zip(pauses, received, strict=True):
@@ -427,6 +431,39 @@ def test_a_head_has_its_time(pauses: list[float], received: list[bytes], after: 
         assert (caught.value.status, caught.value.proxy_error) == (504, token)
         assert loop.time() - start == pytest.approx(after, abs=0.01)
         assert wire.transport.aborted
+
+    run(play(), JumpingLoop)
+
+
+def test_a_head_that_came_in_part_before_it_was_asked_for_has_its_time() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        wire = Wire()
+        wire.connection.send(GET)
+        wire.feed(b"HTTP/1.1 200")
+        start = loop.time()
+        with pytest.raises(UpstreamError, match="did not answer"):
+            await wire.connection.read_head(b"GET")
+        assert loop.time() - start == pytest.approx(30, abs=0.01)
+
+    run(play(), JumpingLoop)
+
+
+def test_a_long_upload_leaves_interim_heads_their_time() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        wire = Wire()
+        start = loop.time()
+        task = await wire.ask(b"POST")
+        wire.feed(INTERIM)
+        for _ in range(20):
+            await asyncio.sleep(20)
+            wire.connection.send(b"abc")
+        await asyncio.sleep(20)
+        wire.feed(INTERIM)
+        with pytest.raises(UpstreamError, match="did not answer"):
+            await task
+        assert loop.time() - start == pytest.approx(450, abs=0.01)
 
     run(play(), JumpingLoop)
 

@@ -53,7 +53,7 @@ TARGETED = ("CDN-Cache-Control", "Surrogate-Control")  # targeted fields that we
 
 # -- the origin's side; Heroku's router waits as long
 CONNECT_S = 5.0  # name, TCP and TLS together; then 503 or 504
-FIRST_BYTE_S = 30.0  # from the request's last byte to the response's first; then 504
+FIRST_BYTE_S = 30.0  # from the request's last byte to the end of the response's head, however it drips; then 504
 BETWEEN_BYTES_S = 55.0  # the longest silence inside a response; then the response is broken off
 MAX_CONNECTIONS = 64  # connections to one origin address, a worker
 MAX_WAITERS = 1024  # requests that may wait for one of them; the next is answered with 503 at once

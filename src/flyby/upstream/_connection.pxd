@@ -41,7 +41,8 @@ cdef class Connection:
     cdef HeadReader _reader
     cdef object _receiver              # who waits for the head
     cdef bytes _method                 # the request's
-    cdef double _head_s                # this exchange's limit for the first byte
+    cdef double _head_s                # this exchange's limit for the head
+    cdef double _patience              # until when, on the loop's clock, interim heads may prolong it
     cdef int _interims
     cdef bint _received                # a byte of this exchange's response is here
     cdef bytes _ahead                  # bytes that came before somebody asked for them
@@ -65,6 +66,7 @@ cdef class Connection:
     cpdef abort(self)
     cpdef close(self)
 
+    cdef int _await_head(self) except -1
     cdef int _feed_head(self, view) except -1
     cdef int _final(self, ResponseHead head, receiver, rest) except -1
     cdef int _feed_body(self, view) except -1

@@ -17,7 +17,8 @@ what was already read.
 All connections of a loop read into one buffer: a chunk is used up within `buffer_updated`, or copied. What came behind
 a head is not copied when the receiver lets the content flow within its `head`. Plain TCP is written to at once, past
 the transport, as long as the transport holds nothing back. Time limits are a deadline in a field that one timer looks
-at when it goes off, so that an exchange makes no timer of its own.
+at when it goes off, so that an exchange makes no timer of its own. A head has one limit from the last byte of the
+request that was sent to its own last byte, however it drips; only a whole interim head begins it anew, a few times.
 """
 
 from flyby.errors import Retry, UpstreamError, WireError
@@ -32,6 +33,7 @@ from flyby.wire._head cimport HeadReader, ResponseHead
 
 cdef Py_ssize_t AHEAD_LIMIT = 65_536  # bytes kept for a holder that has not asked for them yet
 cdef int INTERIM_LIMIT = 16
+cdef double INTERIM_SHARE = 4  # interim heads prolong the wait for the final one to so many times its limit at most
 
 cdef tuple NAMES = ("idle", "sent", "head", "held", "body", "closed")
 cdef object KIND_NONE = BodyKind.NONE
@@ -101,7 +103,7 @@ cdef class Connection:
             data = bytes(data) if isinstance(data, (bytearray, memoryview)) else b"".join(data)
         self._out.write(<bytes>data)
         if state == HEAD and self._reader.empty:
-            self._deadline.within(self._head_s)
+            self._await_head()
 
     async def drain(self):
         """Wait until less than 64 KiB wait to be sent. Raises `UpstreamError` when the connection is lost."""
@@ -116,7 +118,7 @@ cdef class Connection:
         one, or that of a 101, to its `head`; or to its `fail` that there will be none. It may hear of it at once.
 
         `method` is the request's: it decides whether content follows. `timeout` replaces the backend's limit from the
-        last byte that was sent to the first that is received.
+        last byte that was sent to the end of the head.
         """
         cdef bytes ahead
         if self._closed() and not self._ahead:
@@ -131,6 +133,7 @@ cdef class Connection:
         self._method = method
         self._interims = 0
         self._head_s = self._first_byte_s if timeout is None else timeout
+        self._await_head()
         if self._ahead:
             ahead = self._ahead
             self._ahead = b""
@@ -142,8 +145,6 @@ cdef class Connection:
             return
         if self._throttled:
             self._unthrottle()
-        if not self._received:
-            self._deadline.within(self._head_s)
 
     async def read_head(self, bytes method, on_interim=None, timeout=None):
         """`expect`, for who can wait: returns the final head, or raises `UpstreamError`."""
@@ -297,9 +298,15 @@ cdef class Connection:
         self._out.resume()
         if self._state == HEAD and self._reader.empty:
             # The origin has taken request bytes just now: it is being sent to, not waited for.
-            self._deadline.within(self._head_s)
+            self._await_head()
 
     # ---- a response's head -------------------------------------------------------------------------------------------
+
+    cdef int _await_head(self) except -1:
+        """The origin has its time for the head from now on."""
+        self._deadline.within(self._head_s)
+        self._patience = self._deadline.at + (INTERIM_SHARE - 1) * self._head_s
+        return 0
 
     cdef int _feed_head(self, view) except -1:
         """Read heads; interim ones are handed on as they come, up to 16 of them."""
@@ -320,6 +327,7 @@ cdef class Connection:
                 self._interims += 1
                 if self._interims > INTERIM_LIMIT:
                     raise faults.malformed("too many interim heads")
+                self._deadline.within(self._head_s, self._patience)
                 receiver.interim(head)
                 if self._receiver is not receiver:
                     return 0
@@ -329,7 +337,7 @@ cdef class Connection:
         except UpstreamError as error:
             self._fail(error)
             return 0
-        return self._deadline.within(self._head_s if self._reader.empty else self._between_bytes_s)
+        return 0
 
     cdef int _final(self, ResponseHead head, receiver, rest) except -1:
         self._kind, self._length = head.framing(self._method)
@@ -468,8 +476,7 @@ cdef class Connection:
         return 0
 
     def _on_deadline(self):
-        unanswered = self._state == HEAD and self._reader.empty
-        self._fail(faults.not_answered_in_time() if unanswered else faults.silent())
+        self._fail(faults.not_answered_in_time() if self._state == HEAD else faults.silent())
 
 
 cdef class Awaited:

@@ -18,35 +18,35 @@ cdef class Deadline:
         self._loop = loop
         self._time = loop.time
         self._expired = expired
-        self._at = INFINITY
+        self.at = INFINITY
 
     def __repr__(self):
-        return f"<Deadline {'none' if self._at == INFINITY else self._at}>"
+        return f"<Deadline {'none' if self.at == INFINITY else self.at}>"
 
-    cdef int within(self, double seconds) except -1:
-        """Something must happen within `seconds`."""
+    cdef int within(self, double seconds, double latest=INFINITY) except -1:
+        """Something must happen within `seconds`, and not after `latest` on the loop's clock."""
         self._seconds = seconds
-        self._at = <double>self._time() + seconds
+        self.at = min(<double>self._time() + seconds, latest)
         if self._timer is not None:
-            if self._timer_at <= self._at:
+            if self._timer_at <= self.at:
                 return 0
             self._timer.cancel()
-        self._set(self._at)
+        self._set(self.at)
         return 0
 
     cdef int extend(self) except -1:
         """Something has happened: count anew. Does nothing while nothing is awaited."""
-        if self._at != INFINITY:
-            self._at = <double>self._time() + self._seconds
+        if self.at != INFINITY:
+            self.at = <double>self._time() + self._seconds
         return 0
 
     cdef void lift(self) noexcept:
         """Nothing is awaited now."""
-        self._at = INFINITY
+        self.at = INFINITY
 
     cdef int stop(self) except -1:
         """Nothing will be awaited any more."""
-        self._at = INFINITY
+        self.at = INFINITY
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -59,10 +59,10 @@ cdef class Deadline:
 
     def _on_timer(self):
         self._timer = None
-        if self._at == INFINITY:
+        if self.at == INFINITY:
             return
-        if <double>self._time() < self._at:
-            self._set(self._at)
+        if <double>self._time() < self.at:
+            self._set(self.at)
         else:
-            self._at = INFINITY
+            self.at = INFINITY
             self._expired()

@@ -45,7 +45,7 @@ def malformed_content(error: WireError) -> UpstreamError:
 
 
 def not_answered_in_time() -> UpstreamError:
-    """No byte of a response within the limit."""
+    """No head of a response within the limit."""
     return UpstreamError(504, "first-byte-timeout", "http_response_timeout", "the origin did not answer in time")
 
 
