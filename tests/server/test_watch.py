@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,48 @@ def test_a_damaged_file_is_told_once_and_what_was_known_stays(tmp_path: Path, ca
     assert names(watch) == ["shop"]
     [record] = caplog.records
     assert "is not a SQLite database" in record.message
+    watch.close()
+
+
+def test_a_file_that_goes_away_is_told_once_and_its_tokens_stay_good(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with State.open(tmp_path / "state") as state:
+        _, text = state.add_backend("shop")
+    watch = Watch(tmp_path / "state", None, SystemClock())
+    assert watch.look()
+    with caplog.at_level(logging.INFO, "flyby.edge"):
+        (tmp_path / "state").rename(tmp_path / "elsewhere")
+        assert not watch.look()
+        assert not watch.look()
+        assert names(watch) == ["shop"]
+        assert watch.state is not None
+        assert watch.state.authenticate(text) is not None
+        (tmp_path / "elsewhere").rename(tmp_path / "state")
+        watch.look()
+    gone, back = caplog.records
+    assert (gone.levelname, back.levelname) == ("ERROR", "INFO")
+    assert "No such file or directory; its backends and tokens stay in use until it is back" in gone.message
+    assert "is there again" in back.message
+    watch.close()
+
+
+def test_a_lock_of_another_program_holds_nobody_up(tmp_path: Path) -> None:
+    """SQLite itself is asked how long it would wait: a worker's event loop would stand still for it."""
+    with State.open(tmp_path) as line:
+        line.add_backend("shop")
+    watch = Watch(tmp_path, None, SystemClock())
+    assert watch.look()
+    assert watch.state is not None
+    [wait_ms] = watch.state._connection.execute("PRAGMA busy_timeout").fetchone()
+    assert wait_ms <= 20
+    holder = sqlite3.connect(tmp_path / DATABASE, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateError, match="locked by another program"):
+        watch.state.record_release("shop", "v1")
+    holder.execute("ROLLBACK")
+    assert watch.state.record_release("shop", "v1")
+    holder.close()
     watch.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -396,6 +397,42 @@ async def test_a_release_that_could_not_be_recorded_is_recorded_later() -> None:
         releases = scene.state.releases("app")
         assert {release.id for release in releases} == {"web.1", "web.2"}
         assert all(release.first_ready_ms is not None for release in releases)
+
+
+@play
+async def test_a_state_that_is_locked_is_tried_once_for_all_dynos() -> None:
+    clock = ManualClock()
+    tries = 0
+    said: list[str] = []
+
+    def heard(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return True
+
+    logger = logging.getLogger("flyby.tunnel")
+    logger.addFilter(heard)
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        raise StateError("flyby.db is locked by another program")
+
+    async with stage(clock=clock) as scene:
+        record, State.record_release = State.record_release, counted  # type: ignore[method-assign]
+        try:
+            for name in ("web.1", "web.2", "web.3"):
+                await scene.agent(name=name).join(links=0, release={"id": name})
+            assert tries == 1
+            clock.advance(OWED_S)
+            scene.tunnel.tick()
+            assert tries == 2
+        finally:
+            State.record_release = record  # type: ignore[method-assign]
+            logger.removeFilter(heard)
+        assert sum("not recorded yet" in line for line in said) == 1
+        clock.advance(OWED_S)
+        scene.tunnel.tick()
+        assert {release.id for release in scene.state.releases("app")} == {"web.1", "web.2", "web.3"}
 
 
 @play

@@ -3,6 +3,9 @@
     no file ──appears──▶ open ──`changed`, or another file in its place──▶ read ──▶ the edge takes it up
        └── looked for ten times a second; a failure is logged once, and what was known stays in use
 
+A file that goes away is logged once, too. It stays open, so what it said goes on: backends are served and its tokens
+are good, until it is there again, or another one.
+
 The edge never makes the state: a proxy that only serves its configuration leaves nothing in anybody's home. What the
 state adds to a configuration is decided by two pure functions at the end.
 """
@@ -22,7 +25,7 @@ from flyby.control import DATABASE, BackendRecord, State
 from flyby.errors import StateError
 
 LOOK_S = 0.1  # between two looks
-WAIT_S = 0.25  # how long a worker's own writes may wait for another program's; its event loop stands still meanwhile
+WAIT_S = 0.01  # how long a worker may wait for another program's lock: its event loop stands still meanwhile
 
 logger = logging.getLogger("flyby.edge")
 
@@ -30,7 +33,7 @@ logger = logging.getLogger("flyby.edge")
 class Watch:
     """`state` is what is open, None while there is none; `records` its backends as last read."""
 
-    __slots__ = ("_behind", "_clock", "_directory", "_file", "_told", "records", "state")
+    __slots__ = ("_behind", "_clock", "_directory", "_file", "_gone", "_told", "records", "state")
 
     def __init__(self, directory: Path | None, state: State | None, clock: Clock) -> None:
         self.state = state
@@ -40,6 +43,7 @@ class Watch:
         self._clock = clock
         self._told = ""
         self._behind = False  # there was a change that could not be read
+        self._gone = False  # the file that is open cannot be found any more
 
     def __repr__(self) -> str:
         return f"<Watch {self.state!r}, {len(self.records)} backends>"
@@ -63,10 +67,17 @@ class Watch:
 
     def _open(self, directory: Path) -> bool:
         """Open the file if it is one that we do not have open; it may have been restored from a copy."""
+        place = directory / DATABASE
         try:
-            found = os.stat(directory / DATABASE)
-        except OSError:
+            found = os.stat(place)
+        except OSError as error:
+            if self._file is not None and not self._gone:
+                self._gone = True
+                logger.error("%s: %s; its backends and tokens stay in use until it is back", place, error.strerror)
             return False
+        if self._gone:
+            self._gone = False
+            logger.info("%s is there again", place)
         file = (found.st_dev, found.st_ino)
         if file == self._file:
             return False

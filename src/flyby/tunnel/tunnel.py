@@ -37,7 +37,7 @@ BOOT = secrets.token_hex(8)
 TICK_S = 1.0
 MOST_NOTED = 1000  # releases of which the state is not asked again
 MOST_PAST = 100  # releases of a backend that are remembered when they have left
-OWED_S = 5.0  # between two tries to tell the state what it did not take: each may stand still for `watch.WAIT_S`
+OWED_S = 1.0  # between two tries to tell the state what it did not take: each may stand still for `watch.WAIT_S`
 
 logger = logging.getLogger("flyby.tunnel")
 
@@ -417,7 +417,7 @@ class Tunnel:
                 self._retired(dynos.backend.name, sorted(past))
                 past.clear()
 
-    def _note_release(self, session: Session, dyno: Dyno) -> None:
+    def _note_release(self, session: Session, dyno: Dyno, again: bool = False) -> None:
         """Tell the control state of a release when it is first seen, and when its first dyno is ready."""
         self._retire(session.dynos)
         backend, release = session.dynos.backend.name, dyno.register.release
@@ -428,6 +428,13 @@ class Tunnel:
         for seen in (self._noted, self._ready):
             if len(seen) > MOST_NOTED:
                 seen.clear()  # the state knows them all
+        if pair in self._noted and (pair in self._ready or not dyno.ready):
+            return
+        if self._owed:
+            # It did not take the last one: all wait for the next try, and the loop stands still for one only.
+            if session not in self._owed:
+                self._owed.append(session)
+            return
         try:
             if pair not in self._noted:
                 if state.record_release(backend, release.id, description=release.description, branch=release.branch):
@@ -438,15 +445,16 @@ class Tunnel:
                     self._released(backend, release.id)
                 self._ready.add(pair)
         except StateError as error:
-            logger.error("%s; release %s of %s is not recorded yet", error, printable(release.id), backend)
+            level = logging.DEBUG if again else logging.ERROR
+            logger.log(level, "%s; release %s of %s is not recorded yet", error, printable(release.id), backend)
             self._owed.append(session)
             self._owed_at = self._clock.monotonic() + OWED_S
 
     def _note_owed(self) -> None:
-        """Try again what the state did not take; a failure ends the round, since each of them may have waited."""
+        """Try again what the state did not take; a failure ends the round, since each try may wait."""
         owed, self._owed = self._owed, []
         while owed and not self._owed:
             session = owed.pop()
             if session.dyno is not None and not session.closed:
-                self._note_release(session, session.dyno)
+                self._note_release(session, session.dyno, again=True)
         self._owed += owed
