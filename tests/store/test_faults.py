@@ -238,7 +238,8 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
     alive, number, demoted = False, 0, False
     while not alive:
         number += 1
-        store = Store.create(MIB if full else 4 * MIB, workers=2)
+        # Fast: how hard a body is packed changes no step of the store.
+        store = Store.create(MIB if full else 4 * MIB, workers=2, compression="fast")
         fill(store)
         put(store, b"small")
         put(store, b"packed", 2)
