@@ -91,8 +91,9 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(Table, frozen=True):
-    """`[server.limits]`: how much of a message is read before it is refused."""
+    """`[server.limits]`: how much of a message is read before it is refused, and of how many clients at once."""
 
+    connections: Annotated[int, Meta(ge=0)] = 0  # 0: three quarters of the descriptors
     request_line: Bytes = REQUEST_LINE
     header_block: Bytes = HEADER_BLOCK
     fields: Count = FIELDS

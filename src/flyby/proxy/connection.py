@@ -382,10 +382,19 @@ class Connection(Responder, asyncio.BufferedProtocol):
         else:
             self._transport.abort()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way, nor a part of one here."""
+        return self._exchange is None and self._pipe is None and not self._closing and self._stage == "idle"
+
+    def idle_until(self) -> float:
+        """When an idle connection is closed for being idle: the sooner, the longer it has been."""
+        return self._deadline
+
     def drain(self) -> None:
         """Close now if idle, else after the response under way."""
         self._keep_alive = False
-        if self._exchange is None and self._pipe is None and not self._closing and self._stage == "idle":
+        if self.idle:
             self._closing = True
             self._transport.close()
 

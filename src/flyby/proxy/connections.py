@@ -2,11 +2,17 @@
 
 A connection's time limits are plain floats; twice a second one pass compares them with the clock, which costs less
 than a timer handle a request and is exact enough for limits of seconds.
+
+At `most` connections the ones that have been idle for longest make room, a share of them at once, so that a crowd of
+newcomers does not cost a look at everybody each; a newcomer that finds none idle is turned away. Requests under way,
+origins and dynos thus never want for a descriptor.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -19,6 +25,10 @@ from flyby.proxy.exchange import Exchange
 from flyby.wire import RequestHead
 
 SWEEP_SECONDS = 0.5
+ROOM_SHARE = 64  # at the limit one idle connection in so many is closed
+TOLD_SECONDS = 10.0  # between two lines in the log about it
+
+logger = logging.getLogger("flyby.proxy")
 
 
 class ExchangeFactory(Protocol):
@@ -32,15 +42,19 @@ class Connections:
         "_clock",
         "_connections",
         "_empty",
+        "_full_at",
         "_handle",
+        "_told_at",
         "draining",
         "exchange",
         "lane",
         "limits",
+        "most",
         "now",
         "refused",
         "timeouts",
         "total",
+        "turned_away",
     )
 
     def __init__(
@@ -50,6 +64,7 @@ class Connections:
         clock: Clock,
         exchange: ExchangeFactory,
         refused: Callable[[Connection, WireError], None],
+        most: int,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
@@ -58,7 +73,10 @@ class Connections:
         self.lane = Lane()
         self.now = clock.monotonic()
         self.draining = False
+        self.most = most
         self.total = 0
+        self.turned_away = 0
+        self._full_at = self._told_at = -TOLD_SECONDS
         self._clock = clock
         self._connections: set[Connection] = set()
         self._handle: asyncio.TimerHandle | None = None
@@ -77,9 +95,31 @@ class Connections:
         return sum(connection.buffered for connection in self._connections)
 
     def add(self, connection: Connection) -> None:
+        if len(self._connections) >= self.most and not self._make_room():
+            self.turned_away += 1
+            connection.close()
         self._connections.add(connection)
         self.total += 1
         self._empty.clear()
+
+    def _make_room(self) -> bool:
+        """Close those that have been idle for longest; False when nobody is."""
+        if self._full_at == self.now:  # nobody was, since the last sweep
+            return False
+        idle = [connection for connection in self._connections if connection.idle]
+        if self.now - self._told_at >= TOLD_SECONDS:
+            self._told_at = self.now
+            logger.warning(
+                "%d client connections are open, as many as server.limits.connections allows: %s",
+                len(self._connections),
+                "the longest idle are closed" if idle else "new ones are turned away",
+            )
+        if not idle:
+            self._full_at = self.now
+            return False
+        for connection in heapq.nsmallest(len(idle) // ROOM_SHARE + 1, idle, key=Connection.idle_until):
+            connection.drain()
+        return True
 
     def discard(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -34,6 +34,7 @@ from flyby.proxy.exchange import Exchange
 from flyby.proxy.miss import passages
 from flyby.proxy.router import Router
 from flyby.server.cache import open_store
+from flyby.server.descriptors import most_connections
 from flyby.server.listeners import Listener, open_listeners
 from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
@@ -54,6 +55,7 @@ class EdgeStatistics:
 
     connections: int
     connections_total: int
+    connections_turned_away: int  # for want of room, see `server.limits.connections`
     buffered: int
     requests: MetricsSnapshot
     store: StoreStatistics | None
@@ -147,7 +149,9 @@ class Edge:
         self.tunnel.start()
         self._context = await self._make_context(self._config, {})
         server = self._config.server
-        self._connections = Connections(server.limits, server.timeouts, self._clock, self._exchange, self._refused)
+        self._connections = Connections(
+            server.limits, server.timeouts, self._clock, self._exchange, self._refused, most_connections(server)
+        )
         self._use_lane(self._context, self._connections)
         self._metrics.include(self._connections.lane.outcomes)
         self._connections.start()
@@ -278,6 +282,7 @@ class Edge:
             await self._switch(config)
         self._connections.limits = config.server.limits
         self._connections.timeouts = config.server.timeouts
+        self._connections.most = most_connections(config.server)
 
     async def _switch(self, config: Config) -> None:
         """Put a context of `config` and of what is known of the state in the place of the one in use."""
@@ -375,6 +380,7 @@ class Edge:
         return EdgeStatistics(
             connections=len(connections) if connections is not None else 0,
             connections_total=connections.total if connections is not None else 0,
+            connections_turned_away=connections.turned_away if connections is not None else 0,
             buffered=connections.buffered if connections is not None else 0,
             requests=self._metrics.snapshot(),
             store=self._store.statistics() if self._store is not None else None,

@@ -20,7 +20,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import resource
 import signal
 import sys
 import time
@@ -36,6 +35,7 @@ from flyby.demo import Demo
 from flyby.errors import ConfigError, Problem, StateError, StoreError
 from flyby.log import operations, set_up_operations_log
 from flyby.server.banner import banner
+from flyby.server.descriptors import raise_limit
 from flyby.server.listeners import EX_CONFIG, BindError, Listeners, open_listeners
 from flyby.server.tls import Certificates
 from flyby.server.worker import EX_SOFTWARE, SIGNALS, EdgeFactory, work
@@ -357,7 +357,7 @@ def run(
     except StoreError as error:
         operations.error("%s", error)
         return error.exit_code
-    _raise_descriptor_limit()
+    raise_limit()
     _remark(certificates)
 
     read = reload if reload is not None else lambda: config
@@ -439,9 +439,3 @@ def _fronting(config: Config, demo: Demo | None, known: bool) -> Config:
         hint = "name an origin, or restart flyby to serve the demo app"
         raise ConfigError([Problem("", 0, 0, "no backend is configured any more", hint)])
     return replace(config, backends={"demo": Backend(origins=[demo.origin])})
-
-
-def _raise_descriptor_limit() -> None:
-    """Two sockets a request: the soft limit of 1024 that shells give is soon reached, the hard one is ours to use."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
