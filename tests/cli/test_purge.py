@@ -6,6 +6,7 @@ import http.client
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,11 +66,14 @@ def edge() -> Iterator[ServedEdge]:
 
 
 def fill(edge: ServedEdge, *paths: str) -> None:
+    """Have each path stored: a client may have its whole answer a moment before the store has."""
     for path in paths:
         connection = http.client.HTTPConnection(*edge.address, timeout=10)
         connection.request("GET", path, headers={"Host": "shop.test"})
         assert connection.getresponse().read() == b"ok"
         connection.close()
+        while not hits(edge, path):
+            time.sleep(0.01)
 
 
 def hits(edge: ServedEdge, *paths: str) -> list[str]:
