@@ -27,12 +27,22 @@ class MetricsSnapshot:
     refusals: Mapping[str, int] = field(default_factory=_nothing)
 
 
+class Count:
+    """How often one outcome came about for one reason; whoever holds it adds to `number`."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 class Metrics:
     """The counters of one process."""
 
-    __slots__ = ("_outcomes", "_reasons", "_refusals", "_sources")
+    __slots__ = ("_counts", "_outcomes", "_reasons", "_refusals", "_sources")
 
     def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], Count] = {}
         self._sources: list[Callable[[], Mapping[str, int]]] = []
         self._outcomes: defaultdict[str, int] = defaultdict(int)
         self._reasons: defaultdict[str, int] = defaultdict(int)
@@ -44,6 +54,10 @@ class Metrics:
         if reason:
             self._reasons[reason] += 1
 
+    def counter(self, outcome: str, reason: str) -> Count:
+        """The same for who counts often: what is counted there is counted here."""
+        return self._counts.setdefault((outcome, reason), Count())
+
     def refuse(self, reason: str) -> None:
         """One client sent something that is no request as we accept it."""
         self._refusals[reason] += 1
@@ -54,9 +68,13 @@ class Metrics:
 
     def snapshot(self) -> MetricsSnapshot:
         outcomes = Counter(self._outcomes)
+        reasons = Counter(self._reasons)
         for source in self._sources:
             outcomes.update(source())
-        return _snapshot(+outcomes, self._reasons, self._refusals)
+        for (outcome, reason), count in self._counts.items():
+            outcomes[outcome] += count.number
+            reasons[reason] += count.number
+        return _snapshot(+outcomes, +reasons, self._refusals)
 
 
 def total(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:

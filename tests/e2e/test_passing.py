@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+
+import pytest
 
 from tests.e2e.stage import Message, Origin, Stage, play, reply, stage
 
@@ -48,6 +51,52 @@ async def test_the_origin_and_the_client_see_the_same_on_either_way() -> None:
         assert seen[1].get("cache-status") == "flyby; fwd=miss; fwd-status=200; detail=no-store"
         assert [name for name, _ in seen[0].fields] == [name for name, _ in seen[1].fields]
         assert scene.edge.statistics().requests.outcomes["pass"] == 3
+
+
+HEADS = {
+    "no-store": b"HTTP/1.1 200 OK\r\nCache-Control:no-store\r\nX-A: \t b \r\nContent-Length: 5\r\n\r\nhello",
+    "private": b"HTTP/1.1 404 Not here\r\nCache-Control: private\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n",
+    "cookie": b"HTTP/1.1 200 \r\nConnection: keep-alive\r\nSet-Cookie: a\r\nNEL: {}\r\nContent-Length: 05\r\n\r\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\nhe\r\n3\r\nllo\r\n0\r\nT: x\r\n\r\n",
+    "location": b"HTTP/1.1 302 Go\r\nCache-Control: no-store\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+    "via": b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nVia: 1.0 x\r\nContent-Length: 5\r\n\r\nhello",
+    "named": b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nConnection: x-a\r\nX-A: b\r\nContent-Length: 0\r\n\r\n",
+    "failure": b"HTTP/1.1 503 No\r\nCache-Control: no-store\r\nContent-Length: 5\r\n\r\nhello",
+    "empty": b"HTTP/1.1 204 No\r\nCache-Control: no-store\r\n\r\n",
+    "large": b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000,
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_client_gets_the_same_bytes_on_either_way(name: str) -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEADS[name])
+        await writer.drain()
+
+    async def story() -> None:
+        async with stage(script) as scene:
+            await scene.ask("/")
+            if name == "failure":
+                await scene.ask("/")
+            client = await scene.connect()
+            seen = []
+            # An empty line before a request sends it the long way.
+            for before, took in ((b"", 1), (b"\r\n", 1)):
+                await client.send(before + b"GET / HTTP/1.1\r\nHost: shop.test\r\nTE: trailers\r\n\r\n")
+                data = await client.reader.readuntil(b"\r\n\r\n")
+                counted = re.search(rb"\r\nContent-Length: ([0-9]+)", data)
+                if b"\r\nTransfer-Encoding" in data:
+                    data += await client.reader.readuntil(b"\r\n0\r\n")
+                    data += await client.reader.readuntil(b"\r\n\r\n")
+                elif counted is not None:
+                    data += await client.reader.readexactly(int(counted[1]))
+                seen.append(re.sub(rb"(\r\nDate: )[^\r]*", rb"\1now", data))
+                assert passed(scene) >= took
+            assert seen[0] == seen[1]
+            assert b"; fwd=miss; fwd-status=" in seen[0]
+
+    play(story)()
 
 
 @play

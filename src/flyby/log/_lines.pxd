@@ -45,4 +45,5 @@ cdef class Lines:
     cdef char *reserve(self, Py_ssize_t length) except NULL
     cdef void stamp(self, int64_t time_ms) noexcept
     cdef int hit(self, const Served *served) except -1
+    cdef int line(self, const Served *served, Text outcome, Text reason) except -1
     cdef bint urgent(self) noexcept

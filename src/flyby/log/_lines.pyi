@@ -30,4 +30,8 @@ class Lines:
         client: bytes,
         user_agent: bytes,
         referer: bytes,
+        outcome: str = "",
+        reason: str = "",
     ) -> None: ...
+
+def console_words(outcome: str, reason: str) -> tuple[bytes, bytes]: ...

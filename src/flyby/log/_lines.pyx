@@ -182,9 +182,18 @@ cdef class Lines:
 
     cdef int hit(self, const Served *served) except -1:
         """Make the line of a response that came fresh from the store."""
+        cdef Text outcome
+        cdef Text reason
+        outcome.start = <const unsigned char *>" hit         "
+        outcome.length = 13
+        reason.length = 0
+        return self.line(served, outcome, reason)
+
+    cdef int line(self, const Served *served, Text outcome, Text reason) except -1:
+        """Make the line of a response; `outcome` and `reason` are as the console shows them, padded and in brackets."""
         cdef char *start
         cdef char *to
-        cdef Py_ssize_t room = 256 + 4 * (
+        cdef Py_ssize_t room = 256 + outcome.length + reason.length + 4 * (
             served.host.length + served.path.length + served.user_agent.length + served.referer.length
         )
         if self._end - self._start + room > MOST:
@@ -195,15 +204,14 @@ cdef class Lines:
         if self.style == CONSOLE:
             to = put(to, self._stamp, self._stamp_length)
             to = put_number(to, served.status)
-            to = put(to, " hit         ", 13)
+            to = put(to, <const char *>outcome.start, outcome.length)
             to = put(to, <const char *>served.method.start, served.method.length)
             to = put(to, "     ", 5 - served.method.length if served.method.length < 4 else 1)
             to = put_escaped(put_escaped(to, served.host), served.path)
             to = put(put_tenths(put(to, "  ", 2), tenths_of_ms(served.duration_us)), " ms  ", 5)
             to = put_size(to, served.sent)
             to = put_escaped(put(to, "  ", 2), served.client)
-            to[0] = c"\n"
-            to += 1
+            to = put(put(to, <const char *>reason.start, reason.length), "\n", 1)
         else:
             to = put_escaped(to, served.client) if served.client.length else put(to, "-", 1)
             to = put(put(put(to, " - - [", 6), self._stamp, self._stamp_length), b'] "', 3)
@@ -220,9 +228,9 @@ cdef class Lines:
 
     def hit_line(
         self, int64_t time_ms, bytes method, bytes host, bytes path, int status, int64_t sent, int64_t duration_us,
-        bytes client, bytes user_agent, bytes referer,
+        bytes client, bytes user_agent, bytes referer, str outcome="", str reason="",
     ):
-        """`hit`, for the tests."""
+        """`hit`, or `line` with an outcome and a reason; for the tests."""
         cdef Served served
         served.time_ms, served.duration_us, served.sent, served.status = time_ms, duration_us, sent, status
         served.method = text_of(method)
@@ -231,7 +239,16 @@ cdef class Lines:
         served.client = text_of(client)
         served.user_agent = text_of(user_agent)
         served.referer = text_of(referer)
-        self.hit(&served)
+        if outcome:
+            column, tail = console_words(outcome, reason)
+            self.line(&served, text_of(column), text_of(tail))
+        else:
+            self.hit(&served)
+
+
+def console_words(str outcome, str reason):
+    """What the console's line says of them, as `line` wants it."""
+    return f" {outcome:<11} ".encode(), f" ({reason})".encode() if reason else b""
 
 
 cdef Text text_of(bytes value):

@@ -1,10 +1,16 @@
 """The map of the pass lane."""
 
+from flyby.log._lines cimport Lines
 from flyby.proxy._front cimport Front, Onward
+from flyby.proxy._outbox cimport iovec
+from flyby.proxy._responder cimport Responder
+from flyby.proxy._verdict cimport Verdict, Verdicts
+from flyby.store._attachment cimport Attachment
+from flyby.upstream._direct cimport DirectConnection, Listener
 from flyby.upstream._pool cimport Lease
-from flyby.wire._fields cimport Fields
-from flyby.wire._glance cimport Glance
-from flyby.wire._head cimport HeadReader, RequestHead, ResponseHead
+from flyby.wire._glance cimport Glance, Span
+from flyby.wire._head cimport RequestHead, ResponseHead
+from flyby.wire._plain cimport Plain
 
 
 cdef class Passage(Onward):
@@ -15,39 +21,53 @@ cdef class Passage(Onward):
     cdef object _take_up           # makes of a Relay what takes over from it
     cdef object _backend
     cdef str _host                 # what the origin is told: `origin`, `client` or a name
-    cdef HeadReader _reader
-    cdef object _store
+    cdef bytes _given_host         # the name
+    cdef Attachment _store
     cdef object _clock
-    cdef object _log
-    cdef object _count             # of the metrics
-    cdef tuple _targeted           # fields that stand in for Cache-Control
+    cdef bint _systems             # it is the machine's
+    cdef Lines _lines              # None when the log takes records, or when there is none
+    cdef object _access
+    cdef bint _logged              # there is a log
+    cdef double _idle_s
+    cdef Verdicts _verdicts        # None: the route changes fields, so that no response is passed on as it is
     cdef bint _guard_paths
-    cdef bint _strip_tags
-    cdef object _response_rules    # None when they do nothing
+    cdef int _server_port          # that `_port` tells, as the client's side has it
+    cdef bytes _port
 
-    cdef RequestHead _request(self, Front client, const unsigned char *base, const Glance *seen)
+    cdef Lease _lease(self, double now)
+    cdef double _now(self) except -1
+    cdef long long _wall_ms(self) except -1
 
 
-cdef class Relay:
+cdef class Relay(Listener):
     cdef Passage passage
-    cdef readonly object context
-    cdef readonly object downstream
-    cdef readonly RequestHead request
+    cdef Responder _client
+    cdef DirectConnection _connection
     cdef readonly Lease lease
     cdef readonly bytes identity
     cdef readonly double started          # monotonic
     cdef readonly long long request_ms    # wall time
-    cdef readonly long long first_byte_ms
-    cdef readonly object since            # what had been purged by then: `Store.mark`
-    cdef readonly object outcome
-    cdef readonly object reason
+    cdef double _elapsed                  # until the response's head was here; negative before
+    cdef readonly unsigned long long since  # what had been purged by then: `Store.mark`
     cdef readonly int status
-    cdef public object stop               # what to call when the client leaves
+    cdef bytes _text                      # the request's head, as it came
+    cdef RequestHead _request             # the same, once somebody wants it
+    cdef Span _target
+    cdef Span _host
+    cdef Span _user_agent
+    cdef Span _referer
+    cdef bint _plain                      # its path is no reason not to store
+    cdef Verdict _verdict                 # None until a plain response came
+    cdef Py_ssize_t _held                 # bytes of the head that wait in OUT for the first of the content
     cdef bint _recorded
 
     cpdef interim(self, ResponseHead head)
     cpdef head(self, ResponseHead head)
     cpdef fail(self, error)
-    cdef object _refusal(self, ResponseHead head)
-    cdef bint _targeted(self, Fields fields) except -1
+    cpdef data(self, view)
+    cpdef end(self, trailers)
+    cdef object _long_way(self)
+    cdef Py_ssize_t _begin(self, const unsigned char *base, Plain *seen, Verdict verdict, double now) except -1
+    cdef int _write(self, iovec *parts, int count, size_t total) except -1
+    cdef int _record(self, double now) except -1
     cpdef finished(self)

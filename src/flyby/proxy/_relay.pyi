@@ -4,13 +4,15 @@ from collections.abc import Callable
 from typing import Any, final
 
 from flyby.errors import UpstreamError
+from flyby.log import AccessLog
 from flyby.policy import CacheRules, Outcome, Reason
 from flyby.proxy._front import Onward
 from flyby.proxy.context import Context
 from flyby.proxy.downstream import Downstream
 from flyby.proxy.router import Match
 from flyby.upstream import Lease
-from flyby.wire import RequestHead, ResponseHead, WireLimits
+from flyby.upstream._direct import Listener
+from flyby.wire import Fields, RequestHead, ResponseHead, WireLimits
 
 @final
 class Passage(Onward):
@@ -20,6 +22,7 @@ class Passage(Onward):
         match: Match,
         rules: CacheRules,
         limits: WireLimits,
+        log: AccessLog | None,
         take_up: Callable[[Relay], Any],
     ) -> None: ...
     @property
@@ -30,8 +33,7 @@ class Passage(Onward):
     def rules(self) -> CacheRules: ...
 
 @final
-class Relay:
-    stop: Callable[[], None] | None
+class Relay(Listener):
     @property
     def context(self) -> Context: ...
     @property
@@ -65,5 +67,7 @@ class Relay:
     def interim(self, head: ResponseHead) -> None: ...
     def head(self, head: ResponseHead) -> None: ...
     def fail(self, error: UpstreamError) -> None: ...
+    def data(self, view: memoryview) -> None: ...
+    def end(self, trailers: Fields | None) -> None: ...
     def client_lost(self) -> None: ...
     def finished(self) -> None: ...

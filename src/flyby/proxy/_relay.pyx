@@ -1,56 +1,86 @@
 # cython: language_level=3
-# cython: boundscheck=False, wraparound=False
-"""The pass lane: plain requests whose response is nobody else's business, on a kept connection, without an exchange.
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""The pass lane: plain requests whose response is nobody else's business, on a kept connection, from buffer to socket.
 
     Lane: a whole plain GET, and its key is marked hit-for-miss
       │ a connection lies ready?  ✗ ───────────────────────────────▶ the long way, as any other request
       ▼
-    Relay ── sent ── head ── storable after all? a switch? refused? ─▶ the long way from here: an Exchange takes over
-               │       └── passed on; the content follows at the client's pace
-               └── lost ── an Exchange takes over, which asks again where that is safe
+    Relay ── its head, written from the read buffer, is sent
+      │ a plain response, and why it is not stored shows at once?  ✗ ─▶ the long way from here: an Exchange takes over
+      ▼
+    head and content leave in one write, from the upstream's read buffer; the rest as it comes, at the client's pace
 
 A `Relay` stands where an exchange would, and has of one what passing on needs. It decides nothing that the long way would
-decide otherwise: what goes to the origin is made by the same functions, and so are the verdict on the response and the
-head that the client gets. A `Passage` is what there is to know of a route beforehand.
+decide otherwise: what the origin is told (`_onward_head`), the verdict and the head that the client gets (`_verdict`)
+are held against what they imitate by the tests. No `RequestHead` is made unless somebody wants one: an exchange
+that takes over, or a log that takes records. A `Passage` is what there is to know of a route beforehand.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+from libc.string cimport memchr
 
-from flyby.policy import Outcome, Reason, has_dot_segments, parse_cache_control, storable
+from flyby.clock import SystemClock
+from flyby.policy import Outcome, has_dot_segments
 from flyby.proxy import forwarding
-from flyby.proxy._answer cimport Answer, refuses, relay_interim
-from flyby.proxy._front cimport Front, Onward
-from flyby.proxy._passing cimport changes, pass_on
-from flyby.proxy._passing import status_field
-from flyby.proxy._upstream_fields cimport upstream_fields
-from flyby.proxy.ask import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
 from flyby.proxy.recording import record
-from flyby.upstream._connection cimport Connection
-from flyby.upstream._pool cimport Lease
+from flyby.wire import BodyKind
 from flyby.wire import HeadReader as NewHeadReader
-from flyby.wire._fields cimport Fields
-from flyby.wire._glance cimport Glance
+
+from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Served, Text
+from flyby.proxy._answer cimport relay_interim
+from flyby.proxy._front cimport Front, Onward
+from flyby.proxy._onward_head cimport Sayings, put_request, request_names, room_for
+from flyby.proxy._outbox cimport Outbox, iovec
+from flyby.proxy._passing cimport changes
+from flyby.proxy._responder cimport Responder
+from flyby.proxy._upstream_fields cimport fresh_identity
+from flyby.proxy._verdict cimport Verdict, Verdicts
+from flyby.store._atomic cimport load64
+from flyby.store._store cimport Store
+from flyby.upstream._direct cimport DirectConnection, Listener
+from flyby.upstream._pool cimport Lease, Pool, moment
+from flyby.wire._glance cimport Glance, Span
 from flyby.wire._head cimport HeadReader, RequestHead, ResponseHead
-from flyby.wire._serialise cimport serialise_request
+from flyby.wire._names cimport NameTable
+from flyby.wire._plain cimport Plain
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        int64_t tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *time)
+    int CLOCK_REALTIME
+
+cdef enum:
+    OUT = 131_072     # bytes of the longest head that is written here
+    MOST_ADDED = 512  # bytes of what this edge adds to a response's head
+
+cdef char HEAD_OUT[OUT]  # a head on its way to the socket; nothing of it outlives the call
+cdef NameTable NAMES = request_names()
 
 cdef object ERROR = Outcome.ERROR
-cdef object MISS = Outcome.MISS
 cdef object PASS = Outcome.PASS
-cdef object HIT_FOR_MISS = Reason.HIT_FOR_MISS
-cdef object NO_STORE = Reason.NO_STORE
-cdef frozenset ABOUT_OTHERS = frozenset((304, 412, 416))
+cdef object CHUNKED = BodyKind.CHUNKED
+cdef object LENGTH = BodyKind.LENGTH
 
 
-cdef bint _dotted(bytes path) except -1:
+cdef bint dotted(const unsigned char *path, Py_ssize_t length) except -1:
     """`has_dot_segments`, asked only where there may be one."""
-    return (b"/." in path or b"%" in path or b"\\" in path) and has_dot_segments(path)
+    cdef Py_ssize_t at
+    cdef bint doubtful = memchr(path, c"%", length) != NULL or memchr(path, c"\\", length) != NULL
+    for at in range(length - 1):
+        doubtful = doubtful or (path[at] == c"/" and path[at + 1] == c".")
+    return doubtful and has_dot_segments(PyBytes_FromStringAndSize(<const char *>path, length))
 
 
 @cython.final
 cdef class Passage(Onward):
     """One route, on which requests may be passed on at once; `take_up` makes an exchange of a relay."""
 
-    def __init__(self, context, match, rules, limits, take_up):
+    def __init__(self, context, match, rules, limits, log, take_up):
+        cdef Store store = context.store
         self.context = context
         self.match = match
         self.rules = rules
@@ -58,80 +88,123 @@ cdef class Passage(Onward):
         self._take_up = take_up
         self._backend = context.backends[match.backend]
         self._host = self._backend.settings.host
-        self._reader = NewHeadReader(limits, "request")
+        self._given_host = self._host.encode()
         # What every request would have to look up.
-        self._store = context.store
+        self._store = store._attachment
         self._clock = context.clock
-        self._log = context.log
-        self._count = context.metrics.count
-        self._targeted = rules.targeted
+        self._systems = type(context.clock) is SystemClock
+        self._logged = context.log is not None
+        self._access = log
+        self._lines = None if log is None else log.lines
+        self._idle_s = context.config.server.timeouts.idle_s
         self._guard_paths = rules.points.guard_paths
-        self._strip_tags = rules.strip_tags
-        response_rules = match.route.response_headers
-        self._response_rules = response_rules if changes(response_rules) else None
+        self._server_port = -1
+        if not changes(match.route.response_headers):
+            self._verdicts = Verdicts(rules, limits, context.metrics)
+
+    cdef double _now(self) except -1:
+        return moment(self._clock, self._systems)
+
+    cdef long long _wall_ms(self) except -1:
+        cdef timespec time
+        if not self._systems:
+            return self._clock.wall_ms()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return time.tv_sec * 1000 + time.tv_nsec // 1_000_000
+
+    cdef Lease _lease(self, double now):
+        """A connection that lies ready."""
+        cdef Pool pool
+        cdef Lease lease
+        backend = self._backend
+        if backend.donors is not None or backend.only is None or backend.sweeper is None:
+            return backend.lease_now()
+        pool = <Pool>backend.only
+        lease = pool.take_at(now)
+        if lease is not None:
+            pool.member.in_flight += 1
+        return lease
 
     cdef bint begin(
         self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
     ) except -1:
         """Send the request that was seen at `base`; False when no connection lies ready for it."""
-        cdef RequestHead request
         cdef Relay relay
+        cdef Sayings says
         cdef bytes host
-        cdef bytes head
-        cdef Connection connection
-        cdef Lease lease = self._backend.lease_now()
+        cdef const unsigned char *colon
+        cdef bytes identity
+        cdef Lease lease = self._lease(now)
         if lease is None:
             return False
         try:
-            request = self._request(client, base, seen)
-            authority = lease.origin.authority
-            if self._host == "client" or (self._host == "origin" and not authority):
-                host = request.host
+            if seen.request_id.length:
+                identity = forwarding.identity(
+                    PyBytes_FromStringAndSize(<const char *>base + seen.request_id.start, seen.request_id.length)
+                )
             else:
-                host = authority if self._host == "origin" else self._host.encode()
+                identity = fresh_identity()
+            host = None
+            if self._host == "origin":
+                host = lease.origin.authority
+            elif self._host != "client":
+                host = self._given_host
+            says.host = text_of(host) if host else text_at(base, seen.host)
+            says.address = text_of(client.address)
+            says.scheme.start = <const unsigned char *>("https" if client.secure else "http")
+            says.scheme.length = 4 + client.secure
+            says.identity = text_of(identity)
+            says.now_ms = now_ms
+            colon = <const unsigned char *>memchr(base + seen.host.start, c":", seen.host.length)
+            if colon != NULL:
+                says.port.start = colon + 1
+                says.port.length = base + seen.host.start + seen.host.length - says.port.start
+            else:
+                peer = client.client
+                if <int>peer.server_port * 2 + client.secure != self._server_port:
+                    self._port = forwarding.port_of(b"", b"https" if client.secure else b"http", peer.server_port)
+                    self._server_port = <int>peer.server_port * 2 + client.secure
+                says.port = text_of(self._port)
+            if room_for(seen, &says) > OUT:
+                lease.release()
+                return False
             relay = Relay.__new__(Relay)
             relay.passage = self
-            relay.context = self.context
-            relay.downstream = client
-            relay.request = request
+            relay._client = <Responder?>client
+            relay._connection = <DirectConnection?>lease.connection
             relay.lease = lease
-            relay.identity = forwarding.request_id(request)
+            relay.identity = identity
             relay.started = now
             relay.request_ms = now_ms
-            relay.first_byte_ms = -1
-            relay.outcome = ERROR
-            relay.since = self._store.mark()
-            relay.stop = lease.discard
-            peer = client.client
-            port = forwarding.port_of(request.host, request.scheme, peer.server_port)
-            fields = upstream_fields(
-                request, request.fields, peer.address, port, relay.identity, host, now_ms, _SHARED_LEFT_OUT
+            relay._elapsed = -1
+            relay.since = load64(&self._store.m.header.epoch)
+            relay._text = PyBytes_FromStringAndSize(<const char *>base, seen.length)
+            relay._target = seen.target
+            relay._host = seen.host
+            relay._user_agent = seen.user_agent
+            relay._referer = seen.referer
+            relay._plain = self._verdicts is not None and not (
+                self._guard_paths and dotted(base + seen.target.start, seen.target.length)
             )
-            head = serialise_request(request.method, request.path, fields)
         except BaseException:
             lease.discard()
             raise
-        client.occupy(request, relay)
+        relay._client.engage(relay, True)
         self._backend.retries.earn()
-        connection = <Connection>lease.connection
-        connection.send(head)
-        connection.expect(request.method, relay)
+        relay._connection.ask(
+            HEAD_OUT, put_request(HEAD_OUT, base, seen, NAMES, &says), b"GET", relay, now if self._systems else -1.0
+        )
         return True
-
-    cdef RequestHead _request(self, Front client, const unsigned char *base, const Glance *seen):
-        """What a glance recognised is a head for the full parser too."""
-        cdef HeadReader reader = self._reader
-        try:
-            reader._feed(base, seen.length)
-            return reader.take_request(b"https" if client.secure else b"http")
-        except BaseException:
-            self._reader = NewHeadReader(self._limits, "request")
-            raise
 
 
 @cython.final
-cdef class Relay:
-    """One request that was passed on; the exchange of its connection, and the receiver of its response."""
+@cython.freelist(64)
+cdef class Relay(Listener):
+    """One request that was passed on; the exchange of its connection, and the receiver and sink of its response."""
+
+    @property
+    def context(self):
+        return self.passage.context
 
     @property
     def match(self):
@@ -146,76 +219,212 @@ cdef class Relay:
     def backend_name(self):
         return self.passage.match.backend
 
-    # ---- from the origin ---------------------------------------------------------------------------------------------
+    @property
+    def downstream(self):
+        return self._client
+
+    @property
+    def request(self):
+        """What a glance recognised is a head for the full parser too."""
+        cdef HeadReader reader
+        if self._request is None:
+            reader = NewHeadReader(self.passage._limits, "request")
+            reader._feed(<const unsigned char *>PyBytes_AS_STRING(self._text), PyBytes_GET_SIZE(self._text))
+            self._request = reader.take_request(b"https" if self._client.secure else b"http")
+        return self._request
+
+    @property
+    def outcome(self):
+        return ERROR if self._verdict is None else PASS
+
+    @property
+    def reason(self):
+        return None if self._verdict is None else self._verdict.reason
+
+    @property
+    def first_byte_ms(self):
+        return -1 if self._elapsed < 0 else <long long>(self._elapsed * 1000 + 0.5)
+
+    # ---- a response that is not plain --------------------------------------------------------------------------------
+
+    cdef object _long_way(self):
+        """What goes on in this relay's place."""
+        self._client._request = self.request
+        return self.passage._take_up(self)
 
     cpdef interim(self, ResponseHead head):
-        relay_interim(self.downstream, head)
+        self._client._request = self.request
+        relay_interim(self._client, head)
 
     cpdef head(self, ResponseHead head):
-        cdef Answer answer
-        try:
-            if head.status == 101 or (self.lease.connection.donated and refuses(head)):
-                reason = None
-            else:
-                reason = self._refusal(head)
-            if reason is not None:
-                answer = Answer(self.lease, head, self.started, self.request_ms, self.passage._clock)
-                self.first_byte_ms = answer.first_byte_ms
-                if b"location" in head.fields or b"content-location" in head.fields:
-                    forwarding.map_location(head.fields, self.request, self.lease.origin.authority)
-                self.outcome = PASS
-                self.reason = reason
-                self.status = head.status
-                status = status_field(MISS, HIT_FOR_MISS, head.status, False, reason._value_)
-                pass_on(self, self.request, answer, status, self.passage._response_rules, self.passage._strip_tags)
-                return
-        except Exception as error:
-            self.lease.discard()
-            self.passage._take_up(self).broken(error)
-            return
-        self.passage._take_up(self).head(head)
+        self._long_way().head(head)
 
     cpdef fail(self, error):
-        self.passage._take_up(self).fail(error)
+        if self._verdict is None:
+            self._long_way().fail(error)
+            return
+        self.lease.discard()
+        self._client.abort()
 
-    cdef object _refusal(self, ResponseHead head):
-        """Why the response is not stored; None when it is to be."""
-        cdef Fields fields = head.fields
-        cdef bytes path = self.request.path
-        value = fields.combined(b"cache-control")
-        if value is not None and head.status not in ABOUT_OTHERS and not self._targeted(fields):
-            control = parse_cache_control(value)
-            # Nothing that is asked before this can be a reason: a plain GET has neither content nor credentials.
-            if control.no_store and not control.must_understand and not control.malformed:
-                if not self.passage._guard_paths or not _dotted(path):
-                    return NO_STORE
-        now_ms = self.context.clock.wall_ms()
-        plan = storable(
-            self.request, head, request_ms=self.request_ms, response_ms=now_ms, rules=self.passage.rules
-        )
-        return plan if isinstance(plan, Reason) else None
+    # ---- a plain one -------------------------------------------------------------------------------------------------
 
-    cdef bint _targeted(self, Fields fields) except -1:
-        for name in self.passage._targeted:
-            if name in fields:
-                return True
-        return False
+    cdef Py_ssize_t recognise(self, const unsigned char *base, Py_ssize_t size, long long *content) except -1:
+        cdef Plain seen
+        cdef Verdict verdict
+        cdef Passage passage = self.passage
+        if not self._plain or not passage._verdicts.glance(base, size, &seen):
+            return 0
+        if seen.length + 2 * seen.count + MOST_ADDED > OUT:
+            return 0
+        verdict = passage._verdicts.judge(base, &seen)
+        if verdict is None:
+            return 0
+        content[0] = seen.content
+        return self._begin(base, &seen, verdict, passage._now())
 
-    # ---- from the client ---------------------------------------------------------------------------------------------
+    cdef Py_ssize_t _begin(self, const unsigned char *base, Plain *seen, Verdict verdict, double now) except -1:
+        """It is passed on: write its head. The length of the head that came."""
+        cdef Responder client = self._client
+        cdef Passage passage = self.passage
+        cdef Py_ssize_t length
+        cdef bytes connection
+        self._elapsed = now - self.started
+        self.lease.answered(self._elapsed, now)
+        length = passage._verdicts.put_response(HEAD_OUT, base, seen, verdict, passage._wall_ms())
+        self._verdict = verdict
+        self.status = seen.status
+        client.begun = True
+        client._framing = CHUNKED if seen.content < 0 else LENGTH
+        if client._lane.closed or not client._keep_alive:
+            client._keep_alive = False
+            connection = b"Connection: close\r\n\r\n"
+        else:
+            connection = b"\r\n"
+        for byte in connection:
+            HEAD_OUT[length] = <char>byte
+            length += 1
+        self._held = length
+        return seen.length
+
+    cdef int begin(self) except -1:
+        """Let chunks flow: they are made anew, so they take the way that all take."""
+        self._client._outbox.hold(PyBytes_FromStringAndSize(HEAD_OUT, self._held))
+        self._held = 0
+        self._client.on_writable((<object>self._connection).resume_reading)
+        self._connection.stream(self)
+        self._client.flush()
+        return 0
+
+    cpdef data(self, view):
+        self._client.data(view)
+        if self._client.paused:
+            self._connection.pause_reading()
+
+    cpdef end(self, trailers):
+        self.lease.release()
+        if trailers is not None:
+            self._client._request = self.request
+        self._client.end(None if trailers is None else forwarding.safe_trailers(trailers))
+
+    cdef int part(self, const unsigned char *base, Py_ssize_t size) except -1:
+        cdef iovec parts[2]
+        cdef int count = 0
+        cdef size_t total = self._held + size
+        if self._held:
+            parts[0].iov_base = HEAD_OUT
+            parts[0].iov_len = self._held
+            count = 1
+            self._held = 0
+        if size:
+            parts[count].iov_base = <void *>base
+            parts[count].iov_len = size
+            count += 1
+        return self._write(parts, count, total)
+
+    cdef int _write(self, iovec *parts, int count, size_t total) except -1:
+        """To the client's socket, or behind what waits for it; a client that falls behind holds the origin."""
+        cdef Responder client = self._client
+        cdef Outbox outbox = client._outbox
+        cdef int64_t done = 0
+        cdef list rest
+        cdef int number
+        if client._closing or not total or client._transport.is_closing():
+            return 0
+        outbox.sent += total
+        if outbox._fd >= 0 and outbox.clear_way():
+            done = outbox.gather(parts, count, total)
+            if done == <int64_t>total or done < 0:
+                return 0
+        rest = []
+        for number in range(count):
+            rest.append(PyBytes_FromStringAndSize(<const char *>parts[number].iov_base, parts[number].iov_len))
+        outbox._queued = True
+        client._transport.write(b"".join(rest)[done:])
+        if client.paused:
+            client._on_writable = (<object>self._connection).resume_reading
+            self._connection.pause_reading()
+        return 0
+
+    cdef int ended(self) except -1:
+        """The whole response is handed over."""
+        cdef Responder client = self._client
+        cdef double now = self.passage._now()
+        self.lease.returned(now)
+        client._exchange = client._on_writable = None
+        self._record(now)
+        return client.go_on(now + self.passage._idle_s if self.passage._idle_s else 0.0)
+
+    # ---- the client and the record -----------------------------------------------------------------------------------
 
     def client_lost(self):
         """The client has gone, and nobody else waits."""
-        stop = self.stop
-        self.stop = None
-        if stop is not None:
-            stop()
+        self.lease.discard()
         self.finished()
 
     cpdef finished(self):
         """The response is sent, or cannot be: record it, once."""
-        if not self._recorded:
-            self._recorded = True
-            if self.passage._log is None:
-                self.passage._count(self.outcome._value_, "" if self.reason is None else self.reason._value_)
-            else:
-                record(self)
+        self._record(self.passage._now())
+
+    cdef int _record(self, double now) except -1:
+        cdef Passage passage = self.passage
+        cdef Lines lines = passage._lines
+        cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(self._text)
+        cdef Served served
+        if self._recorded:
+            return 0
+        self._recorded = True
+        if self._verdict is None or (passage._logged and (lines is None or lines.style > COMBINED)):
+            record(self)
+            return 0
+        self._verdict.count.number += 1
+        if not passage._logged or lines.style == OFF:
+            return 0
+        served.time_ms = passage._wall_ms()
+        served.duration_us = <int64_t>((now - self.started) * 1e6)
+        served.sent = self._client._outbox.sent
+        served.status = self.status
+        served.method.start = <const unsigned char *>"GET"
+        served.method.length = 3
+        served.host = text_at(base, self._host)
+        served.path = text_at(base, self._target)
+        served.client = text_of(self._client.address)
+        served.user_agent = text_at(base, self._user_agent)
+        served.referer = text_at(base, self._referer)
+        lines.line(&served, self._verdict.column, self._verdict.tail)
+        if lines.urgent():
+            passage._access.added()
+        return 0
+
+
+cdef inline Text text_at(const unsigned char *base, Span span) noexcept nogil:
+    cdef Text text
+    text.start = base + span.start
+    text.length = span.length
+    return text
+
+
+cdef inline Text text_of(bytes value) noexcept:
+    cdef Text text
+    text.start = <const unsigned char *>PyBytes_AS_STRING(value)
+    text.length = PyBytes_GET_SIZE(value)
+    return text

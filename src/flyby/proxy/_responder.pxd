@@ -31,3 +31,4 @@ cdef class Responder(Front):
     cpdef data(self, view)
     cpdef end(self, trailers=*)
     cpdef _finish(self)
+    cdef int go_on(self, double deadline) except -1

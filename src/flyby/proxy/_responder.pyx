@@ -111,18 +111,23 @@ cdef class Responder(Front):
         if exchange is None:
             return
         exchange.finished()
+        seconds = self._connections.timeouts.idle_s
+        self.go_on(self._connections.now + seconds if seconds else 0.0)
+
+    cdef int go_on(self, double deadline) except -1:
+        """The exchange is over: be ready for the next request, until `deadline`, or close."""
         if not self._keep_alive or self._closing:
             if self._body is not None:
                 self._linger_close()
             else:
                 self._closing = True
                 self._transport.close()
-            return
+            return 0
         self._request = None
         self._stage = "idle"
-        seconds = self._connections.timeouts.idle_s
-        self._deadline = self._connections.now + seconds if seconds else 0.0
+        self._deadline = deadline
         if self._pending and not self._receiving:
             asyncio.get_running_loop().call_soon(self._resume_pending)
         elif not self._reading:
             self._resume_reading()
+        return 0

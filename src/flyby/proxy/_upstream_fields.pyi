@@ -7,6 +7,7 @@ from flyby.wire import Fields, RequestHead
 CDN_ID: bytes
 VIA: bytes
 OURS: tuple[bytes, ...]
+FATES: dict[bytes, int]
 
 def fresh_identity() -> bytes: ...
 def _forget() -> None: ...

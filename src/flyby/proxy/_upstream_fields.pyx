@@ -28,12 +28,6 @@ cdef object CHUNKED = BodyKind.CHUNKED
 cdef object LENGTH = BodyKind.LENGTH
 cdef object NONE = BodyKind.NONE
 
-cdef enum Fate:
-    DROPPED = 1
-    ADDRESSES = 2  # X-Forwarded-For
-    PROXIES = 3    # Via
-    LOOP = 4       # CDN-Loop
-
 # What flyby itself says to the origin; a client's word for any of these is not passed on.
 OURS = (
     b"host",
@@ -50,7 +44,7 @@ OURS = (
     b"flyby-purge-tag",
 )
 
-cdef dict FATES = {name: <int>DROPPED for name in (*OURS, *hop_by_hop.HOP_BY_HOP)}
+FATES = {name: <int>DROPPED for name in (*OURS, *hop_by_hop.HOP_BY_HOP)}
 FATES[b"x-forwarded-for"] = <int>ADDRESSES
 FATES[b"via"] = <int>PROXIES
 FATES[b"cdn-loop"] = <int>LOOP
@@ -61,7 +55,7 @@ cdef Py_ssize_t ENTROPY_USED = 0
 cdef const char *HEXADECIMAL = "0123456789abcdef"
 
 
-def fresh_identity():
+cpdef bytes fresh_identity():
     """32 hexadecimal digits that nobody can guess; the kernel is asked once for 64 of them."""
     global ENTROPY, ENTROPY_USED
     cdef const unsigned char *byte
@@ -70,7 +64,7 @@ def fresh_identity():
     if ENTROPY_USED == PyBytes_GET_SIZE(ENTROPY):
         ENTROPY = os.urandom(1024)
         ENTROPY_USED = 0
-    identity = PyBytes_FromStringAndSize(NULL, 32)
+    cdef bytes identity = PyBytes_FromStringAndSize(NULL, 32)
     to = PyBytes_AS_STRING(identity)
     byte = <const unsigned char *>PyBytes_AS_STRING(ENTROPY) + ENTROPY_USED
     for index in range(16):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flyby.config import Route
 from flyby.errors import UpstreamError
+from flyby.log import AccessLog
 from flyby.policy import UNKEYED, EntryFlag, Outcome, Plan, Reason, Reuse, drop_unkeyed, validators_for
 from flyby.proxy import hit, partial, renewal
 from flyby.proxy._answer import Answer, Asking
@@ -155,16 +156,19 @@ _FETCHING, _PASSING = _Fetching(), _Passing()
 # ---- without an exchange: see `_relay.pyx` ---------------------------------------------------------------------------
 
 
-def passages(context: Context, limits: WireLimits) -> list[Passage | None]:
-    """For each route, how the pass lane sends a request on; None where it must be sent on otherwise."""
-    return [_passage(context, limits, sign, route) for sign, route in context.router.signs()]
+def passages(context: Context, limits: WireLimits, log: AccessLog | None) -> list[Passage | None]:
+    """For each route, how the pass lane sends a request on; None where it must be sent on otherwise.
+
+    `log` is the one that takes the context's records, if it takes lines too.
+    """
+    return [_passage(context, limits, log, sign, route) for sign, route in context.router.signs()]
 
 
-def _passage(context: Context, limits: WireLimits, sign: Sign, route: Route) -> Passage | None:
+def _passage(context: Context, limits: WireLimits, log: AccessLog | None, sign: Sign, route: Route) -> Passage | None:
     rules = route.request_headers
     if not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
         return None
-    return Passage(context, Match(route, sign.backend, b""), context.rules[id(route)], limits, _take_up)
+    return Passage(context, Match(route, sign.backend, b""), context.rules[id(route)], limits, log, _take_up)
 
 
 def _take_up(relay: Relay) -> Asking:

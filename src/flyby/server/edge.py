@@ -240,16 +240,17 @@ class Edge:
     def _use_lane(self, context: Context, connections: Connections) -> None:
         """Let the fast lane answer by this configuration."""
         server = context.config.server
+        log = self._access_log if server.log != "off" else None
         if context.store is not None:
             connections.lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
-                passages(context, server.limits),
+                passages(context, server.limits, log if isinstance(log, AccessLog) else None),
                 Crowds(context, server.limits),
                 server.limits,
                 self._clock,
                 server.timeouts.idle_s,
-                self._access_log if server.log != "off" else None,
+                log,
             )
 
     def _connection(self) -> Connection:

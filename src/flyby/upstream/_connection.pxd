@@ -27,6 +27,7 @@ cdef class Connection:
     cdef public bint donated           # it was accepted, not dialled: as old as a kept one before its first exchange
     cdef public object on_closed       # called once with the connection, or None
     cdef object _buffer                # a memoryview: the loop's one read buffer
+    cdef const unsigned char *_input   # its bytes
     cdef object _transport             # None before it is made and once it is lost
     cdef Deadline _deadline
     cdef State _state
@@ -66,11 +67,12 @@ cdef class Connection:
     cpdef abort(self)
     cpdef close(self)
 
-    cdef int _await_head(self) except -1
+    cdef int _await_head(self, double now=*) except -1
     cdef int _feed_head(self, view) except -1
     cdef int _final(self, ResponseHead head, receiver, rest) except -1
     cdef int _feed_body(self, view) except -1
     cdef int _complete(self, bint surplus) except -1
+    cdef int _tell_end(self, sink, BodyReader body) except -1
     cdef int _end_of_stream(self) except -1
     cdef bint _closed(self) noexcept
     cdef int _fail(self, error) except -1
@@ -79,8 +81,3 @@ cdef class Connection:
     cdef int _tell_closed(self) except -1
     cdef object _early_end(self)
     cdef int _unthrottle(self) except -1
-
-
-cdef class Awaited:
-    cdef readonly object answer        # an asyncio.Future
-    cdef object _on_interim

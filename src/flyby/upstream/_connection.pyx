@@ -23,6 +23,7 @@ request that was sent to its own last byte, however it drips; only a whole inter
 
 from flyby.errors import Retry, UpstreamError, WireError
 from flyby.upstream import faults
+from flyby.upstream.awaited import Awaited as _Awaited
 from flyby.upstream._deadline cimport Deadline
 from flyby.upstream._outgoing cimport Outgoing
 from flyby.upstream.read_buffer import read_buffer
@@ -50,12 +51,14 @@ cdef class Connection:
     """
 
     def __init__(self, loop, limits, double first_byte_s, double between_bytes_s, double born=0.0):
+        cdef unsigned char[::1] view
         self._loop = loop
         self._limits = limits
         self._first_byte_s = first_byte_s
         self._between_bytes_s = between_bytes_s
         self.born = born
-        self._buffer = read_buffer(loop)
+        view = self._buffer = read_buffer(loop)
+        self._input = &view[0]
         self._reader = HeadReader(limits, "response")
         self._out = Outgoing(loop)
         self._ahead = b""
@@ -148,7 +151,7 @@ cdef class Connection:
 
     async def read_head(self, bytes method, on_interim=None, timeout=None):
         """`expect`, for who can wait: returns the final head, or raises `UpstreamError`."""
-        receiver = Awaited(self._loop.create_future(), on_interim)
+        receiver = _Awaited(self._loop.create_future(), on_interim)
         self.expect(method, receiver, timeout)
         return await receiver.answer
 
@@ -229,7 +232,7 @@ cdef class Connection:
         receiver = self._receiver
         self._receiver = None
         self._shut(True)
-        if isinstance(receiver, Awaited):
+        if isinstance(receiver, _Awaited):
             receiver.fail(self._failure)
 
     cpdef close(self):
@@ -302,9 +305,11 @@ cdef class Connection:
 
     # ---- a response's head -------------------------------------------------------------------------------------------
 
-    cdef int _await_head(self) except -1:
-        """The origin has its time for the head from now on."""
-        self._deadline.within(self._head_s)
+    cdef int _await_head(self, double now=-1) except -1:
+        """The origin has its time for the head from now on; the loop is asked for the time when it is negative."""
+        if now < 0:
+            now = self._loop.time()
+        self._deadline.within_from(now, self._head_s)
         self._patience = self._deadline.at + (INTERIM_SHARE - 1) * self._head_s
         return 0
 
@@ -404,7 +409,11 @@ cdef class Connection:
             self._shut(self._out.unsent())
         self._paused = False
         if sink is not None:
-            sink.end(None if body is None else body.trailers)
+            self._tell_end(sink, body)
+        return 0
+
+    cdef int _tell_end(self, sink, BodyReader body) except -1:
+        sink.end(None if body is None else body.trailers)
         return 0
 
     cdef int _end_of_stream(self) except -1:
@@ -477,23 +486,3 @@ cdef class Connection:
 
     def _on_deadline(self):
         self._fail(faults.not_answered_in_time() if self._state == HEAD else faults.silent())
-
-
-cdef class Awaited:
-    """The receiver behind `read_head`: a future."""
-
-    def __init__(self, answer, on_interim):
-        self.answer = answer
-        self._on_interim = on_interim
-
-    def interim(self, head):
-        if self._on_interim is not None:
-            self._on_interim(head)
-
-    def head(self, head):
-        if not self.answer.done():
-            self.answer.set_result(head)
-
-    def fail(self, error):
-        if not self.answer.done():
-            self.answer.set_exception(error)

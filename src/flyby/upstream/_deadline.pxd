@@ -11,6 +11,7 @@ cdef class Deadline:
     cdef double _seconds     # how far ahead it was set
 
     cdef int within(self, double seconds, double latest=*) except -1
+    cdef int within_from(self, double now, double seconds, double latest=*) except -1
     cdef int extend(self) except -1
     cdef void lift(self) noexcept
     cdef int stop(self) except -1

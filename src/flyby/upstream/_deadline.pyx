@@ -25,8 +25,12 @@ cdef class Deadline:
 
     cdef int within(self, double seconds, double latest=INFINITY) except -1:
         """Something must happen within `seconds`, and not after `latest` on the loop's clock."""
+        return self.within_from(<double>self._time(), seconds, latest)
+
+    cdef int within_from(self, double now, double seconds, double latest=INFINITY) except -1:
+        """The same, for who knows the time."""
         self._seconds = seconds
-        self.at = min(<double>self._time() + seconds, latest)
+        self.at = min(now + seconds, latest)
         if self._timer is not None:
             if self._timer_at <= self.at:
                 return 0

@@ -15,6 +15,7 @@ cdef class Outgoing:
     cdef bint open(self) except -1
     cdef bint quiet(self) except -1
     cdef int write(self, bytes data) except -1
+    cdef int put(self, const char *data, Py_ssize_t length) except -1
     cdef bint unsent(self) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1

@@ -9,6 +9,7 @@ queues up behind it.
 import asyncio
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t c_send "send"(int fd, const void *data, size_t length, int flags)
@@ -64,16 +65,19 @@ cdef class Outgoing:
 
     cdef int write(self, bytes data) except -1:
         """Send `data`; the caller has asked whether it is `open`."""
-        cdef Py_ssize_t length = len(data)
+        return self.put(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    cdef int put(self, const char *data, Py_ssize_t length) except -1:
+        """The same of bytes that are only read during the call."""
         cdef Py_ssize_t sent = 0
         if self.fd >= 0 and not self.unsent():
-            sent = c_send(self.fd, <const char *>data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+            sent = c_send(self.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
             if sent == length:
                 return 0
             # After a fault the transport meets the same one, and ends in its own way.
             sent = max(sent, 0)
         self._queued = True
-        self._transport.write(data[sent:] if sent else data)
+        self._transport.write(PyBytes_FromStringAndSize(data + sent, length - sent))
         return 0
 
     cdef bint unsent(self) except -1:

@@ -1,5 +1,10 @@
 """The map of the kept connections of one origin."""
 
+from flyby.upstream._member cimport Member
+
+
+cdef double moment(clock, bint systems) except -1
+
 
 cdef class Lease:
     cdef object _pool            # a Pool, or another `pool.Home`
@@ -11,11 +16,13 @@ cdef class Lease:
     cpdef release(self)
     cpdef discard(self)
     cpdef observe(self, double latency_s, bint failed)
+    cdef int answered(self, double latency_s, double now) except -1
+    cdef int returned(self, double now) except -1
 
 
 cdef class Pool:
     cdef readonly object origin
-    cdef readonly object member
+    cdef readonly Member member
     cdef readonly object clock
     cdef public tuple tags
     cdef readonly int leased
@@ -32,6 +39,8 @@ cdef class Pool:
     cdef double _now(self) except -1
     cpdef Lease take(self)
     cpdef give_back(self, connection)
+    cdef int take_back(self, connection, double now) except -1
+    cdef Lease take_at(self, double now)
     cdef bint _good(self, connection, double since, double now) except -1
     cdef Lease _lease(self, connection, bint reused)
     cdef object _next(self)

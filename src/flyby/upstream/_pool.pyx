@@ -22,7 +22,7 @@ from collections import deque
 cimport cython
 
 from flyby.clock import SystemClock
-from flyby.upstream._connection cimport Connection
+from flyby.upstream._connection cimport IDLE, Connection
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -54,6 +54,7 @@ cdef double moment(clock, bint systems) except -1:
 
 
 @cython.final
+@cython.freelist(64)
 cdef class Lease:
     """The right to one exchange on `connection`; ended by `release`, `discard` or the connection's `detach`."""
 
@@ -115,6 +116,22 @@ cdef class Lease:
             # A kept connection that had died in silence says nothing about the origin.
             member.failed(now)
 
+    cdef int answered(self, double latency_s, double now) except -1:
+        """`observe` that it went well, `now`."""
+        if isinstance(self._pool, Pool):
+            (<Pool>self._pool).member.succeeded(latency_s, now)
+        else:
+            self._pool.member.succeeded(latency_s, now)
+        return 0
+
+    cdef int returned(self, double now) except -1:
+        """`release`, `now`."""
+        if not isinstance(self._pool, Pool):
+            self.release()
+        elif self._held():
+            (<Pool>self._pool).take_back(self.connection, now)
+        return 0
+
 
 @cython.final
 cdef class Pool:
@@ -156,15 +173,18 @@ cdef class Pool:
 
     cpdef Lease take(self):
         """A connection at rest, if there is one: what can be had without asking anybody to wait."""
-        cdef double now
+        return self.take_at(self._now()) if self._idle else None
+
+    cdef Lease take_at(self, double now):
         cdef double since
-        if self._idle:
-            now = self._now()
-            while self._idle:
-                connection, since = self._idle.pop()
-                if self._good(connection, since, now) and connection.quiet():
+        cdef bint quiet
+        while self._idle:
+            connection, since = <tuple>self._idle.pop()
+            if self._good(connection, since, now):
+                quiet = (<Connection>connection).quiet() if isinstance(connection, Connection) else connection.quiet()
+                if quiet:
                     return self._lease(connection, True)
-                self._throw_away(connection)
+            self._throw_away(connection)
         return None
 
     def checkout(self, bint fresh=False):
@@ -211,19 +231,25 @@ cdef class Pool:
 
     cpdef give_back(self, connection):
         """End the lease that holds `connection`."""
-        cdef double now = self._now()
-        connection.generation += 1
+        self.take_back(connection, self._now())
+
+    cdef int take_back(self, connection, double now) except -1:
+        if isinstance(connection, Connection):
+            (<Connection>connection).generation += 1
+        else:
+            connection.generation += 1
         self.leased -= 1
         self.member.in_flight -= 1
         if self.closed or not self._good(connection, now, now):
             self._throw_away(connection)
             self._place_free()
-            return
+            return 0
         waiter = self._next()
         if waiter is not None:
             waiter.set_result(self._lease(connection, True))
         else:
             self._idle.append((connection, now))
+        return 0
 
     def expire(self):
         """Close what was idle for too long or is too old; the seconds until that may be due again."""
@@ -247,11 +273,26 @@ cdef class Pool:
             self._throw_away(self._idle.pop()[0])
 
     cdef bint _good(self, connection, double since, double now) except -1:
+        cdef Connection known
+        if isinstance(connection, Connection):
+            known = <Connection>connection
+            return (
+                known._state == IDLE and known._keep
+                and now - since < self._idle_s and now - known.born < self._lifetime_s
+            )
         return connection.reusable and now - since < self._idle_s and now - connection.born < self._lifetime_s
 
     cdef Lease _lease(self, connection, bint reused):
+        cdef Lease lease = Lease.__new__(Lease)
         self.leased += 1
-        return Lease(self, connection, reused)
+        lease._pool = self
+        if isinstance(connection, Connection):
+            lease._generation = (<Connection>connection).generation
+        else:
+            lease._generation = connection.generation
+        lease.connection = connection
+        lease.reused = reused
+        return lease
 
     cdef object _next(self):
         while self._waiters:

@@ -127,13 +127,14 @@ class Backend:
         }
         for pool in self._pools.values():
             pool.tags = self.release_tags("")
-        self._only = next(iter(self._pools.values())) if len(self._pools) == 1 else None
+        # The pool when there is no choice.
+        self.only = next(iter(self._pools.values())) if len(self._pools) == 1 else None
         self._checks = [
             self._checks_of(origin, member, settings.health)
             for origin, member in zip(origins, self._members, strict=True)
             if settings.health is not None
         ]
-        self._sweeper: asyncio.TimerHandle | None = None
+        self.sweeper: asyncio.TimerHandle | None = None  # what looks after idle connections, while there may be any
         self._closed = False
 
     def __repr__(self) -> str:
@@ -147,9 +148,9 @@ class Backend:
     async def close(self) -> None:
         """End the checks and close idle connections; those that are leased end with their leases."""
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        if self.sweeper is not None:
+            self.sweeper.cancel()
+            self.sweeper = None
         for pool in self._pools.values():
             pool.close()
         for checks in self._checks:
@@ -161,13 +162,13 @@ class Backend:
             return self.donors.checkout()
         if not self._members:
             return None
-        pool = self._only
+        pool = self.only
         if pool is None:
             pool = self._pools[self._choose(()).address]
         lease = pool.take()
         if lease is not None:
             pool.member.in_flight += 1
-            if self._sweeper is None and not self._closed:
+            if self.sweeper is None and not self._closed:
                 self._sweep_in(self.settings.pool.idle_s)
         return lease
 
@@ -198,7 +199,7 @@ class Backend:
                 member.in_flight -= 1
                 raise
             else:
-                if self._sweeper is None and not self._closed:
+                if self.sweeper is None and not self._closed:
                     self._sweep_in(self.settings.pool.idle_s)
                 return lease
 
@@ -337,10 +338,10 @@ class Backend:
     # ---- idle connections --------------------------------------------------------------------------------------------
 
     def _sweep_in(self, seconds: float) -> None:
-        self._sweeper = asyncio.get_running_loop().call_later(max(seconds, SWEEP_MIN_S), self._sweep)
+        self.sweeper = asyncio.get_running_loop().call_later(max(seconds, SWEEP_MIN_S), self._sweep)
 
     def _sweep(self) -> None:
-        self._sweeper = None
+        self.sweeper = None
         due = [left for left in (pool.expire() for pool in self._pools.values()) if left is not None]
         if due:
             self._sweep_in(min(due))

@@ -1,4 +1,4 @@
-"""One connection to an origin, as asyncio's transports know it: see `_connection.pyx` for what it does.
+"""A connection to an origin, as asyncio's transports know it: `_connection.pyx` and `_direct.pyx` say what it does.
 
 asyncio's own transports ask whether a protocol is a `BufferedProtocol`; an extension type cannot be one, its subclass
 can.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
-from flyby.upstream._connection import Connection
+from flyby.upstream._direct import DirectConnection
 
 
-class UpstreamConnection(Connection, asyncio.BufferedProtocol):
+class UpstreamConnection(DirectConnection, asyncio.BufferedProtocol):
     """A connection that the edge dialled, or that was donated to it."""
 
     __slots__ = ()

@@ -120,4 +120,5 @@ cdef extern from *:
     Py_ssize_t after_value "fb_value"(const unsigned char *base, Py_ssize_t at, Py_ssize_t end) noexcept nogil
 
 cdef void glance_limits(object limits, bytes scheme, GlanceLimits *to)
+cdef bytes cut(bytes data, Span span)
 cdef bint glance(const unsigned char *base, Py_ssize_t end, const GlanceLimits *limits, Glance *to) noexcept nogil

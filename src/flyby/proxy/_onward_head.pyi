@@ -1,0 +1,7 @@
+"""Types of `_onward_head.pyx`."""
+
+from flyby.wire import WireLimits
+
+def onward_head(
+    data: bytes, limits: WireLimits, host: bytes | None, address: bytes, port: bytes, identity: bytes, now_ms: int
+) -> bytes | None: ...

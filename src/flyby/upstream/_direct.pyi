@@ -1,0 +1,6 @@
+"""Types of `_direct.pyx`."""
+
+from flyby.upstream._connection import Connection
+
+class Listener: ...
+class DirectConnection(Connection): ...

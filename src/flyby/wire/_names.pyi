@@ -1,0 +1,9 @@
+"""Types of `_names.pyx`."""
+
+from collections.abc import Collection, Mapping
+
+def fit(names: Collection[bytes]) -> bool: ...
+
+class NameTable:
+    def __init__(self, told: Mapping[bytes, int]) -> None: ...
+    def of(self, name: bytes) -> int: ...
