@@ -108,6 +108,8 @@ class AgentProcess:
         }
         self._log = Path(self._directory.name, "log")
         self.command = [*command, *arguments]
+        # Under nohup a child would be born deaf to HUP, and could not be made to hear it.
+        heard = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -117,6 +119,7 @@ class AgentProcess:
                 env=self.environment,
                 cwd=self._directory.name,
             )
+        signal.signal(signal.SIGHUP, heard)
 
     def said(self) -> str:
         return self._log.read_text(errors="replace")
