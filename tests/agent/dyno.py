@@ -21,6 +21,7 @@ import flyby_agent
 from tests.agent.edge import WAIT_S, until
 
 PACKAGES = str(Path(flyby_agent.__file__).resolve().parents[1])
+SHELLS_IGNORE = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 Script = Callable[[socket.socket, bytes], object]
 
 
@@ -108,8 +109,10 @@ class AgentProcess:
         }
         self._log = Path(self._directory.name, "log")
         self.command = [*command, *arguments]
-        # Under nohup a child would be born deaf to HUP, and could not be made to hear it.
-        heard = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        # Under nohup, or behind a shell's `&`, a child would be born deaf to these, and could not be made to hear them.
+        deaf = [number for number in SHELLS_IGNORE if signal.getsignal(number) is signal.SIG_IGN]
+        for number in deaf:
+            signal.signal(number, signal.SIG_DFL)
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -119,7 +122,8 @@ class AgentProcess:
                 env=self.environment,
                 cwd=self._directory.name,
             )
-        signal.signal(signal.SIGHUP, heard)
+        for number in deaf:
+            signal.signal(number, signal.SIG_IGN)
 
     def said(self) -> str:
         return self._log.read_text(errors="replace")
