@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from benchmarks import cpu, store, traces
@@ -255,3 +258,12 @@ def test_what_a_store_is_measured_by_is_a_table(capsys: pytest.CaptureFixture[st
     assert "|   10000 | 100.00% |" in out
     with pytest.raises(SystemExit):
         store.main(["capacty"])
+
+
+@pytest.mark.parametrize("name", ["floor.c", "load.c"])
+def test_what_is_compiled_belongs_to_the_repository(name: str) -> None:
+    # The C files that Cython makes are ignored, and these two would be among them.
+    root = Path(__file__).parents[1]
+    tracked = subprocess.run(["git", "ls-files", f"benchmarks/{name}"], cwd=root, capture_output=True, text=True)
+    assert tracked.returncode != 0 or tracked.stdout, f"benchmarks/{name} is not under version control"
+    assert (root / "benchmarks" / name).is_file()
