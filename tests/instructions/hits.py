@@ -18,12 +18,12 @@ from flyby.clock import SystemClock
 from flyby.config import Backend, Cache, Config, Limits
 from flyby.log import AccessLog
 from flyby.policy import EntryFlag
-from flyby.proxy import variants
-from flyby.proxy._front import Front
-from flyby.proxy._lane import Lane
-from flyby.proxy._outbox import Outbox
-from flyby.proxy.context import cache_rules
-from flyby.proxy.router import Router
+from flyby.proxy.stored import variants
+from flyby.proxy.road._front import Front
+from flyby.proxy.lane._lane import Lane
+from flyby.proxy.road._outbox import Outbox
+from flyby.proxy.road.context import cache_rules
+from flyby.proxy.routing.router import Router
 from flyby.store import Store
 from flyby.wire import Fields
 

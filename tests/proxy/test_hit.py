@@ -9,7 +9,7 @@ import pytest
 
 from flyby.clock import ManualClock
 from flyby.policy import Outcome
-from flyby.proxy import hit
+from flyby.proxy.stored import hit
 from flyby.wire import Fields
 
 LENGTH = 1 << 20

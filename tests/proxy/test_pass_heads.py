@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from flyby.metrics import Metrics
 from flyby.policy import TAG_FIELDS, CacheRules, Outcome, Reason, format_http_date, storable
-from flyby.proxy._onward_head import onward_head
-from flyby.proxy._passing import status_field
-from flyby.proxy._upstream_fields import OURS, VIA, upstream_fields
-from flyby.proxy._verdict import Verdicts
-from flyby.proxy.ask import SHARED_LEFT_OUT
+from flyby.proxy.routing._onward_head import onward_head
+from flyby.proxy.fetching._passing import status_field
+from flyby.proxy.routing._upstream_fields import OURS, VIA, upstream_fields
+from flyby.proxy.fetching._verdict import Verdicts
+from flyby.proxy.fetching.ask import SHARED_LEFT_OUT
 from flyby.wire import (
     HOP_BY_HOP,
     STANDARD_LIMITS,

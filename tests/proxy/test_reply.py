@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyby.policy import Outcome, cache_status, evaluate
-from flyby.proxy import hit
-from flyby.proxy._condition import condition, since
-from flyby.proxy._reply import added, unmodified
+from flyby.proxy.stored import hit
+from flyby.proxy.stored._condition import condition, since
+from flyby.proxy.stored._reply import added, unmodified
 from flyby.wire import Fields, RequestHead
 
 LINES = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from flyby.config import Backend, Config, Redirect, Route
-from flyby.proxy.router import Match, Redirection, Router
+from flyby.proxy.routing.router import Match, Redirection, Router
 
 
 @dataclass

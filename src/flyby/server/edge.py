@@ -26,13 +26,13 @@ from flyby.errors import ConfigError, StoreError, WireError
 from flyby.heroku import BUILDPACK_PATH, Download
 from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import Metrics, MetricsSnapshot
-from flyby.proxy._crowd import Crowds
-from flyby.proxy.connection import Connection
-from flyby.proxy.connections import Connections
-from flyby.proxy.context import Context, cache_rules
-from flyby.proxy.exchange import Exchange
-from flyby.proxy.miss import passages
-from flyby.proxy.router import Router
+from flyby.proxy.lane._crowd import Crowds
+from flyby.proxy.http1.connection import Connection
+from flyby.proxy.http1.connections import Connections
+from flyby.proxy.road.context import Context, cache_rules
+from flyby.proxy.decision.exchange import Exchange
+from flyby.proxy.fetching.miss import passages
+from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
 from flyby.server.descriptors import most_connections
 from flyby.server.listeners import Listener, open_listeners

@@ -20,8 +20,8 @@ from flyby.clock import Clock
 from flyby.control import State
 from flyby.errors import StateError
 from flyby.policy import Outcome
-from flyby.proxy.connection import Connection
-from flyby.proxy.exchange import Exchange
+from flyby.proxy.http1.connection import Connection
+from flyby.proxy.decision.exchange import Exchange
 from flyby.tunnel import handshake
 from flyby.tunnel.attempts import Attempts
 from flyby.tunnel.dyno import Dyno

@@ -1,0 +1,1 @@
+"""Client connections of HTTP/1."""

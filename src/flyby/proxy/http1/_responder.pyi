@@ -1,0 +1,36 @@
+"""Types of `_responder.pyx`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from flyby.proxy.road._front import Front
+from flyby.proxy.http1.connections import Connections
+from flyby.proxy.fetching.content import Content
+from flyby.wire import BodyKind, BodyReader, Fields, RequestHead
+
+class Responder(Front):
+    _connections: Connections
+    _transport: asyncio.Transport
+    _reading: bool
+    _receiving: bool
+    _request: RequestHead | None
+    _body: BodyReader | None
+    _content: Content
+    _trailers: Fields | None
+    _on_writable: Callable[[], None] | None
+    _framing: BodyKind
+    _keep_alive: bool
+    _expecting: bool
+    begun: bool
+    def __init__(self, connections: Connections, scheme: bytes) -> None: ...
+    def occupy(self, request: RequestHead, exchange: Any) -> None: ...
+    def answered_by(self, exchange: Any) -> None: ...
+    def on_writable(self, callback: Callable[[], None] | None) -> None: ...
+    def _connection_field(self) -> bytes: ...
+    def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None: ...
+    def begin_ready(self, head: bytes, length: int, status: int) -> None: ...
+    def flush(self) -> None: ...
+    def data(self, view: memoryview | bytes) -> None: ...
+    def end(self, trailers: Fields | None = None) -> None: ...
+    def _finish(self) -> None: ...

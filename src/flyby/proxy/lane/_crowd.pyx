@@ -1,0 +1,498 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False
+"""The followers' lane: plain requests for what is being fetched, in one worker; see `follow` for all others.
+
+    Lane: a whole plain GET, and nothing lies under its key ── nobody fetches that ✗ ──▶ the long way: it will fetch
+      ▼
+    Crowd (one Fill)   Follower  Follower  Follower …      no exchange, no Task: a client, and the bytes of its request
+      │ the Fill moves (at once in the owner's process, by the store's bell in others): `advance`, once a loop's turn
+      ▼
+    head │ first content      one sendmsg(2) each, of the same bytes ── the socket took a part: the transport has the
+    content …                                     "                     rest; is it full, a `Delivery` goes on alone
+    content │ end                                 "
+      └─▶ only then is each recorded, and its connection ready for the next request
+
+Everybody in a crowd has been given the content up to the same offset; who comes once the head has been sent begins
+another crowd. The first step gives everybody a little, before anybody gets more. A head whose content is not there yet
+waits for it for a moment, for one write instead of two.
+
+Nothing is decided here that the long way would decide otherwise. A response is a follower's own when a hit on it would
+be: by its key, or by what Vary selects. Who cannot be answered so (another variant, purged meanwhile, statuses without
+content, a fetch that failed, was not for sharing, or lost its owner) goes the long way: an exchange takes over, and is
+told how the fetch ended.
+"""
+
+import asyncio
+import logging
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from flyby.policy import Outcome, Reason
+from flyby.proxy.routing import forwarding
+from flyby.proxy.fetching.delivery import Delivery
+from flyby.proxy.decision.exchange import Exchange
+from flyby.proxy.stored.hit import collapsed_head
+from flyby.proxy.road.recording import record
+from flyby.proxy.fetching.sinks import Ended
+from flyby.wire import CHUNK_END as _CHUNK_END
+from flyby.wire import BodyKind, chunk_head, last_chunk
+
+from flyby.policy.entry import EntryFlag
+from flyby.proxy.road._front cimport Front, Onward
+from flyby.proxy.road._outbox cimport Outbox, iovec
+from flyby.proxy.http1._responder cimport Responder
+from flyby.proxy.stored._selection cimport Selection
+from flyby.store._attachment cimport Attachment
+from flyby.store._fill cimport Fill, fill_joined
+from flyby.store._guard cimport unpin
+from flyby.store._hash cimport Digest
+from flyby.store._inflight cimport fill_outdated
+from flyby.store._layout cimport (
+    FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, Block, Worker, load32, load64, unit_of, worker_at,
+)
+from flyby.wire._glance cimport COOKIE, Glance, glance_limits
+from flyby.wire._head cimport HeadReader
+
+cdef enum:
+    FIRST = 16_384  # bytes of content that everybody gets before anybody gets more
+    PIECE = 61_440  # at a time, so that with what is around it the kernel is given it in one call
+    PARTS = 5
+
+LINGER_S = 0.001  # how long a head waits for its content
+
+cdef object LENGTH = BodyKind.LENGTH
+cdef object CHUNKED = BodyKind.CHUNKED
+cdef bytes CHUNK_END = _CHUNK_END
+cdef bytes LAST_CHUNK = last_chunk(None)
+cdef bytes STAY = b"\r\n"
+cdef bytes CLOSE = b"Connection: close\r\n\r\n"
+cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
+cdef uint32_t PUBLIC = EntryFlag.PUBLIC
+
+logger = logging.getLogger("flyby.proxy")
+
+
+@cython.final
+cdef class Crowds:
+    """The crowds of one worker, under one configuration."""
+
+    def __init__(self, context, limits):
+        self.context = context
+        self._limits = limits
+        for number, scheme in enumerate((b"http", b"https")):
+            glance_limits(limits, scheme, &self._glances[number])
+        self._selection = Selection()
+        self._open = {}
+
+    cdef Crowd awaited(self, Attachment store, const char *key, Py_ssize_t length, Digest digest, str backend):
+        """The crowd that waits for the response under that primary key; None when nobody fetches it."""
+        cdef Crowd crowd = self._open.get(digest.low)
+        cdef Fill fill
+        if crowd is not None and crowd._takes(key, length):
+            return crowd
+        fill = fill_joined(store, key, <uint32_t>length, digest)
+        if fill is None:
+            return None
+        settings = self.context.backends[backend].settings
+        crowd = Crowd.__new__(Crowd)
+        crowd._crowds = self
+        crowd._store = store
+        crowd._fill = fill
+        crowd._told = crowd.moved
+        crowd._loop = asyncio.get_running_loop()
+        crowd._backend = backend
+        crowd._key = PyBytes_FromStringAndSize(key, length)
+        crowd._name = digest.low
+        crowd._patience = settings.connect_s + settings.first_byte_s
+        crowd._followers = []
+        self._open[crowd._name] = crowd
+        # The owner's own time limits end its fetch; ours is for an owner that was stopped in its tracks.
+        crowd._timer = crowd._loop.call_later(crowd._patience, crowd.overdue)
+        fill.subscribe(crowd._told)
+        crowd.moved()
+        return crowd
+
+
+@cython.final
+cdef class Crowd(Onward):
+    """Those who wait for one Fill, and then read it in step."""
+
+    def __repr__(self):
+        return f"<Crowd of {self._count} at {self._offset} of {self._fill!r}>"
+
+    # ---- who joins ---------------------------------------------------------------------------------------------------
+
+    cdef bint _takes(self, const char *key, Py_ssize_t length) except -1:
+        """Whether a request for that key may join now: what `Store.claim` asks, too."""
+        cdef Fill fill = self._fill
+        cdef Block *b
+        cdef bint stale
+        if self._begun or fill is None or not fill.ours() or load32(&fill._slot.state) >= FILL_COMPLETE:
+            return False
+        if PyBytes_GET_SIZE(self._key) != length or memcmp(PyBytes_AS_STRING(self._key), key, length):
+            return False
+        b = fill.hold()
+        stale = fill_outdated(&self._store.m, fill._slot, b)
+        if b != NULL:
+            unpin(&self._store.m, unit_of(&self._store.m, b))
+        return not stale
+
+    cdef bint begin(
+        self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
+    ) except -1:
+        """Let the request that was seen at `base` wait here."""
+        cdef Follower follower = Follower.__new__(Follower)
+        cdef Worker *counts = worker_at(&self._store.m, self._store.m.worker)
+        if self._fill is None:
+            return False
+        counts.misses += 1
+        counts.collapsed += 1
+        follower._crowd = self
+        follower.downstream = <Responder?>client
+        follower._text = PyBytes_FromStringAndSize(<const char *>base, seen.length)
+        follower.started = now
+        follower._since = load64(&self._store.m.header.epoch)
+        follower._cookies = seen.seen & COOKIE
+        follower._here = True
+        follower.downstream.engage(follower, True)
+        self._followers.append(follower)
+        self._count += 1
+        return True
+
+    # ---- what the Fill, the loop and the clock tell ------------------------------------------------------------------
+
+    def moved(self):
+        """The Fill has moved. What it did within one turn of the loop is looked at once, when the owner is through."""
+        if not self._due and self._fill is not None:
+            self._due = True
+            self._loop.call_soon(self.advance)
+
+    def advance(self):
+        """Look at the Fill, and give everybody what is new."""
+        self._due = False
+        if self._fill is None:
+            return
+        try:
+            self._go_on()
+        except Exception:
+            logger.exception("a fault in flyby itself, while %r", self)
+            self._break_off()
+
+    def overdue(self):
+        """Nobody has heard of the owner for as long as an origin may take: who has waited so long goes alone."""
+        cdef Follower follower
+        cdef double now = self._crowds.context.clock.monotonic()
+        late = []
+        wait = -1.0
+        for follower in self._followers:
+            if not follower._here:
+                continue
+            if follower.started + self._patience <= now:
+                late.append(follower)
+            elif wait < 0:
+                wait = follower.started + self._patience - now
+        if wait >= 0:
+            self._timer = self._loop.call_later(wait, self.overdue)
+        else:
+            self._close()
+        self._release(late, Ended.UNCACHEABLE)
+        if not self._count:
+            self._disperse()
+
+    cdef int _go_on(self) except -1:
+        cdef Fill fill = self._fill
+        cdef uint32_t state = load32(&fill._slot.state) if fill.ours() else <uint32_t>FILL_FAILED
+        if not self._begun:
+            if state == FILL_EMPTY:
+                return 0
+            if state == FILL_FAILED:
+                reason = Ended(fill.reason)
+                self._close()
+                return self._release(self._followers, reason) if self._count else self._disperse()
+            if state != FILL_COMPLETE and not self._lingered and not load64(&fill._slot.available):
+                self._lingered = True
+                self._loop.call_later(LINGER_S, self._told)
+                return 0
+            self._begun = True
+            self._begin()
+        if self._count:
+            self._send(state)
+        elif self._begun:
+            self._disperse()
+        return 0
+
+    # ---- the head ----------------------------------------------------------------------------------------------------
+
+    cdef int _begin(self) except -1:
+        """The head is known: make it once for all, and part from those whose response this is not."""
+        cdef Fill fill = self._fill
+        cdef Follower follower
+        cdef Block *b
+        cdef bint stale
+        cdef int64_t length = fill._slot.length
+        cdef bytes suffix = None
+        cdef list others = []
+        self._close()
+        fill.learn()
+        self.status = fill._status
+        self._head = collapsed_head(fill, self._crowds.context.clock.wall_ms())
+        self._head += b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length
+        self._framing = CHUNKED if length < 0 else LENGTH
+        # Under the claimed key, or under that of a variant of it; never a part.
+        if fill._key != self._key:
+            suffix = fill._key[len(self._key) :] if fill._key.startswith(self._key) else b""
+        b = fill.hold()
+        stale = fill_outdated(&self._store.m, fill._slot, b)
+        if b != NULL:
+            unpin(&self._store.m, unit_of(&self._store.m, b))
+        for follower in self._followers:
+            if follower._here and (
+                self.status < 200 or self.status == 204 or self.status == 206 or self.status == 304
+                or (stale and follower._since != fill._slot.epoch)
+                or (follower._cookies and fill._flags & HEURISTIC and not fill._flags & PUBLIC)
+                or (suffix is not None and not self._crowds._selection.selects(
+                    self._store, self._key, suffix, follower._text,
+                    &self._crowds._glances[follower.downstream.secure],
+                ))
+            ):
+                others.append(follower)
+        if others:
+            # They look again for what is stored or under way, once those have been served whose response this is.
+            self._loop.call_soon(self.part, others)
+            for follower in others:
+                self._gone(follower)
+        return 0
+
+    def part(self, list others):
+        """Send those the long way who have another response to wait for."""
+        self._release(others, Ended.LOST)
+
+    # ---- the content -------------------------------------------------------------------------------------------------
+
+    cdef int _send(self, uint32_t state) except -1:
+        """Give everybody the head, or the next piece, or both; and the end, if the Fill was complete in `state`."""
+        cdef Fill fill = self._fill
+        cdef const unsigned char[::1] piece
+        cdef Follower follower
+        cdef iovec parts[PARTS]
+        cdef int count = 0
+        cdef bytes size
+        cdef bytes closing = b""
+        cdef list behind = []
+        cdef Py_ssize_t length
+        cdef bint last
+        view = fill.read(self._offset, PIECE if self._headed else FIRST)
+        length = len(view)
+        last = state == FILL_COMPLETE and self._offset + length == load64(&fill._slot.available)
+        if not length and not last and self._headed:
+            return self._break_off() if state == FILL_FAILED else 0
+        if not self._headed:
+            add(parts, &count, PyBytes_AS_STRING(self._head), PyBytes_GET_SIZE(self._head))
+            add(parts, &count, NULL, 0)  # how the head ends is each one's own
+        if length:
+            piece = view
+            if self._framing is CHUNKED:
+                size = chunk_head(length)
+                add(parts, &count, PyBytes_AS_STRING(size), PyBytes_GET_SIZE(size))
+                closing = CHUNK_END
+            add(parts, &count, <const char *>&piece[0], length)
+        if last and self._framing is CHUNKED:
+            closing += LAST_CHUNK
+        if closing:
+            add(parts, &count, PyBytes_AS_STRING(closing), PyBytes_GET_SIZE(closing))
+        self._offset += length
+        for follower in self._followers:
+            if follower._here and self._give(follower, parts, count):
+                behind.append(follower)
+        self._headed = True
+        if last:
+            for follower in self._followers:
+                if follower._here:
+                    self._gone(follower)
+                    follower.downstream._finish()
+            return 0
+        if self._offset < load64(&fill._slot.available) or state == FILL_FAILED:
+            self.moved()
+        for follower in behind:
+            self._hand_over(follower)
+        return 0
+
+    cdef bint _give(self, Follower follower, iovec *parts, int count) except -1:
+        """Send the parts to one of them; whether it takes no more for now, and falls behind the others."""
+        cdef Responder client = follower.downstream
+        cdef Outbox outbox = client._outbox
+        cdef int64_t done = 0
+        cdef size_t total = 0
+        cdef bytes ending
+        cdef int number
+        if client._closing or outbox._transport.is_closing():
+            return False
+        if not self._headed:
+            client._keep_alive = client._keep_alive and not client._connections.draining
+            client.begun = True
+            client._framing = self._framing
+            follower._answered = True
+            ending = STAY if client._keep_alive else CLOSE
+            parts[1].iov_base = PyBytes_AS_STRING(ending)
+            parts[1].iov_len = PyBytes_GET_SIZE(ending)
+        for number in range(count):
+            total += parts[number].iov_len
+        if outbox._fd >= 0 and outbox.clear_way():
+            done = outbox.gather(parts, count, total)
+            if done < 0:
+                client._closing = True
+                return False
+        outbox.sent += total
+        if <size_t>done < total:
+            outbox._queued = True
+            outbox._transport.write(joined(parts, count)[done:])
+        return client.paused
+
+    # ---- who leaves --------------------------------------------------------------------------------------------------
+
+    cdef int _hand_over(self, Follower follower) except -1:
+        """Let a client that is behind go on at its own pace."""
+        delivery = Delivery(self._fill.follow(), follower.downstream, follower.stopped, never, self._offset)
+        follower._stop = delivery.stop
+        self._gone(follower)
+        delivery.start()
+        return 0
+
+    cdef int _gone(self, Follower follower) except -1:
+        """It is the crowd's business no more. With the last one that was waiting the crowd disperses."""
+        follower._here = False
+        self._count -= 1
+        if not self._count:
+            self._disperse()
+        return 0
+
+    cdef int _release(self, list followers, ended) except -1:
+        """Let exchanges go on with those of them whose clients are still there; the fetch has `ended` so for them."""
+        cdef Follower follower
+        for follower in followers:
+            if follower._here:
+                self._gone(follower)
+            if not follower._recorded:
+                follower.resume(ended)
+        return 0
+
+    cdef int _break_off(self) except -1:
+        cdef Follower follower
+        for follower in self._followers:
+            if follower._here:
+                self._gone(follower)
+                follower.downstream.abort()
+                follower.finished()
+        return 0
+
+    cdef int _close(self) except -1:
+        """Nobody joins any more, and nobody is to be freed by the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._crowds._open.get(self._name) is self:
+            del self._crowds._open[self._name]
+        return 0
+
+    cdef int _disperse(self) except -1:
+        cdef Fill fill = self._fill
+        self._close()
+        if fill is not None:
+            self._fill = None
+            fill.release()
+            self._told = None
+        self._followers = []
+        return 0
+
+
+@cython.final
+cdef class Follower:
+    """One request that waits, and what is told of it: the exchange of its connection until it is answered, or resumed."""
+
+    @property
+    def context(self):
+        return self._crowd._crowds.context
+
+    @property
+    def backend_name(self):
+        return self._crowd._backend
+
+    @property
+    def request(self):
+        """What a glance recognised is a head for the full parser too."""
+        cdef HeadReader reader = HeadReader(self._crowd._crowds._limits, "request")
+        reader._feed(<const unsigned char *>PyBytes_AS_STRING(self._text), PyBytes_GET_SIZE(self._text))
+        return reader.take_request(b"https" if self.downstream.secure else b"http")
+
+    @property
+    def identity(self):
+        return forwarding.request_id(self.request)
+
+    @property
+    def outcome(self):
+        return Outcome.MISS if self._answered else Outcome.ERROR
+
+    @property
+    def reason(self):
+        return Reason.COLLAPSED if self._answered else None
+
+    @property
+    def status(self):
+        return self._crowd.status if self._answered else 0
+
+    @property
+    def first_byte_ms(self):
+        return -1
+
+    cdef int resume(self, ended) except -1:
+        """Go the long way: the response that was waited for is not the answer."""
+        cdef Responder client = self.downstream
+        cdef bint keep_alive = client._keep_alive
+        self._recorded = True
+        request = self.request
+        exchange = Exchange(self.context, client, request)
+        exchange.started = self.started
+        client.occupy(request, exchange)
+        client._keep_alive = client._keep_alive and keep_alive
+        exchange.go_on(ended)
+        return 0
+
+    def stopped(self):
+        """The Delivery has come to its end."""
+        self._stop = None
+
+    def client_lost(self):
+        """The client has gone."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+        if self._here:
+            self._crowd._gone(self)
+        self.finished()
+
+    def finished(self):
+        """The response is sent, or cannot be: record it, once."""
+        if not self._recorded:
+            self._recorded = True
+            record(self)
+
+
+def never(int reason):
+    """What fails to arrive is broken off; nothing takes its place."""
+    return False
+
+
+cdef inline void add(iovec *parts, int *count, const char *start, size_t length) noexcept nogil:
+    parts[count[0]].iov_base = <void *>start
+    parts[count[0]].iov_len = length
+    count[0] += 1
+
+
+cdef bytes joined(iovec *parts, int count):
+    cdef int number
+    return b"".join(
+        [PyBytes_FromStringAndSize(<const char *>parts[number].iov_base, parts[number].iov_len) for number in range(count)]
+    )

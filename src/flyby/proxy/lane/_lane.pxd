@@ -1,0 +1,80 @@
+# cython: language_level=3
+"""The map of the fast lane of one worker."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from flyby.log._lines cimport Lines, Served, Text
+from flyby.proxy.stored._condition cimport Conditions
+from flyby.proxy.lane._crowd cimport Crowds
+from flyby.proxy.road._front cimport Answerer, Front, Onward
+from flyby.proxy.road._outbox cimport iovec
+from flyby.proxy.stored._selection cimport Selection
+from flyby.proxy.routing._signpost cimport Post, Signpost
+from flyby.store._attachment cimport Attachment
+from flyby.store._hash cimport Digest
+from flyby.store._layout cimport Block, Map
+from flyby.wire._glance cimport Glance, GlanceLimits
+
+cdef enum:
+    BATCH = 64  # requests that are answered with one write
+    PARTS = 129  # of that write: before each body a head, and one more
+
+cdef struct Answer:
+    Served served  # what the log says of it
+    Text request_id
+    int route
+    int64_t end  # bytes of the write up to its end
+
+
+cdef class Lane(Answerer):
+    cdef const unsigned char *_input  # the read buffer
+    cdef readonly uint64_t hits  # answers given
+    cdef readonly uint64_t passed  # requests passed on, or that wait for the answer to another
+    # The configuration, changed by `use`.
+    cdef Attachment _store
+    cdef Signpost _posts  # of http
+    cdef Signpost _secure_posts  # of https
+    cdef GlanceLimits _limits[2]  # of both
+    cdef list _passages  # how to pass on by each route, or None
+    cdef object _clock  # None: the machine's own
+    cdef double _idle_s
+    cdef object _log  # takes records; None: nobody does
+    cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
+    cdef object _access
+    cdef Crowds _crowds  # who wait for a fetch of the store's
+    cdef Onward _onward  # where the request goes that the lane stopped at, if not the long way
+    # The write that is being put together.
+    cdef Selection _selection
+    cdef Conditions _conditions
+    cdef int64_t _now_ms
+    cdef double _now
+    cdef bint _full
+    cdef int _count  # answers
+    cdef Answer _answers[64]
+    cdef int _part_count
+    cdef iovec _parts[129]
+    cdef Block *_pinned[129]  # the block that a part lies in, held until it is sent
+    cdef list _plains  # or the bytes that it was unpacked to
+    cdef int64_t _total
+    cdef char *_out
+    cdef size_t _used
+    cdef char *_key
+    cdef Digest _digest  # of the primary key
+    cdef Py_ssize_t _missed  # the length of a primary key under which nothing lies; 0: something does
+
+    cdef void _read_clocks(self)
+    cdef bint _answer(self, Front client, const unsigned char *base, const Glance *seen) except -1
+    cdef Block *_look_up(
+        self, const Post *post, bint secure, const unsigned char *base, const Glance *seen
+    ) except? NULL
+    cdef bint _usable(self, Front client, const Post *post, const Glance *seen, Block *found) noexcept
+    cdef bint _put(self, Front client, const unsigned char *base, const Glance *seen, Block *found) except -1
+    cdef void _told(self, Front client, const unsigned char *base, const Glance *seen, int status) noexcept
+    cdef void _add_text(self, char *start, size_t length) noexcept
+    cdef void _add_part(self, char *start, size_t length, Block *pinned, object plain) noexcept
+    cdef bint _send(self, Front client) except -1
+    cdef bint _send_by_transport(self, Front client) except -1
+    cdef void _unpin(self) noexcept
+    cdef int _finished(self, Front client) except -1
+    cdef object _record(self, Front client, int number)
+    cdef int _leave(self, Front client, int64_t done) except -1

@@ -1,0 +1,36 @@
+"""Types of `_lane.pyx`."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+from flyby.clock import Clock
+from flyby.log import AccessLog, AccessRecord
+from flyby.policy import CacheRules
+from flyby.proxy.lane._crowd import Crowds
+from flyby.proxy.road._front import Answerer
+from flyby.proxy.fetching._relay import Passage
+from flyby.proxy.routing.router import Sign
+from flyby.store import Store
+from flyby.wire import WireLimits
+
+READ_BUFFER: Final[int]
+
+@final
+class Lane(Answerer):
+    def __new__(cls) -> Lane: ...
+    @property
+    def hits(self) -> int: ...
+    @property
+    def passed(self) -> int: ...
+    def use(
+        self,
+        store: Store,
+        signs: Sequence[tuple[Sign, CacheRules]],
+        passages: Sequence[Passage | None],
+        crowds: Crowds,
+        limits: WireLimits,
+        clock: Clock,
+        idle_s: float,
+        log: AccessLog | Callable[[AccessRecord], None] | None,
+    ) -> None: ...
+    def outcomes(self) -> dict[str, int]: ...

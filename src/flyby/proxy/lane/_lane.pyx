@@ -1,0 +1,497 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""The fast lane: plain requests that the store can answer, from the read buffer to the socket without a Python object.
+
+    read buffer   GET /a …␍␊␍␊GET /b …␍␊␍␊POST /c …          (pipelined; mostly it is just one)
+                  │ glance: is it a whole plain request?  ✗ ──────────────────▶ the long way, from there on
+                  │ signpost: do host and path decide the route?  ✗ ──────────▶        "
+                  │ key, hash, look-up (pins the block), Vary, fresh?  ✗ ─────▶        "
+                  ▼
+    out buffer    stored head │ Age, Cache-Status, Content-Length │ small body ‖ stored head │ …
+    parts         ──────────── one part ─────────────────────────  ── body, where it lies in the store ──  …
+                  ▼
+    one sendmsg(2) for all of them ─▶ unpin ─▶ count ─▶ a line each in the log's buffer
+                  └─ the socket took a part only: a `Remainder` is the connection's exchange until the rest is sent
+
+Nothing here decides anything new. What is left to the long way: conditions other than one entity tag in If-None-Match or
+the very date in If-Modified-Since, Range, Authorization, CDN-Loop, Cache-Control where it counts, whatever is not fresh, responses that have no content by their status,
+marks of the store's own, routes whose key or fate is not the plain one. When in doubt `_answer` says no, having changed
+nothing. A block stays pinned exactly as long as a part points into it.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
+
+from flyby.clock import SystemClock
+from flyby.errors import StoreError
+from flyby.log import AccessLog, AccessRecord
+from flyby.proxy.routing.forwarding import identity
+from flyby.proxy.lane.remainder import Remainder
+
+from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
+from flyby.policy.entry import EntryFlag
+from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions
+from flyby.proxy.road._front cimport Answerer, Front, Onward
+from flyby.proxy.road._outbox cimport iovec
+from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
+from flyby.proxy.stored._selection cimport SUFFIX, Selection
+from flyby.proxy.routing._signpost cimport Post, Signpost
+from flyby.store._entry cimport Entry, entry_of, piece_of, promote
+from flyby.store._guard cimport unpin
+from flyby.store._hash cimport Digest
+from flyby.store._layout cimport (
+    HOT, LZ4, Block, Map, Worker, body_of, born_of, head_of, stored_of, unit_of, worker_at,
+)
+from flyby.store._pack cimport unpack_to
+from flyby.store._purged cimport freshness_of
+from flyby.store._shard cimport shard_lookup
+from flyby.store._store cimport Store
+from flyby.wire._glance cimport (
+    AUTHORIZATION, CACHE_CONTROL, CDN_LOOP, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRECONDITION, RANGE, Span,
+    glance, glance_limits,
+)
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        int64_t tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *time)
+    int CLOCK_REALTIME, CLOCK_MONOTONIC
+
+READ_BUFFER = 65_536  # bytes of one read(2)
+
+cdef enum:
+    OUT = 131_072  # bytes of heads and small bodies that are put together for one write
+    UNPACKED = 32_768  # a packed body up to this is unpacked there too
+    SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
+    LONGEST_KEY = 16_384
+    MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
+
+cdef const char *RESERVED = b"/.flyby/"  # see `exchange`
+cdef unsigned int ASKS_MORE = AUTHORIZATION | CDN_LOOP | PRECONDITION | RANGE
+cdef unsigned int ABOUT_STORED = CACHE_CONTROL | IF_NONE_MATCH | IF_MODIFIED_SINCE
+cdef uint32_t NO_PLAIN_HIT = (
+    EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.NO_CACHE | EntryFlag.PARTIAL
+)
+cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
+cdef uint32_t MARKER = EntryFlag.VARY_MARKER
+cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
+cdef uint32_t PUBLIC = EntryFlag.PUBLIC
+
+
+@cython.final
+cdef class Lane(Answerer):
+    def __cinit__(self):
+        cdef unsigned char[::1] view
+        buffer = bytearray(READ_BUFFER)
+        view = buffer
+        self.read_buffer = memoryview(buffer)
+        self._input = &view[0]
+        self.closed = True
+        self._plains = []
+        self._selection = Selection()
+        self._conditions = Conditions()
+        self._out = <char *>malloc(OUT)
+        self._key = <char *>malloc(LONGEST_KEY)
+        if self._out == NULL or self._key == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self._out)
+        free(self._key)
+
+    def use(self, store, signs, passages, crowds, limits, clock, double idle_s, log):
+        """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None.
+
+        `passages` has, for each sign, how to pass on what is marked hit-for-miss, or None; `crowds` wait for fetches.
+        """
+        cdef Store objects = store
+        self._store = objects._attachment
+        for number, scheme in enumerate((b"http", b"https")):
+            glance_limits(limits, scheme, &self._limits[number])
+        self._posts = Signpost(signs, b"http")
+        self._secure_posts = Signpost(signs, b"https")
+        self._passages = list(passages)
+        self._crowds = crowds
+        self._clock = None if type(clock) is SystemClock else clock
+        self._idle_s = idle_s
+        self._access = log if isinstance(log, AccessLog) else None
+        self._lines = log.lines if isinstance(log, AccessLog) else None
+        self._log = log.write if isinstance(log, AccessLog) else log
+        self.closed = False
+
+    def outcomes(self):
+        """What was counted here, in the words of the metrics."""
+        return {"hit": self.hits}
+
+    cdef Py_ssize_t run(self, Front client, Py_ssize_t length) except -1:
+        """Answer what can be of the first `length` bytes that were read; how many of them are dealt with."""
+        cdef Py_ssize_t used = 0
+        cdef Glance seen
+        cdef bint sent = True
+        self._read_clocks()
+        self._full = True
+        self._onward = None
+        while self._full and sent:
+            self._full = False
+            self._count = self._part_count = 0
+            self._used = 0
+            self._total = 0
+            try:
+                while used < length and not self._full:
+                    if not glance(self._input + used, length - used, &self._limits[client.secure], &seen):
+                        break
+                    if not self._answer(client, self._input + used, &seen):
+                        break
+                    used += seen.length
+                    self._full = self._count == BATCH
+                if not self._count:
+                    break
+                sent = self._send(client)
+            except:
+                self._unpin()
+                raise
+        if used and sent:
+            client._deadline = self._now + self._idle_s
+        if self._onward is not None and sent:
+            if self._onward.begin(client, self._input + used, &seen, self._now, self._now_ms):
+                used += seen.length
+                self.passed += 1
+        return used
+
+    cdef void _read_clocks(self):
+        cdef timespec time
+        if self._clock is None:
+            clock_gettime(CLOCK_REALTIME, &time)
+            self._now_ms = time.tv_sec * 1000 + time.tv_nsec // 1_000_000
+            clock_gettime(CLOCK_MONOTONIC, &time)
+            self._now = <double>time.tv_sec + <double>time.tv_nsec * 1e-9
+        else:
+            self._now_ms = self._clock.wall_ms()
+            self._now = self._clock.monotonic()
+
+    # ---- one answer --------------------------------------------------------------------------------------------------
+
+    cdef bint _answer(self, Front client, const unsigned char *base, const Glance *seen) except -1:
+        """Add the answer to this request to the write; False when it is not for this lane, or `_full`."""
+        cdef const Post *post
+        cdef Signpost posts
+        cdef Block *found
+        if seen.seen & ASKS_MORE or not self._store.usable:
+            return False
+        if seen.target.length >= 8 and memcmp(base + seen.target.start, RESERVED, 8) == 0:
+            return False
+        if not client.approves(base + seen.host.start, seen.host.length):
+            return False
+        posts = self._secure_posts if client.secure else self._posts
+        post = posts.choose(
+            base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length
+        )
+        # Where a client cannot force a reload, its Cache-Control changes nothing about a fresh response.
+        if post == NULL or (seen.seen & CACHE_CONTROL and not post.ignore_reload):
+            return False
+        found = self._look_up(post, client.secure, base, seen)
+        if found == NULL:
+            if self._missed and not seen.is_head and not seen.seen & ABOUT_STORED:
+                self._onward = self._crowds.awaited(
+                    self._store, self._key, self._missed, self._digest, <str>posts.backends[post.number]
+                )
+            return False
+        if found.flags & PASSED_ON and freshness_of(&self._store.m, found) > self._now_ms:
+            if not seen.is_head and not seen.seen & CACHE_CONTROL:
+                self._onward = <Onward>self._passages[post.number]
+        if not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
+            unpin(&self._store.m, unit_of(&self._store.m, found))
+            return False
+        self._answers[self._count - 1].route = post.number
+        return True
+
+    cdef Block *_look_up(
+        self, const Post *post, bint secure, const unsigned char *base, const Glance *seen
+    ) except? NULL:
+        """The block that the request selects, pinned; see `policy.primary_key` and `resource.resource_key`."""
+        cdef char *to = self._key
+        cdef Map *m = &self._store.m
+        cdef Py_ssize_t length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
+        cdef Block *found
+        cdef Block *marker
+        cdef bint known
+        self._missed = 0
+        if length + SUFFIX > LONGEST_KEY:
+            return NULL
+        to = put(to, b"https " if secure else b"http ", 6 if secure else 5)
+        to = put(to, <const char *>base + seen.host.start, seen.host.length)
+        to = put(to, " ", 1)
+        to = put(to, <const char *>base + seen.target.start, seen.target.length)
+        put(to, post.tail, post.tail_length)
+        self._digest = self._store.digest(self._key, length)
+        found = shard_lookup(m, self._digest, self._key, length)
+        self._missed = length if found == NULL else 0
+        if found == NULL or not found.flags & MARKER:
+            return found
+        marker = found
+        try:
+            known = self._selection.suffix(self._store, marker, seen, base, <unsigned char *>self._key + length)
+        finally:
+            unpin(m, unit_of(m, marker))
+        if not known:
+            return NULL
+        length += SUFFIX
+        return shard_lookup(m, self._store.digest(self._key, length), self._key, length)
+
+    cdef bint _usable(self, Front client, const Post *post, const Glance *seen, Block *found) noexcept:
+        """Whether this request gets that response as it is: `policy.reuse` would say FRESH."""
+        if found.flags & NO_PLAIN_HIT or freshness_of(&self._store.m, found) <= self._now_ms:
+            return False
+        if found.status < 200 or found.status == 204 or found.status == 206 or found.status == 304:
+            return False
+        if post.guard_cookies and seen.seen & COOKIE and found.flags & HEURISTIC and not found.flags & PUBLIC:
+            return False
+        if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
+            if found.status != 200 or seen.again & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
+                return False
+        return client._outbox._fd >= 0 or found.length <= MOST_OF_TLS
+
+    cdef bint _put(self, Front client, const unsigned char *base, const Glance *seen, Block *found) except -1:
+        """Put the response into the write. The pin is taken over, or given back, unless this says False."""
+        cdef Condition condition = CHANGED
+        cdef int64_t length = <int64_t>found.length
+        cdef bint whole = not seen.is_head
+        cdef size_t room = found.head_length + MOST_ADDED + 32
+        cdef char *start = self._out + self._used
+        cdef char *to = start
+        cdef Map *m = &self._store.m
+        cdef Entry entry = None
+        cdef char *body = NULL
+        cdef bint in_place = False
+        cdef Worker *counts
+        if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
+            condition = self._conditions.judge(base, seen, found)
+            if condition == UNCHANGED:
+                whole = False
+            elif condition != CHANGED:
+                return False
+        if whole and (length <= SMALL or (found.codec == LZ4 and length <= UNPACKED)):
+            room += length
+        if self._used + room > OUT:
+            self._full = self._count > 0
+            return False
+        if condition == UNCHANGED:
+            to = put_unmodified(to, head_of(found), found.head_length)
+        else:
+            memcpy(to, head_of(found), found.head_length)
+            to += found.head_length
+        to = put_added(
+            to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000,
+            -1 if condition == UNCHANGED else length,
+        )
+        if whole and length:
+            body = body_of(found)
+            if found.codec == LZ4:
+                in_place = length <= UNPACKED and unpack_to(body, stored_of(found), to, length)
+                if in_place and found.hits >= HOT:
+                    promote(self._store, found, to)
+                elif not in_place:
+                    entry = entry_of(self._store, found)
+                    try:
+                        entry.decompress()
+                    except StoreError:
+                        entry._block = NULL  # the pin stays the caller's
+                        return False
+                    body = PyBytes_AS_STRING(entry._plain)
+            elif length <= SMALL:
+                memcpy(to, body, length)
+                in_place = True
+        counts = worker_at(m, m.worker)
+        counts.hits += 1
+        counts.hit_bytes += found.length
+        if found.hits < HOT:
+            found.hits += 1
+        self._told(client, base, seen, 304 if condition == UNCHANGED else found.status)
+        self._add_text(start, to - start + (length if in_place else 0))
+        if body != NULL and not in_place:
+            self._total += length
+            self._add_part(body, length, found if entry is None else NULL, None if entry is None else entry._plain)
+        elif entry is None:
+            unpin(m, unit_of(m, found))
+        self._answers[self._count - 1].end = self._total
+        return True
+
+    cdef void _told(self, Front client, const unsigned char *base, const Glance *seen, int status) noexcept:
+        """Keep what the log will say; it points into the read buffer, which stays until the write is done."""
+        cdef Answer *answer = &self._answers[self._count]
+        cdef Served *served = &answer.served
+        self._count += 1
+        served.status = status
+        served.method.start = <const unsigned char *>("HEAD" if seen.is_head else "GET")
+        served.method.length = 4 if seen.is_head else 3
+        served.host = text_at(base, seen.host)
+        served.path = text_at(base, seen.target)
+        served.client.start = <const unsigned char *>PyBytes_AS_STRING(client.address)
+        served.client.length = PyBytes_GET_SIZE(client.address)
+        served.user_agent = text_at(base, seen.user_agent)
+        served.referer = text_at(base, seen.referer)
+        answer.request_id = text_at(base, seen.request_id)
+
+    cdef void _add_text(self, char *start, size_t length) noexcept:
+        """Bytes in the out buffer; they join the part before them if that is there too."""
+        cdef iovec *last
+        self._used += length
+        self._total += length
+        if self._part_count:
+            last = &self._parts[self._part_count - 1]
+            if <char *>last.iov_base + last.iov_len == start:
+                last.iov_len += length
+                return
+        self._add_part(start, length, NULL, None)
+
+    cdef void _add_part(self, char *start, size_t length, Block *pinned, object plain) noexcept:
+        cdef int number = self._part_count
+        self._parts[number].iov_base = start
+        self._parts[number].iov_len = length
+        self._pinned[number] = pinned
+        if plain is not None:
+            self._plains.append((number, plain))
+        self._part_count += 1
+
+    # ---- the write ---------------------------------------------------------------------------------------------------
+
+    cdef bint _send(self, Front client) except -1:
+        """Write what was put together; False when nothing more can be written now."""
+        cdef int64_t done
+        if client._outbox._fd < 0:
+            return self._send_by_transport(client)
+        done = client._outbox.gather(self._parts, self._part_count, self._total)
+        if done == self._total:
+            self._unpin()
+            self._finished(client)
+            return True
+        client._closing = client._closing or done < 0
+        self._leave(client, max(done, 0))
+        return False
+
+    cdef bint _send_by_transport(self, Front client) except -1:
+        cdef list chunks = []
+        cdef int number
+        for number in range(self._part_count):
+            chunks.append(PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, self._parts[number].iov_len))
+        self._unpin()
+        client._outbox._queued = True
+        client._outbox._transport.write(b"".join(chunks))
+        self._finished(client)
+        return not client.paused and not client._closing
+
+    cdef void _unpin(self) noexcept:
+        """No part points into the store any more."""
+        cdef Map *m = &self._store.m
+        cdef int number
+        for number in range(self._part_count):
+            if self._pinned[number] != NULL:
+                unpin(m, unit_of(m, self._pinned[number]))
+        self._part_count = 0
+        if self._plains:
+            self._plains.clear()
+
+    cdef int _finished(self, Front client) except -1:
+        """Count and log the answers: their last byte is on its way."""
+        cdef timespec time
+        cdef Served *served
+        cdef int64_t before = 0
+        cdef int64_t took = 0
+        cdef int number
+        self.hits += self._count
+        if self._log is None or (self._lines is not None and self._lines.style == OFF):
+            return 0
+        if self._clock is None:
+            clock_gettime(CLOCK_MONOTONIC, &time)
+            took = <int64_t>((<double>time.tv_sec + <double>time.tv_nsec * 1e-9 - self._now) * 1e6)
+        for number in range(self._count):
+            served = &self._answers[number].served
+            served.time_ms = self._now_ms
+            served.duration_us = took
+            served.sent = self._answers[number].end - before
+            before = self._answers[number].end
+            if self._lines is not None and (self._lines.style == CONSOLE or self._lines.style == COMBINED):
+                self._lines.hit(served)
+            else:
+                self._log(self._record(client, number))
+        if self._lines is not None and self._lines.urgent():
+            self._access.added()
+        return 0
+
+    cdef object _record(self, Front client, int number):
+        """The answer for a log that takes records."""
+        cdef Answer *answer = &self._answers[number]
+        cdef Served *served = &answer.served
+        return AccessRecord(
+            time_ms=self._now_ms,
+            method=bytes_of(served.method),
+            scheme=b"https" if client.secure else b"http",
+            host=bytes_of(served.host),
+            path=bytes_of(served.path),
+            version=11,
+            status=served.status,
+            bytes_sent=served.sent,
+            duration_ms=served.duration_us / 1000,
+            client=bytes_of(served.client).decode(),
+            request_id=identity(bytes_of(answer.request_id)),
+            outcome="hit",
+            backend=self._posts.backends[answer.route],
+            user_agent=bytes_of(served.user_agent),
+            referer=bytes_of(served.referer),
+        )
+
+    cdef int _leave(self, Front client, int64_t done) except -1:
+        """The socket took `done` bytes: the rest becomes the connection's business, pins and all."""
+        cdef list chunks = []
+        cdef list records = []
+        cdef dict plains = dict(self._plains)
+        cdef int64_t skipped = done
+        cdef int64_t length
+        cdef int64_t before = 0
+        cdef int number
+        for number in range(self._part_count):
+            length = self._parts[number].iov_len
+            if self._pinned[number] != NULL:
+                view = memoryview(
+                    piece_of(self._store, self._pinned[number], <char *>self._parts[number].iov_base, length)
+                )
+            elif number in plains:
+                view = memoryview(plains[number])
+            else:
+                view = PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, length)
+            if skipped >= length:
+                skipped -= length
+                continue
+            chunks.append(view if not skipped else memoryview(view)[skipped:])
+            skipped = 0
+        self._plains.clear()
+        self._part_count = 0
+        self.hits += self._count
+        if self._log is not None:
+            for number in range(self._count):
+                records.append((self._record(client, number), before, self._answers[number].end))
+                before = self._answers[number].end
+        client._outbox.sent = done
+        client._exchange = Remainder(self._log, records, client._outbox, self._now, self._clock or SystemClock())
+        client.send_rest(chunks)
+        return 0
+
+
+cdef inline char *put(char *to, const char *text, size_t length) noexcept nogil:
+    memcpy(to, text, length)
+    return to + length
+
+
+cdef inline Text text_at(const unsigned char *base, Span span) noexcept nogil:
+    cdef Text text
+    text.start = base + span.start
+    text.length = span.length
+    return text
+
+
+cdef bytes bytes_of(Text text):
+    return PyBytes_FromStringAndSize(<const char *>text.start, text.length)

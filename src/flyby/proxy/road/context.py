@@ -1,0 +1,65 @@
+"""What the exchanges of one worker share: the configuration's compiled form and the long-lived objects.
+
+A reload makes a new Context; exchanges that are under way keep the one they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flyby.clock import Clock
+from flyby.config import Cache, Config, RouteCache
+from flyby.log import AccessRecord
+from flyby.metrics import Metrics
+from flyby.policy import CacheRules
+from flyby.proxy.routing.router import Router
+from flyby.store import Store
+from flyby.upstream import Backend
+
+if TYPE_CHECKING:
+    from flyby.proxy.decision.exchange import Exchange
+
+
+@dataclass(slots=True)
+class Context:
+    """Shared by all exchanges that begin under one configuration."""
+
+    config: Config
+    router: Router
+    backends: dict[str, Backend]
+    rules: dict[int, CacheRules]
+    store: Store | None
+    clock: Clock
+    metrics: Metrics
+    log: Callable[[AccessRecord], None] | None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    local: Mapping[bytes, Callable[[Exchange], None]] = field(default_factory=dict)  # paths under /.flyby/
+    purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+    def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `story` in the background, held until it ends."""
+        task = asyncio.get_running_loop().create_task(story)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+
+def cache_rules(cache: Cache, route: RouteCache, owner: bytes = b"") -> CacheRules:
+    """The rules of one route: the profile's, less or more what the route says. `owner` is `CacheRules.owner`."""
+    return CacheRules.compile(
+        profile=cache.profile,
+        targeted=cache.targeted,
+        ttl_s=route.ttl_s,
+        query_allow=route.query_allow,
+        query_deny=route.query_deny,
+        ignore_cookies=route.ignore_cookies,
+        keep_cookies=route.keep_cookies,
+        vary_allow=route.vary_allow,
+        max_variants=cache.max_variants,
+        strip_tags=cache.strip_tags,
+        owner=owner,
+    )

@@ -1,0 +1,1 @@
+"""Where a request goes: routes, keys, and what the origin is told."""

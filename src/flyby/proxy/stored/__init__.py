@@ -1,0 +1,1 @@
+"""Answers from the store: hits, parts, variants, renewals, purges."""

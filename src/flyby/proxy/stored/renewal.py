@@ -1,0 +1,107 @@
+"""What a response from the origin says of those that are stored: that they are still good, changed, or untrue.
+
+A validation brings a stored response up to date (RFC 9111 3.2, 4.3.4), a HEAD may (4.3.5), an unsafe request that
+succeeded makes what is stored of its target untrue (4.4). Whatever is stored anew is judged anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flyby.policy import (
+    UNSAFE_METHODS,
+    HeadEffect,
+    Plan,
+    Reason,
+    Response,
+    freshen,
+    head_effect,
+    invalidation_targets,
+    storable,
+)
+from flyby.proxy.stored import hit, variants
+from flyby.proxy.fetching._answer import Answer
+from flyby.proxy.routing.resource import resource_key
+from flyby.store import Entry, Store
+from flyby.wire import REASONS, Fields, RequestHead, ResponseHead, serialise_response
+
+if TYPE_CHECKING:
+    from flyby.proxy.decision.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A stored response with the fields of its validation: what `storable` judges again."""
+
+    status: int
+    fields: Fields
+
+
+def plan_for(exchange: Exchange, answer: Answer, response: Response) -> Plan | Reason:
+    """How `response`, which is the answer's or what is stored with its fields, is to be stored; or why it is not."""
+    request = exchange.request
+    method, fields = request.method, request.fields
+    if isinstance(response, Updated):
+        # What a validation brings up to date is a GET's response, though a HEAD may have asked.
+        method = b"GET"
+    if answer.ranged is not None and b"range" not in fields:
+        # We asked for the rest of a stored part in the client's name.
+        fields = fields.copy()
+        fields.set(b"Range", answer.ranged)
+    if method != request.method or fields is not request.fields:
+        request = RequestHead(
+            method,
+            request.target,
+            request.version,
+            fields,
+            scheme=request.scheme,
+            host=request.host,
+            path=request.path,
+        )
+    return storable(
+        request,
+        response,
+        request_ms=answer.request_ms,
+        response_ms=answer.response_ms,
+        rules=exchange.rules,
+    )
+
+
+def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answer) -> Entry | None:
+    """Store `entry` with the fields of `answer` laid over its own (RFC 9111 3.2), or drop it if they forbid storing."""
+    fields = freshen(hit.stored_fields(entry.head), answer.head.fields)
+    plan = plan_for(exchange, answer, Updated(entry.status, fields))
+    if isinstance(plan, Reason):
+        store.delete(entry.key)
+        return None
+    times = plan.times
+    blob = serialise_response(entry.status, REASONS.get(entry.status, b""), plan.head)[:-2]
+    # A 304 need not repeat the tags.
+    tags = plan.tags + exchange.extra_tags if plan.tags else None
+    if store.refresh(entry, blob, int(plan.flags), times.born_ms, times.fresh_ms, times.swr_s, times.sie_s, tags=tags):
+        return store.lookup(entry.key)
+    return entry
+
+
+def learn_from_head(exchange: Exchange, store: Store, answer: Answer) -> None:
+    """RFC 9111 4.3.5: a HEAD's response brings the stored GET response up to date, or shows that it is outdated."""
+    entry = exchange.find()
+    if entry is None or not hit.usable(entry):
+        return
+    stored = hit.stored_fields(entry.head)
+    effect = head_effect(stored, entry.length, entry.status, answer.head.status, answer.head.fields)
+    if effect is HeadEffect.INVALIDATE:
+        store.expire(entry.key)
+    elif effect is HeadEffect.UPDATE:
+        renew(exchange, store, entry, answer)
+
+
+def invalidate(exchange: Exchange, head: ResponseHead) -> None:
+    """RFC 9111 4.4: after an unsafe request that was not refused, what is stored of its target is not to be trusted."""
+    store = exchange.context.store
+    if store is None or exchange.request.method not in UNSAFE_METHODS or not 200 <= head.status < 400:
+        return
+    for scheme, host, path in invalidation_targets(exchange.request, head):
+        primary, _ = resource_key(exchange.match, scheme, host, path, exchange.rules)
+        variants.purge(store, primary, soft=False)
