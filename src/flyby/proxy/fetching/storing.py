@@ -1,43 +1,57 @@
-"""An origin's response on its way into the store: the plan, the Fill it is written to, and what a validation renews.
+"""An origin's response on its way into the store: the Fill that is opened, and the marks that stand for what is not stored.
 
-What is stored is what clients get: the head is serialised once, with Via and the route's rules in it. The owner of a
-fetch reads its response from the Fill, as its followers do. A 206 that touches a stored part is joined to it.
+What is stored is what clients get: the head is serialised once, with Via and the route's rules in it. A 206 that touches
+a stored part is joined to it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyby.policy import EntryFlag, Plan, Reason, evaluate, worth_packing
+from flyby.policy import EntryFlag, Plan, Reason, worth_packing
 from flyby.proxy.routing import forwarding
-from flyby.proxy.stored import hit, partial, variants
-from flyby.proxy.fetching._answer import Answer
-from flyby.proxy.fetching.delivery import Delivery
 from flyby.proxy.routing.resource import place_of
-from flyby.proxy.fetching.sinks import Ended, ToFill
+from flyby.proxy.stored import hit, partial, variants
 from flyby.store import Fill, Store
 from flyby.wire import REASONS, Fields, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+    from flyby.proxy.fetching._fetch import Fetch
+    from flyby.proxy.road._exchange import Exchange
+
+FAILURE_MARK_S = 2.0  # how long an error keeps requests from waiting for one another
 
 
-def open_fill(
-    exchange: Exchange,
-    store: Store,
-    fill: Fill,
-    plan: Plan,
-    answer: Answer,
-    length: int,
-    joined: partial.Joined | None,
-) -> Reason | None:
-    """Begin to store; the Reason when that cannot be."""
+def claim_alone(exchange: Exchange, store: Store) -> Fill | None:
+    """A Fill of a fetch that others do not follow: under a key of its own nobody waits for it."""
+    fill = store.claim(exchange.claim_key + b"\0alone", exchange.since)
+    if fill is not None and not fill.owner:
+        fill.release()
+        return None
+    return fill
+
+
+def mark(exchange: Exchange, store: Store, reason: Reason | None, status: int) -> None:
+    """Remember that what lies under the key is not for sharing (hit-for-miss), or too large to be stored."""
+    now_ms = exchange.context.clock.wall_ms()
+    flags = int(EntryFlag.HIT_FOR_MISS)
+    if reason is Reason.TOO_LARGE:
+        flags |= int(EntryFlag.TOO_LARGE)
+    lasts_s = FAILURE_MARK_S if status >= 500 else exchange.context.config.cache.hit_for_miss_s
+    store.put(exchange.claim_key, b"", b"", 0, flags, now_ms, now_ms + round(lasts_s * 1000), 0, 0)
+
+
+def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
+    """Begin to store; the Reason when that cannot be. `length` is -1 where only the end will tell."""
+    exchange, response = fetch.exchange, fetch.response
+    store = exchange.context.store
+    assert store is not None
     key = variants.key_for_storing(
         store, exchange.primary, plan.vary, exchange.request.fields, plan.head, exchange.rules.max_variants
     )
     if key is None:
         return Reason.VARIANTS
-    fields, status, flags, reason = plan.head.copy(), answer.head.status, plan.flags, answer.head.reason
+    fields, status, flags, reason = plan.head.copy(), response.status, plan.flags, response.reason
     if joined is not None:
         length = joined.held.length
         fields.set(b"Content-Range", bytes(joined.held))
@@ -46,11 +60,10 @@ def open_fill(
             status, flags, reason = 200, plan.flags & ~EntryFlag.PARTIAL, REASONS[200]
     if flags & EntryFlag.PARTIAL:
         key += variants.PART
-    blob = _stored_head(exchange, fields, status, reason)
     times = plan.times
     opened = fill.open(
         key,
-        blob,
+        stored_head(exchange, fields, status, reason),
         status,
         int(flags),
         times.born_ms,
@@ -59,7 +72,7 @@ def open_fill(
         times.sie_s,
         length,
         compress=worth_packing(fields),
-        tags=plan.tags + exchange.extra_tags + answer.lease.tags,
+        tags=plan.tags + exchange.extra_tags + fetch.lease.tags,
         place=place_of(key),
     )
     if opened and (joined is None or not len(joined.before) or fill.write(joined.before)):
@@ -67,48 +80,20 @@ def open_fill(
     return Reason.TOO_LARGE
 
 
-def _stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) -> bytes:
+def stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) -> bytes:
+    """The head as it is stored: with Via, and the route's rules carried out."""
     fields = fields.copy()
     forwarding.add_via(fields)
     forwarding.apply_rules(fields, exchange.match.route.response_headers)
     return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
 
 
-def stream_stored(
-    exchange: Exchange, fill: Fill, plan: Plan, answer: Answer, status: bytes, joined: partial.Joined | None
-) -> None:
-    """The upstream fills the store; the client reads from there."""
-    sink = ToFill(answer, fill, b"" if joined is None else joined.after)
-    downstream = exchange.downstream
-    fields = hit.stored_fields(fill.head)
-    length, start, end = fill.length, 0, -1
-    exchange.status = fill.status
-    if joined is not None and b"range" in exchange.request.fields:
-        # What is stored has grown beyond what this client asked for and the origin sent.
-        fields = hit.stored_fields(_stored_head(exchange, plan.head, answer.head.status, answer.head.reason))
-        start = len(joined.before)
-        end = joined.held.length - len(joined.after)
-        length = end - start
-        exchange.status = answer.head.status
-    verdict = evaluate(exchange.request, fields, exchange.status)
-    if verdict is not None:
-        hit.send_verdict(exchange, verdict, fields, status)
-    else:
-        fields.add(b"Cache-Status", status)
-        age_ms = exchange.context.clock.wall_ms() - fill.born_ms
-        if age_ms >= 1000 or answer.head.fields.get(b"age") is not None:
-            fields.add(b"Age", b"%d" % (max(age_ms, 0) // 1000))
-        downstream.begin(exchange.status, REASONS.get(exchange.status, answer.head.reason), fields, length)
-
-        def failed(reason: int) -> bool:
-            exchange.stop = None
-            if reason != Ended.UNSTORABLE:
-                return False
-            sink.redirect(exchange)
-            return True
-
-        delivery = Delivery(fill.follow(), downstream, lambda: None, failed, start, end)
-        exchange.stop = delivery.stop
-        delivery.start()
-        downstream.flush()
-    answer.lease.connection.stream(sink)
+def joined_view(fetch: Fetch, joined: partial.Joined, plan: Plan) -> tuple[Fields, int, int, int]:
+    """What the client gets of a stored part that grows: fields, where in the Fill it begins and ends, and the status."""
+    exchange = fetch.exchange
+    assert fetch.fill is not None
+    if b"range" not in exchange.request.fields:
+        return hit.stored_fields(fetch.fill.head), 0, -1, fetch.fill.status
+    # What is stored has grown beyond what this client asked for and the origin sent.
+    fields = hit.stored_fields(stored_head(exchange, plan.head, fetch.response.status, fetch.response.reason))
+    return fields, len(joined.before), joined.held.length - len(joined.after), fetch.response.status

@@ -1,16 +1,15 @@
 # cython: language_level=3
-"""A response that is passed on as it comes, and not stored: its head, for the client's side to frame."""
+# cython: boundscheck=False, wraparound=False
+"""The head of a fetched response as its client gets it, without the framing fields, which the client's side writes."""
 
 from functools import lru_cache
 
 from flyby.policy import TAG_FIELDS as _TAG_FIELDS
 from flyby.policy import cache_status
+from flyby.proxy.road._identity import VIA as _VIA
 from flyby.proxy.routing import forwarding
-from flyby.proxy.fetching._answer cimport Answer
-from flyby.proxy.routing._upstream_fields import VIA as _VIA
 from flyby.wire import HOP_BY_HOP as _HOP_BY_HOP
 from flyby.wire import BodyKind, strip_hop_by_hop
-from flyby.upstream._connection cimport Connection
 from flyby.wire._fields cimport Fields
 from flyby.wire._head cimport RequestHead, ResponseHead
 from flyby.wire._serialise cimport open_response
@@ -19,7 +18,7 @@ cdef object NONE = BodyKind.NONE
 cdef object LENGTH = BodyKind.LENGTH
 cdef bytes VIA_AND_STATUS = b"Via: " + _VIA + b"\r\nCache-Status: "
 
-# Our connection's own affair, and framing, which the client's side writes.
+# The connection's own affair, and framing.
 cdef frozenset LEFT_OUT = _HOP_BY_HOP | {b"content-length"}
 cdef frozenset TAGS_LEFT_OUT = LEFT_OUT.union(_TAG_FIELDS)
 
@@ -30,41 +29,34 @@ def status_field(outcome, why, int fwd_status, bint stored=False, detail=None):
     return cache_status(outcome, why, fwd_status=fwd_status, stored=stored, detail=detail)
 
 
-cpdef send(exchange, Answer answer, bytes status):
-    """Pass the response on as it comes; `status` is our member of Cache-Status."""
-    rules = exchange.match.route.response_headers
-    pass_on(exchange, exchange.request, answer, status, rules if changes(rules) else None, exchange.rules.strip_tags)
-
-
-cdef bint changes(rules) except -1:
+def changes(rules):
     """Whether a route's rules for fields do anything."""
     return bool(rules.remove or rules.set or rules.add)
 
 
-cdef int pass_on(
-    exchange, RequestHead request, Answer answer, bytes status, rules, bint strip_tags
-) except -1:
-    """`send`, by `rules` that do something, or None."""
-    cdef ResponseHead head = answer.head
+def content_length(ResponseHead head not None, bytes method not None):
+    """How long the content is that follows to the client, in bytes: -1 when only its end will tell, or when there is
+    none by the rules and a Content-Length of the origin's is passed on as a field (RFC 9110 8.6)."""
+    kind, length = head.framing(method)
+    if kind is LENGTH:
+        return length
+    bodiless = method == b"HEAD" or head.status == 204 or head.status == 304
+    return 0 if kind is NONE and not bodiless else -1
+
+
+cpdef bytes response_head(exchange, ResponseHead head, bytes status):
+    """Status line and field lines of `head` for the client of `exchange`; `status` is our member of Cache-Status."""
+    cdef RequestHead request = exchange.request
     cdef Fields fields = head.fields
-    cdef bytes opened
-    cdef bint bodiless
-    kind, length = head.framing(request.method)
-    if kind is not LENGTH:
-        bodiless = request.method == b"HEAD" or head.status == 204 or head.status == 304
-        length = 0 if kind is NONE and not bodiless else -1
-    if rules is not None or kind is NONE or b"connection" in fields or b"via" in fields:
-        opened = open_response(
-            head.status, head.reason, _changed(request, head, rules, strip_tags), None, b"Cache-Status: " + status + b"\r\n"
-        )
-    else:
-        left_out = TAGS_LEFT_OUT if strip_tags else LEFT_OUT
-        opened = open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + status + b"\r\n")
-    downstream = exchange.downstream
-    downstream.begin_ready(opened, length, head.status)
-    (<Connection>answer.lease.connection).stream(answer.to_client(exchange))
-    downstream.flush()
-    return 0
+    rules = exchange.match.route.response_headers
+    strip_tags = exchange.rules.strip_tags
+    kind, _ = head.framing(request.method)
+    changed = changes(rules)
+    if changed or kind is NONE or b"connection" in fields or b"via" in fields:
+        fields = _changed(request, head, rules if changed else None, strip_tags)
+        return open_response(head.status, head.reason, fields, None, b"Cache-Status: " + status + b"\r\n")
+    left_out = TAGS_LEFT_OUT if strip_tags else LEFT_OUT
+    return open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + status + b"\r\n")
 
 
 cdef Fields _changed(RequestHead request, ResponseHead head, rules, bint strip_tags):
