@@ -258,7 +258,7 @@ def test_outcomes_reach_the_origins_record() -> None:
     bench = Bench()
     lease, connection = bench.dial()
     lease.observe(0.25, failed=False)
-    assert bench.member.latency(1000.0) == 0.25
+    assert bench.member.latency_s == 0.25
     lease.observe(0.1, failed=True)
     assert bench.member.failures == 1
     lease.release()

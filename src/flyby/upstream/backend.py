@@ -220,7 +220,7 @@ class Backend:
                     waiting=pool.waiting,
                     opened_total=pool.opened,
                     failures_total=member.failures_total,
-                    latency_s=member.latency(now),
+                    latency_s=member.latency_s,
                 )
                 for member, pool in ((member, self._pools[member.address]) for member in self._members)
             ),
