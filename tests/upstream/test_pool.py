@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
+
+import pytest
 
 from flyby.clock import ManualClock
 from flyby.config import Eject
 from flyby.config import Pool as Settings
+from flyby.upstream import pool
 from flyby.upstream.balance import Member
 from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Origin
@@ -35,19 +39,58 @@ class FakeConnection:
         self.reusable = False
 
 
-class Place:
-    """A waiter."""
+class Place(pool.Place):
+    """A place in the queue that remembers what it was given."""
 
     def __init__(self) -> None:
-        self.grant: Any = None
-        self.gone = False
+        self.grants: list[Any] = []
 
-    def done(self) -> bool:
-        return self.gone or self.grant is not None
+    def granted(self, lease: Lease) -> None:
+        self.grants.append(lease)
 
-    def set_result(self, result: Any) -> None:
-        assert not self.done()
-        self.grant = result
+    def dial(self) -> None:
+        self.grants.append(DIAL)
+
+    def expired(self) -> None:
+        self.grants.append("expired")
+
+    @property
+    def grant(self) -> Any:
+        """The one grant; None when there was none so far."""
+        assert len(self.grants) <= 1
+        return self.grants[0] if self.grants else None
+
+
+class ManualLoop:
+    """Turns and timers by hand: `turn` runs what was ready when it began."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.ready: list[tuple[Any, ...]] = []
+        self.timers: list[tuple[float, Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, call: Any, *args: Any) -> None:
+        self.ready.append((call, *args))
+
+    def call_at(self, when: float, call: Any) -> object:
+        self.timers.append((when, call))
+        return object()
+
+    def turn(self) -> None:
+        ready, self.ready = self.ready, []
+        for call, *args in ready:
+            call(*args)
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by, and the timers go off that are due then."""
+        self.now += seconds
+        due = [timer for timer in self.timers if timer[0] <= self.now]
+        self.timers = [timer for timer in self.timers if timer[0] > self.now]
+        for _, call in due:
+            call()
 
 
 class Bench:
@@ -55,6 +98,8 @@ class Bench:
         self.clock = ManualClock(monotonic=1000.0)
         self.member = Member("origin:80", Eject(failures=2))
         self.pool = Pool(Origin.parse("http://origin"), Settings(**settings), self.member, self.clock)
+        self.loop = ManualLoop()
+        self.pool.loop = cast(asyncio.AbstractEventLoop, self.loop)
 
     def dial(self) -> tuple[Lease, FakeConnection]:
         """Have DIAL, and open."""
@@ -102,16 +147,23 @@ def test_places_are_limited_and_so_is_the_queue() -> None:
     assert bench.counts == "leased=1 dialling=1 idle=0 waiting=1"
 
 
-def test_what_comes_free_goes_to_the_longest_waiter() -> None:
-    bench = Bench(max_connections=1, max_waiters=9)
-    lease, connection = bench.dial()
-    gave_up, first, second, third, fourth = (Place() for _ in range(5))
-    for place in (gave_up, first, second, third, fourth):
+def queued(bench: Bench, count: int) -> list[Place]:
+    """So many requests wait."""
+    places = [Place() for _ in range(count)]
+    for place in places:
         assert bench.pool.checkout() is WAIT
         bench.pool.join(place)
         bench.member.in_flight += 1
-    gave_up.gone = True
+    return places
+
+
+def test_what_comes_free_goes_to_the_longest_waiter() -> None:
+    bench = Bench(max_connections=1, max_waiters=9)
+    lease, connection = bench.dial()
+    gave_up, first, second, third, fourth = queued(bench, 5)
+    bench.pool.leave(gave_up)
     lease.release()
+    bench.loop.turn()
     assert (first.grant.connection, first.grant.reused) == (connection, True)
     assert (second.grant, bench.counts) == (None, "leased=1 dialling=0 idle=0 waiting=3")
     # A connection that cannot be used again leaves a place to dial.
@@ -125,6 +177,7 @@ def test_what_comes_free_goes_to_the_longest_waiter() -> None:
     assert fourth.grant is DIAL
     bench.pool.dial_failed()
     assert bench.counts == "leased=0 dialling=0 idle=0 waiting=0"
+    assert gave_up.grant is None
 
 
 def test_nobody_overtakes_the_queue_and_who_leaves_it_is_forgotten() -> None:
@@ -137,6 +190,134 @@ def test_nobody_overtakes_the_queue_and_who_leaves_it_is_forgotten() -> None:
     lease.release()
     assert place.grant is None
     assert bench.counts == "leased=0 dialling=0 idle=1 waiting=0"
+
+
+def test_a_connection_is_left_alone_for_a_turn_before_a_waiter_gets_it() -> None:
+    bench = Bench(max_connections=1)
+    lease, connection = bench.dial()
+    (place,) = queued(bench, 1)
+    lease.release()
+    assert (place.grant, bench.counts) == (None, "leased=0 dialling=0 idle=1 waiting=1")
+    # Who comes now waits behind it.
+    assert bench.pool.full
+    assert bench.pool.take() is None
+    (later,) = queued(bench, 1)
+    bench.loop.turn()
+    assert (place.grant.connection, later.grant, connection.end) == (connection, None, "")
+
+
+@pytest.mark.parametrize("spoil", ["silent", "reusable"])
+def test_a_waiter_never_gets_a_connection_that_is_not_at_rest(spoil: str) -> None:
+    """RFC 9112 9.2: what came after the response's end belongs to no request."""
+    bench = Bench(max_connections=1)
+    lease, connection = bench.dial()
+    (place,) = queued(bench, 1)
+    lease.release()
+    setattr(connection, spoil, False)
+    bench.loop.turn()
+    assert (place.grant, connection.end) == (DIAL, "closed")
+    assert bench.counts == "leased=0 dialling=1 idle=0 waiting=0"
+
+
+def test_a_connection_that_comes_back_while_another_rests_has_its_own_turn() -> None:
+    bench = Bench(max_connections=2)
+    (one, first), (two, second) = bench.dial(), bench.dial()
+    here, there = queued(bench, 2)
+    bench.loop.call_soon(two.release)
+    one.release()
+    bench.loop.turn()
+    assert (here.grant.connection, there.grant) == (first, None)
+    bench.loop.turn()
+    assert there.grant.connection is second
+
+
+def test_a_connection_stays_when_nobody_waits_any_more_after_its_turn() -> None:
+    bench = Bench(max_connections=1)
+    lease, _ = bench.dial()
+    (place,) = queued(bench, 1)
+    lease.release()
+    bench.pool.leave(place)
+    bench.loop.turn()
+    assert (place.grant, bench.counts) == (None, "leased=0 dialling=0 idle=1 waiting=0")
+
+
+def test_a_connection_that_rests_is_closed_with_the_pool() -> None:
+    bench = Bench(max_connections=1)
+    lease, connection = bench.dial()
+    (place,) = queued(bench, 1)
+    lease.release()
+    bench.pool.close()
+    bench.loop.turn()
+    # Who waits is still served: the place is free.
+    assert (connection.end, place.grant) == ("closed", DIAL)
+
+
+def test_one_timer_ends_the_waits() -> None:
+    bench = Bench(max_connections=1, max_waiters=9, wait_s=5)
+    bench.dial()
+    first, left = queued(bench, 2)
+    bench.loop.advance(2)
+    (second,) = queued(bench, 1)
+    assert len(bench.loop.timers) == 1
+    bench.pool.leave(left)
+    bench.loop.advance(3)
+    assert (first.grant, left.grant, second.grant) == ("expired", None, None)
+    assert (len(bench.loop.timers), bench.pool.waiting) == (1, 1)
+    bench.loop.advance(2)
+    assert (second.grant, bench.pool.waiting, bench.loop.timers) == ("expired", 0, [])
+    (third,) = queued(bench, 1)
+    bench.loop.advance(5)
+    assert third.grant == "expired"
+
+
+def test_who_queues_up_again_when_the_time_is_over_waits_anew() -> None:
+    bench = Bench(max_connections=1, wait_s=5)
+    bench.dial()
+
+    class Stubborn(Place):
+        def expired(self) -> None:
+            super().expired()
+            if len(self.grants) < 3:
+                bench.pool.join(self)
+
+    place = Stubborn()
+    bench.pool.join(place)
+    for times in (1, 2, 3):
+        bench.loop.advance(5)
+        assert len(place.grants) == times
+    assert (bench.pool.waiting, bench.loop.timers) == (0, [])
+
+
+def test_pressure_is_told_once_for_all_that_begin_to_wait_in_a_turn() -> None:
+    bench = Bench(max_connections=1)
+    lease, _ = bench.dial()
+    waiting: list[int] = []
+    bench.pool.on_pressure = lambda pool: waiting.append(pool.waiting)
+    queued(bench, 3)
+    assert waiting == []
+    bench.loop.turn()
+    assert waiting == [3]
+    bench.loop.turn()
+    assert waiting == [3]
+    (place,) = queued(bench, 1)
+    bench.loop.turn()
+    assert waiting == [3, 4]
+    # Whoever is given up makes room at once.
+    bench.pool.on_pressure = lambda pool: lease.discard()
+    queued(bench, 1)
+    bench.loop.turn()
+    assert (bench.pool.waiting, bench.pool.dialling, place.grant) == (4, 1, None)
+
+
+def test_no_pressure_is_told_when_nobody_waits_any_more() -> None:
+    bench = Bench(max_connections=1)
+    bench.dial()
+    told: list[Pool] = []
+    bench.pool.on_pressure = told.append
+    (place,) = queued(bench, 1)
+    bench.pool.leave(place)
+    bench.loop.turn()
+    assert told == []
 
 
 def test_a_lease_ends_once_and_reaches_no_later_user_of_its_connection() -> None:
@@ -258,7 +439,7 @@ def test_outcomes_reach_the_origins_record() -> None:
     bench = Bench()
     lease, connection = bench.dial()
     lease.observe(0.25, failed=False)
-    assert bench.member.latency(1000.0) == 0.25
+    assert bench.member.latency_s == 0.25
     lease.observe(0.1, failed=True)
     assert bench.member.failures == 1
     lease.release()

@@ -1,4 +1,4 @@
-"""The map of what is known of one origin."""
+"""The map of what is known of one origin, and of the choice among several."""
 
 
 cdef class Member:
@@ -9,10 +9,14 @@ cdef class Member:
     cdef readonly long long failures_total
     cdef readonly int ejections          # in a row
     cdef public double ejected_until   # monotonic
-    cdef double _latency                 # seconds, as of `_heard`
-    cdef double _heard
+    cdef readonly double latency_s       # an answer's, as a mean, when it was last heard of
+    cdef double _heard                   # the last answer's time, monotonic
     cdef object _settings                # EjectSettings
 
-    cpdef double latency(self, double now)
+    cpdef bint takes(self, double now)
+    cpdef double cost(self, double now)
     cpdef succeeded(self, double latency_s, double now)
     cpdef failed(self, double now)
+
+
+cpdef Member choose(list members, double now, draw=*, exclude=*)

@@ -20,6 +20,12 @@ cdef class Lease:
     cdef int returned(self, double now) except -1
 
 
+cdef class Place:
+    cpdef granted(self, Lease lease)
+    cpdef dial(self)
+    cpdef expired(self)
+
+
 cdef class Pool:
     cdef readonly object origin
     cdef readonly Member member
@@ -29,12 +35,20 @@ cdef class Pool:
     cdef readonly int dialling
     cdef readonly long long opened
     cdef readonly bint closed
-    cdef object _settings
+    cdef readonly int waiting    # requests in the queue
+    cdef public object on_pressure  # called with the pool, soon after requests have begun to wait; or None
+    cdef public object loop      # whose clock and turns the queue lives by; None until it is needed
+    cdef int _most               # connections
+    cdef int _most_waiting
+    cdef double _wait_s
     cdef double _idle_s
     cdef double _lifetime_s
     cdef bint _systems           # the clock is the machine's
     cdef list _idle              # (connection, since when), the one used last at the end
-    cdef object _waiters         # a deque of futures
+    cdef int _resting            # connections that go to the queue after one turn of the loop, if they stay at rest
+    cdef object _queue           # an OrderedDict: place → until when it may stay, on the loop's clock
+    cdef object _timer           # for the first place in the queue, or None
+    cdef bint _pressed           # `on_pressure` is about to be called
 
     cdef double _now(self) except -1
     cpdef Lease take(self)
@@ -43,6 +57,10 @@ cdef class Pool:
     cdef Lease take_at(self, double now)
     cdef bint _good(self, connection, double since, double now) except -1
     cdef Lease _lease(self, connection, bint reused)
-    cdef object _next(self)
+    cpdef join(self, Place place)
+    cpdef leave(self, Place place)
+    cdef Place _next(self)
+    cdef object _loop(self)
+    cdef int _watch(self) except -1
     cdef int _place_free(self) except -1
     cdef int _throw_away(self, connection) except -1

@@ -5,19 +5,22 @@
 
     a connection  it is yours: the one used last (LIFO, so that the others grow old and are closed)
     DIAL          open one and tell the outcome by `dialled` or `dial_failed`; its place is taken already
-    WAIT          all places are taken: `join` the queue; a `Lease` or DIAL will be put into your future
+    WAIT          all places are taken: `join` the queue with a `Place`, which will be granted a lease or told to dial
     FULL          and the queue is full too
 
-Places are leased + dialling + idle, never more than `max_connections`. Whatever becomes free goes to the longest
-waiter at once, so that nobody overtakes the queue. A connection that is not at rest (bytes unread, a fault, closing),
-that was idle for too long or is too old is never handed out.
+Connections that are leased, being dialled or at rest are never more than `max_connections`. Whatever becomes free goes
+to the longest waiter, so that nobody overtakes the queue. A connection that is not at rest (bytes unread, a fault,
+closing), that was idle for too long or is too old is never handed out. Where requests wait, a connection that comes
+back is kept out of reach for one turn of the loop before it is looked at: what its origin sends beyond the response
+(RFC 9112 9.2: such a connection is closed) must have a chance to arrive before the next request is sent on it.
 
 A `Lease` holds the generation of its connection: once given back, it can do nothing to it any more, nor give it back
-again. Pure but for closing what it throws away; the queue's futures are only asked whether they are `done()`.
+again. One timer serves the whole queue, since all wait equally long.
 """
 
 import enum
-from collections import deque
+from asyncio import get_running_loop
+from collections import OrderedDict
 
 cimport cython
 
@@ -41,7 +44,6 @@ class Decision(enum.Enum):
 
 
 DIAL, WAIT, FULL = Decision
-cdef object _DIAL = DIAL
 
 
 cdef double moment(clock, bint systems) except -1:
@@ -133,6 +135,19 @@ cdef class Lease:
         return 0
 
 
+cdef class Place:
+    """A request's place in a queue. One of these is called once, by the pool; nothing after `leave`."""
+
+    cpdef granted(self, Lease lease):
+        """A kept connection came free."""
+
+    cpdef dial(self):
+        """Room for a connection came free, and is taken: open one, as after DIAL."""
+
+    cpdef expired(self):
+        """Nothing came free within `wait_s`."""
+
+
 @cython.final
 cdef class Pool:
     """See the module's text."""
@@ -142,12 +157,14 @@ cdef class Pool:
         self.member = member
         self.clock = clock
         self.tags = ()
-        self._settings = settings
+        self._most = settings.max_connections
+        self._most_waiting = settings.max_waiters
+        self._wait_s = settings.wait_s
         self._idle_s = settings.idle_s
         self._lifetime_s = settings.lifetime_s
         self._systems = type(clock) is SystemClock
         self._idle = []
-        self._waiters = deque()
+        self._queue = OrderedDict()
 
     def __repr__(self):
         counts = f"leased={self.leased} dialling={self.dialling} idle={self.idle} waiting={self.waiting}"
@@ -156,17 +173,12 @@ cdef class Pool:
     @property
     def idle(self):
         """Connections at rest."""
-        return len(self._idle)
-
-    @property
-    def waiting(self):
-        """Requests in the queue."""
-        return len(self._waiters)
+        return len(self._idle) + self._resting
 
     @property
     def full(self):
         """Whether a request would have to wait."""
-        return not self._idle and self.leased + self.dialling >= self._settings.max_connections
+        return not self._idle and self.leased + self.dialling + self._resting >= self._most
 
     cdef double _now(self) except -1:
         return moment(self.clock, self._systems)
@@ -192,22 +204,13 @@ cdef class Pool:
         lease = self.take() if not fresh else None
         if lease is not None:
             return lease
-        places = self._settings.max_connections - self.leased - self.dialling
-        if places > 0 and not self._waiters:
+        places = self._most - self.leased - self.dialling - self._resting
+        if places > 0 and not self.waiting:
             if places == len(self._idle):
                 self._throw_away(self._idle.pop(0)[0])
             self.dialling += 1
             return DIAL
-        return WAIT if len(self._waiters) < self._settings.max_waiters else FULL
-
-    def join(self, waiter):
-        """Queue up."""
-        self._waiters.append(waiter)
-
-    def leave(self, waiter):
-        """Leave the queue without having been served."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        return WAIT if self.waiting < self._most_waiting else FULL
 
     def dialled(self, connection):
         """The connection that was asked for by DIAL is open."""
@@ -244,12 +247,91 @@ cdef class Pool:
             self._throw_away(connection)
             self._place_free()
             return 0
-        waiter = self._next()
-        if waiter is not None:
-            waiter.set_result(self._lease(connection, True))
+        if self.waiting:
+            self._resting += 1
+            self._loop().call_soon(self._rested, connection)
         else:
             self._idle.append((connection, now))
         return 0
+
+    def _rested(self, connection):
+        """A connection has come back a turn of the loop ago: it goes to the queue's first, if it is still at rest."""
+        cdef double now = self._now()
+        cdef Place place
+        self._resting -= 1
+        if self.closed or not self._good(connection, now, now) or not connection.quiet():
+            self._throw_away(connection)
+            self._place_free()
+            return
+        place = self._next()
+        if place is None:
+            self._idle.append((connection, now))
+        else:
+            place.granted(self._lease(connection, True))
+
+    # ---- the queue ---------------------------------------------------------------------------------------------------
+
+    cpdef join(self, Place place):
+        """Queue up, for `wait_s` at most. `on_pressure` is called in the next turn of the loop, once for all that
+        begin to wait in this one."""
+        self._queue[place] = <double>self._loop().time() + self._wait_s
+        self.waiting += 1
+        if self._timer is None:
+            self._watch()
+        if self.on_pressure is not None and not self._pressed:
+            self._pressed = True
+            self._loop().call_soon(self._press)
+
+    cpdef leave(self, Place place):
+        """Leave the queue without having been served; nothing happens when the place is not in it."""
+        if self._queue.pop(place, None) is not None:
+            self.waiting -= 1
+
+    cdef Place _next(self):
+        """The place of the longest waiter, taken out of the queue; None when nobody waits."""
+        if not self.waiting:
+            return None
+        self.waiting -= 1
+        return <Place?>self._queue.popitem(False)[0]
+
+    cdef int _place_free(self) except -1:
+        cdef Place place
+        if self.leased + self.dialling + self._resting + len(self._idle) >= self._most:
+            return 0
+        place = self._next()
+        if place is not None:
+            self.dialling += 1
+            place.dial()
+        return 0
+
+    cdef int _watch(self) except -1:
+        """Set the timer for the queue's first."""
+        if self.waiting:
+            self._timer = self._loop().call_at(next(iter(self._queue.values())), self._on_timer)
+        return 0
+
+    def _on_timer(self):
+        """End the wait of the places whose time is over."""
+        cdef Place place
+        cdef double now = self._loop().time()
+        self._timer = None
+        while self.waiting and <double>next(iter(self._queue.values())) <= now:
+            place = self._next()
+            place.expired()
+        if self._timer is None:
+            self._watch()
+
+    def _press(self):
+        self._pressed = False
+        if self.waiting and self.on_pressure is not None:
+            self.on_pressure(self)
+
+    cdef object _loop(self):
+        if self.loop is None:
+            self.loop = get_running_loop()
+        return self.loop
+
+    # ---- ends --------------------------------------------------------------------------------------------------------
 
     def expire(self):
         """Close what was idle for too long or is too old; the seconds until that may be due again."""
@@ -293,22 +375,6 @@ cdef class Pool:
         lease.connection = connection
         lease.reused = reused
         return lease
-
-    cdef object _next(self):
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                return waiter
-        return None
-
-    cdef int _place_free(self) except -1:
-        if self.leased + self.dialling + len(self._idle) >= self._settings.max_connections:
-            return 0
-        waiter = self._next()
-        if waiter is not None:
-            self.dialling += 1
-            waiter.set_result(_DIAL)
-        return 0
 
     cdef int _throw_away(self, connection) except -1:
         connection.on_closed = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from flyby.clock import Clock
-from flyby.upstream._pool import DIAL, FULL, WAIT, Decision, Lease, Pool
+from flyby.upstream._pool import DIAL, FULL, WAIT, Decision, Lease, Place, Pool
 from flyby.upstream.balance import Member
 from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Origin
 
-__all__ = ["DIAL", "FULL", "WAIT", "Decision", "Home", "Lease", "Pool", "PoolSettings", "Waiter"]
+__all__ = ["DIAL", "FULL", "WAIT", "Decision", "Home", "Lease", "Place", "Pool", "PoolSettings"]
 
 
 class PoolSettings(Protocol):
@@ -43,11 +43,3 @@ class Home(Protocol):
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """End the lease that holds `connection`."""
-
-
-class Waiter(Protocol):
-    """A place in the queue: an asyncio.Future[Lease | Decision]."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, result: Lease | Decision, /) -> None: ...
