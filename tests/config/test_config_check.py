@@ -27,11 +27,11 @@ def told(text: str) -> list[str]:
         ("[server]\nzzz = 1", 'f:2:1: unknown key "zzz" (known: listen, workers, log, state, '),
         ("[server.timeouts]\nidle = 3", 'f:2:1: unknown key "idle" (did you mean "idle_s"?)'),
         # kinds
-        ("server = 3", "f:1:10: expected a table, got a number (write it as [server])"),
-        ("backends = 3", "f:1:12: expected a table of tables, got a number (write [backends.NAME])"),
-        ("[backends]\napp = 'x'", "f:2:7: expected a table, got text (write it as [backends.app])"),
+        ("server = 3", "f:1:10: expected a table, got a whole number (write it as [server])"),
+        ("backends = 3", "f:1:12: expected a table of tables, got a whole number (write [backends.NAME])"),
+        ("[backends]\napp = 'x'", "f:2:7: expected a table, got text in quotes (write it as [backends.app])"),
         ("[routes]\nhost = 'a'", "f:1:2: expected an array of tables, got a table (write [[routes]])"),
-        ("routes = [3]", "f:1:11: expected a table, got a number (write it as [routes])"),
+        ("routes = [3]", "f:1:11: expected a table, got a whole number (write it as [routes])"),
         (
             "[server.limits]\nfields = '9'",
             "f:2:10: expected a whole number, got text in quotes (write 9 without quotes)",
@@ -45,7 +45,7 @@ def told(text: str) -> list[str]:
         ("[server.timeouts]\nidle_s = '1 day of rest'", "f:2:10: '1 day of rest' is not a duration such as 500ms, 30s"),
         ("[server]\nlisten = ':80'", 'f:2:10: expected an array, got text in quotes (write [":80"])'),
         ("[server]\nlisten = [':80', 81]", 'f:2:18: expected text in quotes, got a whole number (write "81")'),
-        ("[server]\nworkers = 'atuo'", 'f:2:11: "atuo" is not one of a whole number, "auto" (did you mean "auto"?)'),
+        ("[server]\nworkers = 'atuo'", 'f:2:11: "atuo" is not a whole number or "auto" (did you mean "auto"?)'),
         ("[server]\nworkers = 0", "f:2:11: expected a whole number of at least 1"),
         (
             "[server]\nlog = 'JSON'",
@@ -74,6 +74,16 @@ def told(text: str) -> list[str]:
             "[server.purge]\nallow = ['home']",
             'f:2:10: "home" is not an address or network (write an address, or a network',
         ),
+        ("[server]\ntrusted_proxies = ['10.0.0.1/8']", 'did you mean "10.0.0.0/8"?'),
+        (
+            "[server]\ntrusted_proxies = ['unix', 'lb']",
+            'f:2:28: "lb" is not an address or network or "unix" (write an address',
+        ),
+        (
+            "[server]\nlisten = ['proxy+http://:80']",
+            'f:2:11: nobody may connect to "proxy+http://:80": no proxy is trusted (write server.trusted_proxies',
+        ),
+        ("[server]\nforwarded = 'add'", 'f:2:13: "add" is not one of "replace", "append"'),
         # [cache]
         ("[cache]\nsize = '256 megs'", "f:2:8: '256 megs' is not a size"),
         ("[cache]\nsize = 4", "f:2:8: 4 bytes are too small for a cache (the least is 1MiB)"),
@@ -107,6 +117,10 @@ def told(text: str) -> list[str]:
         ("[[routes]]\nbackend = 'ap'", 'f:2:11: there is no backend "ap" (write [backends.ap])'),
         ("[[routes]]\nhost = 'a'", "f:1:1: has neither a backend nor a redirect"),
         (BASE + "[[routes]]\nbackend = 'app'\nredirect.to = '/'", "f:3:1: has both a backend and a redirect"),
+        (BASE + "[[routes]]\nbackend = { ap = 5 }", 'f:4:13: there is no backend "ap" (did you mean "app"?)'),
+        (BASE + "[[routes]]\nbackend = { app = 0 }", "f:4:11: no backend has a share (write { app = 95, canary = 5 })"),
+        (BASE + "[[routes]]\nbackend.app = -1", "f:4:15: expected a whole number of at least 0"),
+        (BASE + "[[routes]]\nbackend = {}", "f:4:11: no backend has a share"),
         (BASE + "[[routes]]\nhost = 'a*.b'", "f:4:8: 'a*.b' can have a wildcard only as its whole first label"),
         (BASE + "[[routes]]\nhost = 'http://a'", "f:4:8: "),
         (BASE + "[[routes]]\nscheme = 'htps'", 'f:4:10: "htps" is not one of "http", "https" (did you mean "https"?)'),

@@ -28,13 +28,34 @@ FULL = Config(
         workers=3,
         log="heroku",
         limits=Limits(fields=7, body=1024),
-        timeouts=Timeouts(idle_s=2.5, drain_s=0),
+        timeouts=Timeouts(idle_s=2.5, drain_s=0, half_closed_s=1, body_rate=0, read_rate=2048),
+        trusted_proxies=["10.0.0.0/8", "unix"],
+        forwarded="append",
         purge=Purge(secret="s3cret", allow=["10.0.0.0/8"]),
     ),
-    cache=Cache(size="1GiB", profile="rfc9111", max_object=4096, targeted=[], max_variants=2, compression="fast"),
+    cache=Cache(
+        size="1GiB",
+        profile="rfc9111",
+        max_object=4096,
+        targeted=[],
+        max_variants=2,
+        compression="fast",
+        guess_s=60,
+        collapse_wait_s=1,
+        hit_for_miss_s=0,
+    ),
     backends={
-        "app": Backend(origins=["https://a.b"], host="client", tls_name="c.d", pool=Pool(wait_s=1), health=Health()),
-        "b.2": Backend(origins=["http://a.b", "http://[::1]:3"], verify=False, health=Health(path="/h", rise=9)),
+        "app": Backend(
+            origins=["https://a.b"],
+            host="client",
+            tls_name="c.d",
+            pool=Pool(wait_s=1, early=0),
+            health=Health(),
+            map_origin=True,
+        ),
+        "b.2": Backend(
+            origins=["http://a.b", "http://[::1]:3"], verify=False, health=Health(path="/h", rise=9), affinity="cookie"
+        ),
     },
     routes=[
         Route(
@@ -47,10 +68,11 @@ FULL = Config(
             path="/api",
             backend="b.2",
             rewrite="/v2",
-            cache=RouteCache(ttl_s=0, query_allow=[], ignore_cookies=["_ga*"]),
+            body_rate=100,
+            cache=RouteCache(ttl_s=0, query_allow=[], ignore_cookies=["_ga*"], set_cookie="strip"),
             request_headers=HeaderRules(set={"X-Y": ""}, add={"Q": "1"}, remove=["Cookie"]),
         ),
-        Route(backend="app"),
+        Route(backend={"app": 95, "b.2": 5}),
     ],
 )
 

@@ -72,6 +72,8 @@ def test_listen_addresses(text: str, address: Address) -> None:
         ("a:http", "0 to 65535"),
         ("a:", "0 to 65535"),
         ("ftp://a:80", "unknown scheme"),
+        ("proxy://a:80", "unknown scheme; write http://HOST:PORT or https://HOST:PORT, behind a PROXY protocol"),
+        ("proxy+proxy+http://a:80", "unknown scheme"),
         ("https://a", "in 'https://a', 'a' has no port"),
         ("https://a:80/", "0 to 65535"),
         ("https://http://a:80", "IPv6|valid host|unknown|address"),

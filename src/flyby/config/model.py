@@ -42,13 +42,20 @@ HANDSHAKE_S = 10.0  # a TLS handshake must be done this long after the connectio
 HEAD_S = 10.0  # a request's head must be complete this long after its first byte, else 408 (slow-loris)
 BODY_S = 20.0  # the longest wait for the next bytes of a request's body, else 408
 IDLE_S = 60.0  # a kept connection without a request is closed after this
+HALF_CLOSED_S = 5.0  # silence of the origin after which a client that has sent its FIN counts as gone
 WRITE_S = 30.0  # the longest wait for a client that reads nothing, then its connection is closed
 DRAIN_S = 25.0  # how long in-flight responses may take after TERM (Heroku kills after 30 s)
+BODY_RATE = 500  # bytes a second over 20 s: a slower request body gets 408 while others wait for its origin
+READ_RATE = KIB  # bytes a second over 30 s: a slower reader is broken off while others wait for its origin
+NO_RATE = 0  # stands for "however slow"
 
 # -- the cache
 CACHE_SIZE = "256MiB"  # shared memory for all workers together, allocated in full at the start
 MAX_OBJECT_SHARE = 8  # one object may take one part in this many of the cache, unless cache.max_object says otherwise
 MAX_VARIANTS = 64  # variants (Vary) of one object, so that a client cannot fill the cache with one page
+COLLAPSE_WAIT_S = 3.0  # a follower's longest wait for a fetch that gets no byte from the origin; then it fetches itself
+HIT_FOR_MISS_S = 120.0  # how long a key whose response may not be stored is fetched without waiting for one another
+GUESS_S = 600.0  # the longest lifetime that profile `default` guesses from Last-Modified
 TARGETED = ("CDN-Cache-Control", "Surrogate-Control")  # targeted fields that we obey, first match wins (RFC 9213 2.2)
 
 # -- the origin's side; Heroku's router waits as long
@@ -57,6 +64,7 @@ FIRST_BYTE_S = 30.0  # from the request's last byte to the end of the response's
 BETWEEN_BYTES_S = 55.0  # the longest silence inside a response; then the response is broken off
 MAX_CONNECTIONS = 64  # connections to one origin address, a worker
 MAX_WAITERS = 1024  # requests that may wait for one of them; the next is answered with 503 at once
+EARLY = 8  # requests to one origin address that may be sent before their content has come, a worker
 WAIT_S = 5.0  # how long a request waits for a connection; then 503
 POOL_IDLE_S = 60.0  # an idle connection is closed after this; Heroku's router closes its end at 90 s
 LIFETIME_S = 3600.0  # a connection is not reused after this, so that new DNS answers are seen
@@ -72,14 +80,18 @@ HEALTH_FALL = 3  # failures in a row that take it out
 MAX_DYNOS = 100  # of one backend, in each worker; the next is refused
 MAX_LINKS = 512  # of one dyno, in each worker; the next is refused
 
+MAX_SHARE = 1_000_000  # of one backend of a route: parts of a million are finer than anybody measures
+
 # The units that a string in the file may have; `rules.py` turns it into the number before it is decoded.
 Seconds = Annotated[float, Meta(gt=0, extra={"unit": "duration"})]
 MaybeZeroSeconds = Annotated[float, Meta(ge=0, extra={"unit": "duration"})]
 Bytes = Annotated[int, Meta(ge=1, extra={"unit": "size"})]
 MaybeZeroBytes = Annotated[int, Meta(ge=0, extra={"unit": "size"})]
 Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[int, Meta(ge=0, le=MAX_SHARE)]
 
 Profile = Literal["default", "rfc9111"]
+Forwarded = Literal["replace", "append"]
 Compression = Literal["high", "fast", "off"]
 LogFormat = Literal["console", "combined", "json", "logfmt", "heroku", "off"]
 PROFILES: tuple[Profile, ...] = ("default", "rfc9111")
@@ -106,14 +118,17 @@ class Limits(Table, frozen=True):
 
 
 class Timeouts(Table, frozen=True):
-    """`[server.timeouts]`: how long a client may take."""
+    """`[server.timeouts]`: how long a client may take, and how slow it may be. The rates are bytes a second."""
 
     handshake_s: Seconds = HANDSHAKE_S
     head_s: Seconds = HEAD_S
     body_s: Seconds = BODY_S
     idle_s: Seconds = IDLE_S
+    half_closed_s: Seconds = HALF_CLOSED_S
     write_s: Seconds = WRITE_S
     drain_s: MaybeZeroSeconds = DRAIN_S
+    body_rate: MaybeZeroBytes = BODY_RATE
+    read_rate: MaybeZeroBytes = READ_RATE
 
 
 class Purge(Table, frozen=True):
@@ -149,6 +164,9 @@ class Server(Table, frozen=True):
 
     `state` is the directory with the backends that `flyby backend` has added; each is served, beside the
     configuration's own, under NAME.`preview_domain`. An empty domain: under none.
+
+    `trusted_proxies` are the networks whose X-Forwarded fields and Forwarded are believed, and which may send the PROXY
+    protocol; "unix" is the peer of a Unix socket. `forwarded` says what becomes of these fields from others.
     """
 
     listen: list[str] = field(default_factory=lambda: ["127.0.0.1:8080"])
@@ -156,6 +174,8 @@ class Server(Table, frozen=True):
     log: LogFormat = "console"
     state: str | None = None
     preview_domain: str = PREVIEW_DOMAIN
+    trusted_proxies: list[str] = []
+    forwarded: Forwarded = "replace"
     tls: list[Certificate] = []
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -174,6 +194,16 @@ class Cache(Table, frozen=True):
     targeted: list[str] = field(default_factory=lambda: list(TARGETED))
     max_variants: Count = MAX_VARIANTS
     strip_tags: bool = True
+    collapse_wait_s: Seconds = COLLAPSE_WAIT_S
+    hit_for_miss_s: MaybeZeroSeconds = HIT_FOR_MISS_S
+    guess_s: MaybeZeroSeconds | None = None
+
+    @property
+    def longest_guess_s(self) -> float | None:
+        """The longest lifetime that may be guessed, in seconds; None when only the RFC's own rule bounds it."""
+        if self.guess_s is not None:
+            return self.guess_s
+        return GUESS_S if self.profile == "default" else None
 
     @property
     def size_bytes(self) -> int:
@@ -191,6 +221,7 @@ class Pool(Table, frozen=True):
 
     max_connections: Count = MAX_CONNECTIONS
     max_waiters: Annotated[int, Meta(ge=0)] = MAX_WAITERS
+    early: Annotated[int, Meta(ge=0)] = EARLY
     wait_s: Seconds = WAIT_S
     idle_s: Seconds = POOL_IDLE_S
     lifetime_s: Seconds = LIFETIME_S
@@ -220,13 +251,17 @@ class Backend(Table, frozen=True):
     `host` is the Host that the origin sees: "origin" (the name in its URL, what a Heroku app needs; without origins
     the client's), "client" (what the client sent) or a name of your own. `tunnel` says that the origins are dynos that
     dial in; `origins` are then asked only while no dyno is there, and may be none. `purge_on_release` is what
-    becomes of the responses of other releases when the first dyno of a new one is ready.
+    becomes of the responses of other releases when the first dyno of a new one is ready. `affinity` keeps a visitor on
+    one origin or dyno while it is well. `map_origin` writes the origin's own name into an Origin field that names the
+    edge.
     """
 
     origins: list[str] = []
     tunnel: bool = False
     purge_on_release: Literal["off", "soft", "hard"] = "off"
     host: str = "origin"
+    map_origin: bool = False
+    affinity: Literal["cookie"] | None = None
     tls_name: str | None = None
     ca_file: str | None = None
     verify: bool = True
@@ -243,7 +278,9 @@ class RouteCache(Table, frozen=True):
 
     `query_allow` keys (and passes on) only the named parameters, `query_deny` all but them. `ignore_cookies` drops the
     named cookies before the cache and the origin see them, `keep_cookies` all but the named; "*" at a name's end
-    stands for any ending. `vary_allow` is the list of request fields that a response may vary on.
+    stands for any ending. `vary_allow` is the list of request fields that a response may vary on. `set_cookie` says
+    what becomes of a response with Set-Cookie that could be stored otherwise: "store" it as it is, or "strip" the
+    cookie from what is stored. Without it the profile decides.
     """
 
     off: bool = False
@@ -253,6 +290,7 @@ class RouteCache(Table, frozen=True):
     ignore_cookies: list[str] | None = None
     keep_cookies: list[str] | None = None
     vary_allow: list[str] | None = None
+    set_cookie: Literal["store", "strip"] | None = None
 
 
 class HeaderRules(Table, frozen=True):
@@ -276,18 +314,27 @@ class Route(Table, frozen=True):
     `host` is exact, or "*.example.com" for every name below example.com. `path` is a prefix ("/api" matches /api and
     /api/x, not /apix), or with `:segment` or a final `*rest` a pattern for the whole path. `headers` maps a field's
     name to its exact value, "*" for any. `rewrite` replaces the path (of a prefix: the prefix) that the origin sees.
+    `backend` is one name, or a table of names with the share of visitors that each gets.
     """
 
     host: str | None = None
     path: str | None = None
     scheme: Literal["http", "https"] | None = None
     headers: dict[str, str] = {}
-    backend: str | None = None
+    backend: str | dict[str, Share] | None = None
     redirect: Redirect | None = None
     rewrite: str | None = None
+    body_rate: MaybeZeroBytes | None = None
     cache: RouteCache = field(default_factory=RouteCache)
     request_headers: HeaderRules = field(default_factory=HeaderRules)
     response_headers: HeaderRules = field(default_factory=HeaderRules)
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """The backends that the route leads to and their weights: one of weight 1 for a name, none for a redirect."""
+        if isinstance(self.backend, str):
+            return {self.backend: 1}
+        return dict(self.backend or {})
 
 
 class Config(Table, frozen=True):

@@ -20,7 +20,7 @@ from flyby.config.model import MIB, Backend, Cache, Config, HeaderRules, Route, 
 from flyby.config.patterns import PathPattern, parse_host, parse_path, parse_redirect, parse_rewrite
 from flyby.config.positions import Path
 from flyby.config.shape import Fault, decode, did_you_mean, sentence
-from flyby.config.values import parse_authority, parse_listen, parse_origin, parse_size
+from flyby.config.values import Address, parse_authority, parse_listen, parse_origin, parse_size
 from flyby.errors import Problem
 
 MIN_CACHE = MIB  # a store smaller than this has room for its own tables and little else
@@ -91,19 +91,24 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
     if not server.listen:
         yield Fault((*path, "listen"), "no address to listen on", 'write ["127.0.0.1:8080"]')
     seen: dict[object, int] = {}
+    addresses: list[Address] = []
     for index, text in enumerate(server.listen):
         try:
             address = parse_listen(text)
         except ValueError as error:
             yield sentence((*path, "listen", index), error)
             continue
+        addresses.append(address)
         if address.port and address[:2] in seen:
             yield Fault((*path, "listen", index), f'"{text}" is given twice', "remove one of them")
         seen.setdefault(address[:2], index)
         if address.secure and not server.tls:
             hint = "write [[server.tls]] with certificate and key"
             yield Fault((*path, "listen", index), f'"{text}" needs a certificate', hint)
-    if server.tls and not any(text.lower().startswith("https://") for text in server.listen):
+        if address.proxy_protocol and not server.trusted_proxies:
+            hint = "write server.trusted_proxies with the networks of the balancer"
+            yield Fault((*path, "listen", index), f'nobody may connect to "{text}": no proxy is trusted', hint)
+    if server.tls and len(addresses) == len(server.listen) and not any(each.secure for each in addresses):
         hint = 'write one as "https://HOST:PORT"'
         yield Fault((*path, "tls"), "no address in server.listen speaks TLS", hint, on_key=True)
     if server.state is not None and (not server.state or FilePath(server.state).is_file()):
@@ -117,13 +122,20 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
     if purge.secret is not None and not _VISIBLE.match(purge.secret):
         hint = "" if purge.secret else "remove the key to have no secret"
         yield Fault((*path, "purge", "secret"), "must be visible ASCII characters without spaces, at least one", hint)
-    for index, text in enumerate(purge.allow):
+    yield from _networks(purge.allow, (*path, "purge", "allow"))
+    yield from _networks(server.trusted_proxies, (*path, "trusted_proxies"), "unix")
+
+
+def _networks(texts: list[str], path: Path, *words: str) -> Iterator[Fault]:
+    """What is neither an address, nor a network, nor one of the words."""
+    for index, text in enumerate(texts):
+        if text in words:
+            continue
         try:
             ipaddress.ip_network(text)
         except ValueError as error:
-            yield Fault(
-                (*path, "purge", "allow", index), f'"{text}" is not an address or network', _network(text, error)
-            )
+            what = " or ".join(("an address or network", *(f'"{word}"' for word in words)))
+            yield Fault((*path, index), f'"{text}" is not {what}', _network(text, error))
 
 
 def _preview_domain(text: str, path: Path) -> Iterator[Fault]:
@@ -259,9 +271,13 @@ def _routes(config: Config) -> Iterator[Fault]:
 
 
 def _route(route: Route, path: Path, backends: dict[str, Backend]) -> Iterator[Fault]:
-    if route.backend is not None and route.backend not in backends:
-        hint = did_you_mean(route.backend, list(backends)) or f"write [backends.{route.backend}]"
-        yield Fault((*path, "backend"), f'there is no backend "{route.backend}"', hint)
+    for name in route.shares:
+        if name not in backends:
+            place = (*path, "backend") if isinstance(route.backend, str) else (*path, "backend", name)
+            hint = did_you_mean(name, list(backends)) or f"write [backends.{name}]"
+            yield Fault(place, f'there is no backend "{name}"', hint, on_key=not isinstance(route.backend, str))
+    if route.backend is not None and not any(route.shares.values()):
+        yield Fault((*path, "backend"), "no backend has a share", "write { app = 95, canary = 5 }")
     if route.backend is not None and route.redirect is not None:
         yield Fault(path, "has both a backend and a redirect", "keep one of them")
     if route.backend is None and route.redirect is None and len(backends) != 1:

@@ -20,15 +20,16 @@ from flyby.config.model import Config
 from flyby.config.positions import Path
 from flyby.config.values import parse_duration, parse_size
 
-_WORDS = {
-    "`str`": "text in quotes",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    "`array`": "an array",
-    "`object`": "a table",
-    "`null`": "nothing",
+_KINDS: dict[Any, str] = {
+    bool: "true or false",  # before int, of which Python makes it a kind
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    list: "an array",
+    dict: "a table",
 }
+_WITH_UNIT = {"duration": 'a duration such as 30 or "30s"', "size": 'a size such as 8192 or "8KiB"'}
+MAX_LISTED = 12  # known words that a hint lists in full
 _UNITS = {"duration": parse_duration, "size": parse_size}
 
 
@@ -53,7 +54,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:
         return f'did you mean "{near[0]}"?'
-    return f"known: {', '.join(known)}" if 0 < len(known) <= 10 else ""
+    return f"known: {', '.join(known)}" if 0 < len(known) <= MAX_LISTED else ""
 
 
 def decode(raw: dict[str, Any]) -> tuple[Config, list[Fault]]:
@@ -79,21 +80,29 @@ def _table(raw: dict[str, Any], model: type[msgspec.Struct], path: Path, faults:
 
 def _value(value: Any, kind: Any, path: Path, faults: list[Fault]) -> Any:
     """The value made to fit, or None with a fault noted. A table is kept without its faulty parts."""
-    struct = _struct(kind)
+    struct = struct_of(kind)
     if struct is not None:
         if isinstance(value, dict):
             return _table(value, struct, path, faults)
         header = _dotted(path)
         faults.append(Fault(path, f"expected a table, got {_kind(value)}", f"write it as [{header}]"))
         return None
-    element = _elements(kind)
+    element = element_of(kind)
     if element is not None:
         return _collection(value, kind, element, path, faults)
+    for branch in _branches(kind):
+        if isinstance(value, list) and get_origin(branch) is list:
+            items = [_value(each, get_args(branch)[0], (*path, index), faults) for index, each in enumerate(value)]
+            return [each for each in items if each is not None]
+        if isinstance(value, dict) and get_origin(branch) is dict:
+            named = {key: _value(each, get_args(branch)[1], (*path, key), faults) for key, each in value.items()}
+            return {key: each for key, each in named.items() if each is not None}
     options = _options(kind)
     if isinstance(value, str) and options and not _takes_text(kind):
         if value in options:
             return value
-        faults.append(Fault(path, f'"{value}" is not one of {_listed(kind)}', _near(value, options)))
+        message = f'"{value}" is not {"" if int in _branches(kind) else "one of "}{_expected(kind)}'
+        faults.append(Fault(path, message, _near(value, options)))
         return None
     unit = _unit(kind)
     if unit is not None and isinstance(value, str):
@@ -128,36 +137,38 @@ def _collection(value: Any, kind: Any, element: type[msgspec.Struct], path: Path
 
 
 def _mistyped(value: Any, kind: Any, path: Path, error: str) -> Fault:
-    message, at, where = error.partition(" - at `$")
-    if at:  # inside an array or a table of plain values
-        inner = where.rstrip("`")
-        if inner.startswith("["):
-            path = (*path, int(inner[1 : inner.index("]")]))
-            value = value[path[-1]]
-        elif isinstance(value, dict):  # msgspec names no key of a dict: "[...]"
-            key = next((key for key, each in value.items() if not isinstance(each, str)), None)
-            path, value = ((*path, key), value[key]) if key is not None else (path, value)
-    options = _options(kind)
-    if message.startswith("Invalid enum value"):
-        return Fault(path, f"{value!r} is not one of {_listed(kind)}")
-    message = message.replace(" | null", "")  # which TOML has not
-    for code, words in _WORDS.items():
-        message = message.replace(code, words)
-    message = message.replace("Expected", "expected").replace(" | ", " or ")
-    message = message.replace(" >= ", " of at least ").replace(" > 0.0", " greater than 0").removesuffix(".0")
-    for option in options:
-        if isinstance(option, str):
-            message += f', or "{option}"'
+    """The fault of one plain value that msgspec does not take."""
+    text = isinstance(value, str)
+    if _options(kind) and isinstance(value, int) and not isinstance(value, bool) and int not in _branches(kind):
+        return Fault(path, f"{value} is not one of {_expected(kind)}")
+    if " >= " in error or " > " in error or " <= " in error:  # it is a number, but too small or too large
+        _, sign, bound = error.rpartition("> " if " > " in error else "= ")
+        most = " <= " in error
+        words = "at most" if most else ("greater than" if sign == "> " else "of at least")
+        number = "a whole number" if int in _branches(kind) else "a number"
+        return Fault(path, f"expected {number} {words} {bound.removesuffix('.0')}")
+    expected = _expected(kind)
     hint = ""
-    if isinstance(value, str) and "number" in message and value.strip().lstrip("+-").replace(".", "", 1).isdecimal():
+    if text and "number" in expected and value.strip().lstrip("+-").replace(".", "", 1).isdecimal():
         hint = f"write {value.strip()} without quotes"
-    elif isinstance(value, str) and "an array" in message:
+    elif text and "an array" in expected:
         hint = f'write ["{value}"]'
-    elif isinstance(value, str) and "true or false" in message:
+    elif text and "true or false" in expected:
         hint = "write true or false without quotes"
-    elif not isinstance(value, str) and "text in quotes" in message and not isinstance(value, list | dict):
+    elif not text and "text in quotes" in expected and not isinstance(value, list | dict):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}"'
-    return Fault(path, message, hint)
+    return Fault(path, f"expected {expected}, got {_kind(value)}", hint)
+
+
+def _expected(kind: Any) -> str:
+    """What a value may be, in words."""
+    unit = _unit(kind)
+    if unit is not None:
+        return _WITH_UNIT[unit]
+    branches = [get_origin(branch) or branch for branch in _branches(kind)]
+    words = [word for each, word in _KINDS.items() if each in branches]
+    words += [f'"{option}"' if isinstance(option, str) else str(option) for option in _options(kind)]
+    return " or ".join(words) if int in branches or str in branches else ", ".join(words)
 
 
 def _unknown(key: str, known: list[str], path: Path) -> str:
@@ -177,8 +188,8 @@ def _homes(model: type[msgspec.Struct], path: tuple[str, ...]) -> Iterator[tuple
 
 
 def _inner_homes(info: FieldInfo, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    element = _elements(info.type)
-    struct = _struct(info.type) or element
+    element = element_of(info.type)
+    struct = struct_of(info.type) or element
     if struct is not None:
         yield from _homes(struct, (*path, "NAME") if get_origin(info.type) is dict else path)
 
@@ -193,29 +204,23 @@ def _branches(kind: Any) -> list[Any]:
     return [inner for each in get_args(kind) for inner in _branches(each)]
 
 
-def _struct(kind: Any) -> type[msgspec.Struct] | None:
+def struct_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The table that a key of this kind is."""
     for branch in _branches(kind):
         if isinstance(branch, type) and issubclass(branch, msgspec.Struct):
             return branch
     return None
 
 
-def _elements(kind: Any) -> type[msgspec.Struct] | None:
-    """The struct that a list or a dict holds."""
+def element_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The table that an array of tables or a table of tables holds."""
     if get_origin(kind) not in (list, dict):
         return None
-    return _struct(get_args(kind)[-1])
+    return struct_of(get_args(kind)[-1])
 
 
 def _options(kind: Any) -> list[Any]:
     return [option for branch in _branches(kind) if get_origin(branch) is Literal for option in get_args(branch)]
-
-
-def _listed(kind: Any) -> str:
-    words = [f'"{option}"' if isinstance(option, str) else str(option) for option in _options(kind)]
-    if int in _branches(kind):
-        words.insert(0, "a whole number")
-    return ", ".join(words)
 
 
 def _near(word: str, options: list[Any]) -> str:
@@ -247,16 +252,4 @@ def _dotted(path: Path) -> str:
 
 
 def _kind(value: Any) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list():
-            return "an array"
-        case dict():
-            return "a table"
-        case _:
-            return "a date or time"
+    return next((word for kind, word in _KINDS.items() if isinstance(value, kind)), "a date or time")

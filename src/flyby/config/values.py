@@ -27,11 +27,15 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Address(NamedTuple):
-    """Where to listen. `host` is a name or an address without brackets; "" means every address."""
+    """Where to listen. `host` is a name or an address without brackets; "" means every address.
+
+    `secure` says that TLS is spoken there, `proxy_protocol` that each connection begins with a PROXY header.
+    """
 
     host: str
     port: int
     secure: bool = False
+    proxy_protocol: bool = False
 
 
 class OriginURL(NamedTuple):
@@ -86,14 +90,17 @@ def _is_number(text: str) -> bool:
 def parse_listen(text: str) -> Address:
     """`"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"` or `"*:8080"` (every address). Port 0 takes a free one.
 
-    With `https://` before it, TLS is spoken there; `http://` may stand there, too.
+    With `https://` before it, TLS is spoken there; `http://` may stand there, too. `proxy+http://` and `proxy+https://`
+    say that a balancer connects there which sends the PROXY protocol first.
     """
     scheme, mark, rest = text.partition("://")
     if mark:
-        if scheme.lower() not in DEFAULT_PORTS:
-            raise ValueError(f"{text!r} has an unknown scheme; write http://HOST:PORT or https://HOST:PORT")
+        inner = scheme.lower().removeprefix("proxy+")
+        if inner not in DEFAULT_PORTS:
+            hint = "write http://HOST:PORT or https://HOST:PORT, behind a PROXY protocol proxy+http://HOST:PORT"
+            raise ValueError(f"{text!r} has an unknown scheme; {hint}")
         try:
-            return _address(rest)._replace(secure=scheme.lower() == "https")
+            return _address(rest)._replace(secure=inner == "https", proxy_protocol=inner != scheme.lower())
         except ValueError as error:
             raise ValueError(f"in {text!r}, {error}") from None
     return _address(text)

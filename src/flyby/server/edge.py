@@ -190,7 +190,7 @@ class Edge:
         router = Router(config, previews(config, self._watch.records))
         owners = {name: f"{name} {id_}".encode() for name, id_ in known.items() if name not in config.backends}
         rules = {
-            id(route): cache_rules(config.cache, route.cache, owners.get(route.backend or "", b""))
+            id(route): cache_rules(config.cache, route.cache, owners.get(next(iter(route.shares), ""), b""))
             for route in router.routes
         }
         purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)

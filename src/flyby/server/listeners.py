@@ -54,11 +54,12 @@ def show(host: str, port: int) -> str:
 
 
 class Listener(socket.socket):
-    """A listening socket that knows whether TLS is spoken on its connections."""
+    """A listening socket that knows whether TLS, and whether a PROXY header first, is spoken on its connections."""
 
-    __slots__ = ("secure",)
+    __slots__ = ("proxy_protocol", "secure")
 
     secure: bool
+    proxy_protocol: bool
 
     @property
     def url(self) -> str:
@@ -107,7 +108,7 @@ def open_listeners(listen: Sequence[str], workers: int) -> Listeners:
                 raise BindError(f"cannot listen on {text}: {error}", EX_CONFIG) from error
             for group in _open_name(text, address.host, address.port, workers):
                 for listener in group:
-                    listener.secure = address.secure
+                    listener.secure, listener.proxy_protocol = address.secure, address.proxy_protocol
                 groups.append(group)
     except BaseException:
         for group in groups:
