@@ -220,7 +220,20 @@ def test_bare_line_feeds_end_nothing() -> None:
 @pytest.mark.parametrize("method", [b"POST", b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"PURGE"])
 def test_framing_does_not_depend_on_the_method(lines: list[bytes], kind: BodyKind, length: int, method: bytes) -> None:
     head = request(post(*lines, start=method + b" /p HTTP/1.1"))
+    if length == 0 and method in (b"GET", b"HEAD"):
+        kind, length = BodyKind.NONE, -1  # see below
     assert (head.body, head.length) == (kind, length)
+
+
+@pytest.mark.parametrize("value", [b"0", b"00", b"000000000000000000"])
+def test_a_length_of_zero_on_get_and_head_is_no_content(value: bytes) -> None:
+    for method in (b"GET", b"HEAD"):
+        head = request(post(b"A: b", b"Content-Length: " + value, b"C: d", start=method + b" /p HTTP/1.1"))
+        assert (head.body, head.length) == (BodyKind.NONE, -1)
+        assert list(head.fields) == [(b"Host", b"edge.test"), (b"A", b"b"), (b"C", b"d")]
+    head = request(post(b"Content-Length: " + value, start=b"DELETE /p HTTP/1.1"))
+    assert (head.body, head.length) == (BodyKind.LENGTH, 0)
+    assert b"content-length" in head.fields
 
 
 @pytest.mark.parametrize(

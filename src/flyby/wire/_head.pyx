@@ -314,6 +314,7 @@ cdef class HeadReader:
         cdef bint plain = True
         cdef bint connection = False
         cdef bint tidy = False
+        cdef bint safe
         cdef int lengths = 0
         cdef bytes key
         for index in range(len(fields._keys)):
@@ -367,8 +368,14 @@ cdef class HeadReader:
         if not plain:
             self._kind, self._length, self._expect = request_framing(self._version, fields)
             self._upgrade = upgrade_of(self._version, self._method, fields, self._kind, self._length)
-        if not plain or (self._method != b"GET" and self._method != b"HEAD"):
+        safe = self._method == b"GET" or self._method == b"HEAD"
+        if not plain or not safe:
             agree_request(self._whole(base, length, tidy), self._method, self._version)
+        if safe and self._kind is LENGTH and self._length == 0:
+            # Java's HttpClient says so of every GET. It is a request without content (RFC 9110 8.6), and some
+            # origins refuse the field: it is not sent on.
+            self._kind, self._length = NONE, -1
+            fields.remove(b"content-length")
         self.complete = True
         return 0
 
