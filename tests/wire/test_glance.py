@@ -117,7 +117,7 @@ PIECES = [
     b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.1", b"\x7f", b"\x80", b"\xff", b".", b"..", b"A", b"_", b"-", b"%00", b"\\",
     b'"', b"<", b"^", b"`", b"{", b"|", b"[::1]", b":80", b":443", b":0", b":65536", b"x" * 200,
 ]  # fmt: skip
-SMALL = StandardLimits(request_line=64, header_block=256, fields=4)
+SMALL = StandardLimits(request_line=64, header_line=70, header_block=256, fields=4)
 LIMITS = [STANDARD_LIMITS, SMALL]
 
 

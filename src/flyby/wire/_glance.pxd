@@ -53,7 +53,8 @@ cdef enum:
     FORWARDED_FOR = 4194304  # X-Forwarded-For
 
 cdef struct GlanceLimits:
-    Py_ssize_t line  # bytes of a line with its CRLF
+    Py_ssize_t line  # bytes of the request line with its CRLF
+    Py_ssize_t field_line  # of a field line with its CRLF
     Py_ssize_t block  # bytes of the head
     int fields
     int default_port  # of the connection's scheme; no Host names it

@@ -35,6 +35,7 @@ cdef unsigned int MORE_THAN_PLAIN = CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT 
 
 cdef void glance_limits(object limits, bytes scheme, GlanceLimits *to):
     to.line = limits.request_line
+    to.field_line = limits.header_line
     to.block = limits.header_block
     to.fields = min(MOST_FIELDS, limits.fields)
     to.default_port = 443 if scheme == b"https" else 80
@@ -289,7 +290,7 @@ cdef bint glance_any(const unsigned char *base, Py_ssize_t end, const GlanceLimi
     to.cache_control.length = to.content_type.length = to.origin.length = to.forwarded_for.length = 0
     while True:
         line = at
-        at = field_line(base, line, end, limits.line, &name, &value)
+        at = field_line(base, line, end, limits.field_line, &name, &value)
         if at == NOT_RECOGNISED:
             return False
         if name.length == 0:

@@ -89,7 +89,7 @@ cdef class HeadReader:
         self._requests = side == "request"
         self._fault = 400 if self._requests else 502
         self._version_fault = 505 if self._requests else 502
-        self._line_stop = min(self._section.line_limit + 2, self._section.block_limit)
+        self._line_stop = (limits.request_line if self._requests else limits.response_line) + 2
         self._held = bytearray()
         self._reset()
 
@@ -153,7 +153,7 @@ cdef class HeadReader:
             taken = length
         else:
             # One byte more than a head may have is enough for the scanner to refuse it.
-            taken = min(length, self._section.block_limit + 1 - held)
+            taken = min(length, self._line_stop + self._section.block_limit + 1 - held)
         PyByteArray_Resize(self._held, held + taken)
         base = <const unsigned char *>PyByteArray_AS_STRING(self._held)
         memcpy(<void *>(base + held), data, taken)
@@ -253,7 +253,7 @@ cdef class HeadReader:
                     raise WireError(505, "version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
                 self._version = 10 + base[start + 7] - c"0"
                 self._state = SECTION
-                self._section.line = position + 1
+                self._section.move(position + 1)
                 return position + 1
             position += 1
         if position >= self._line_stop:
@@ -298,7 +298,7 @@ cdef class HeadReader:
                 raise WireError(502, "bare-cr", "a carriage return without a line feed")
             else:
                 self._state = SECTION
-                self._section.line = position + 1
+                self._section.move(position + 1)
                 return position + 1
             position += 1
         if position >= self._line_stop:

@@ -23,8 +23,9 @@ cdef enum:
     MOST_NOTED = 24
 
 cdef struct PlainLimits:
-    Py_ssize_t line
-    Py_ssize_t block
+    Py_ssize_t line        # bytes of the status line with its CRLF
+    Py_ssize_t field_line  # of a field line with its CRLF
+    Py_ssize_t block       # of the head
     int fields
 
 cdef struct Plain:

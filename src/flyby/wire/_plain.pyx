@@ -30,6 +30,7 @@ cdef unsigned int LINE_FIELDS = SIZE | CODING | OPTIONS
 
 cdef void plain_limits(object limits, PlainLimits *to):
     to.line = limits.response_line
+    to.field_line = limits.response_header_line
     to.block = limits.response_block
     to.fields = min(MOST_PLAIN_FIELDS, limits.response_fields)
 
@@ -115,7 +116,7 @@ cdef bint glance_any_response(
     to.closes = False
     while True:
         line = at
-        at = field_line(base, line, end, limits.line, &name, &value)
+        at = field_line(base, line, end, limits.field_line, &name, &value)
         if at == NOT_RECOGNISED:
             return False
         if name.length == 0:
