@@ -119,8 +119,8 @@ def test_limits_of_extensions() -> None:
 
 
 def test_limits_of_trailers() -> None:
-    small = StandardLimits(request_line=20, header_block=60, fields=3)
-    assert refused_content(b"0\r\nA: " + b"b" * 18 + b"\r\n\r\n", limits=small) == (431, "fields-too-large")
+    small = StandardLimits(header_line=20, header_block=60, fields=3)
+    assert refused_content(b"0\r\nA: " + b"b" * 18 + b"\r\n\r\n", limits=small) == (431, "field-line-too-long")
     assert refused_content(b"0\r\n" + b"A: b\r\n" * 4 + b"\r\n", limits=small) == (431, "too-many-fields")
     block = b"0\r\n" + (b"A: " + b"b" * 17 + b"\r\n") * 3 + b"\r\n"
     assert refused_content(block, limits=small) == (431, "fields-too-large")

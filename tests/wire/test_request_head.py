@@ -220,7 +220,20 @@ def test_bare_line_feeds_end_nothing() -> None:
 @pytest.mark.parametrize("method", [b"POST", b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"PURGE"])
 def test_framing_does_not_depend_on_the_method(lines: list[bytes], kind: BodyKind, length: int, method: bytes) -> None:
     head = request(post(*lines, start=method + b" /p HTTP/1.1"))
+    if length == 0 and method in (b"GET", b"HEAD"):
+        kind, length = BodyKind.NONE, -1  # see below
     assert (head.body, head.length) == (kind, length)
+
+
+@pytest.mark.parametrize("value", [b"0", b"00", b"000000000000000000"])
+def test_a_length_of_zero_on_get_and_head_is_no_content(value: bytes) -> None:
+    for method in (b"GET", b"HEAD"):
+        head = request(post(b"A: b", b"Content-Length: " + value, b"C: d", start=method + b" /p HTTP/1.1"))
+        assert (head.body, head.length) == (BodyKind.NONE, -1)
+        assert list(head.fields) == [(b"Host", b"edge.test"), (b"A", b"b"), (b"C", b"d")]
+    head = request(post(b"Content-Length: " + value, start=b"DELETE /p HTTP/1.1"))
+    assert (head.body, head.length) == (BodyKind.LENGTH, 0)
+    assert b"content-length" in head.fields
 
 
 @pytest.mark.parametrize(
@@ -332,7 +345,7 @@ def test_expectations() -> None:
         assert refused(post(b"Expect: " + value, length)) == (417, "expect")
 
 
-SMALL = StandardLimits(request_line=40, header_block=150, fields=4)
+SMALL = StandardLimits(request_line=40, header_line=45, header_block=150, fields=4)
 
 
 def test_each_limit_is_met_exactly() -> None:
@@ -342,15 +355,32 @@ def test_each_limit_is_met_exactly() -> None:
     assert len(request(get(start=line(40)), limits=SMALL).path) == 27
     assert refused(get(start=line(41)), limits=SMALL) == (414, "target-too-long")
     assert refused(b"A" * 60 + b" / HTTP/1.1\r\n", limits=SMALL) == (400, "method")
-    assert request(get(b"A: " + b"b" * 37), limits=SMALL).fields.get(b"a") == b"b" * 37
-    assert refused(get(b"A: " + b"b" * 38), limits=SMALL) == (431, "fields-too-large")
-    assert refused(get(b"N" * 200 + b": b"), limits=SMALL) == (431, "fields-too-large")
+    assert request(get(b"A: " + b"b" * 42), limits=SMALL).fields.get(b"a") == b"b" * 42
+    assert refused(get(b"A: " + b"b" * 43), limits=SMALL) == (431, "field-line-too-long")
+    assert refused(get(b"N" * 200 + b": b"), limits=SMALL) == (431, "field-line-too-long")
     assert len(request(get(b"A: 1", b"B: 2", b"C: 3"), limits=SMALL).fields) == 4
     assert refused(get(b"A: 1", b"B: 2", b"C: 3", b"D: 4"), limits=SMALL) == (431, "too-many-fields")
-    full = get(b"A: " + b"a" * 37, b"B: " + b"b" * 37, b"C: " + b"c" * 26)
-    assert len(full) == 150
+    fields = (b"A: " + b"a" * 40, b"B: " + b"b" * 37, b"C: " + b"c" * 39)
+    full = get(*fields, start=line(40))
+    assert len(full) == 42 + 150
     assert len(request(full, limits=SMALL).fields) == 4
     assert refused(full.replace(b"C: ", b"C: c"), limits=SMALL) == (431, "fields-too-large")
+
+
+@pytest.mark.parametrize(
+    ("name", "within", "verdict"),
+    [
+        ("request_line", get(start=b"GET /" + b"a" * 60 + b" HTTP/1.1"), (414, "target-too-long")),
+        ("header_line", get(b"Cookie: " + b"a" * 60), (431, "field-line-too-long")),
+        ("header_block", get(b"A: 1", b"B: " + b"b" * 40), (431, "fields-too-large")),
+        ("fields", get(*[b"A: b"] * 60), (431, "too-many-fields")),
+    ],
+)
+def test_a_limit_limits_what_it_says(name: str, within: bytes, verdict: tuple[int, str]) -> None:
+    """Each of them alone is small, and the others are as wide as the head needs."""
+    wide = {"request_line": 1000, "header_line": 1000, "header_block": 1000, "fields": 1000}
+    assert request(within, limits=StandardLimits(**wide)).path
+    assert refused(within, limits=StandardLimits(**{**wide, name: 50})) == verdict
 
 
 def test_too_much_is_refused_before_its_end_arrives() -> None:
@@ -391,7 +421,7 @@ def test_heads_come_one_at_a_time() -> None:
 
 def test_a_head_byte_by_byte_costs_linear_time() -> None:
     def seconds(size: int) -> float:
-        limits = StandardLimits(request_line=size * 2, header_block=size * 2)
+        limits = StandardLimits(header_line=size * 2, header_block=size * 2)
         reader = HeadReader(limits, "request")
         data = get(b"A: " + b"b" * size)
         begun = time.perf_counter()

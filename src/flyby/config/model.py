@@ -28,11 +28,13 @@ PREVIEW_DOMAIN = "preview.localhost"  # *.localhost is this machine for browsers
 
 # -- limits on what a client or an origin may send (RFC 9112 3: a server chooses its limits, and answers 414 or 431)
 REQUEST_LINE = 8 * KIB  # longest request line; a longer one is answered with 414
+HEADER_LINE = 16 * KIB  # longest field line of a request; a longer one is answered with 431
 HEADER_BLOCK = 32 * KIB  # all field lines of a request together; more is answered with 431
 FIELDS = 100  # field lines in a request; more is answered with 431
 CHUNK_LINE = 4 * KIB  # one chunk-size line with its extensions; a longer one is answered with 400
 CHUNK_EXTENSIONS = 16 * KIB  # all chunk extensions of one body together, so that a body cannot be mostly extensions
 RESPONSE_LINE = 16 * KIB  # longest status line that is read from an origin; a longer one is a 502
+RESPONSE_HEADER_LINE = 32 * KIB  # longest field line that is read from an origin; a longer one is a 502
 RESPONSE_BLOCK = 64 * KIB  # all field lines of an origin's response together; more is a 502
 RESPONSE_FIELDS = 200  # field lines in an origin's response; more is a 502
 NO_BODY_LIMIT = 0  # stands for "any size": bodies are streamed, so their size costs no memory
@@ -107,12 +109,14 @@ class Limits(Table, frozen=True):
 
     connections: Annotated[int, Meta(ge=0)] = 0  # 0: three quarters of the descriptors
     request_line: Bytes = REQUEST_LINE
+    header_line: Bytes = HEADER_LINE
     header_block: Bytes = HEADER_BLOCK
     fields: Count = FIELDS
     body: MaybeZeroBytes = NO_BODY_LIMIT
     chunk_line: Bytes = CHUNK_LINE
     chunk_extensions: Bytes = CHUNK_EXTENSIONS
     response_line: Bytes = RESPONSE_LINE
+    response_header_line: Bytes = RESPONSE_HEADER_LINE
     response_block: Bytes = RESPONSE_BLOCK
     response_fields: Count = RESPONSE_FIELDS
 

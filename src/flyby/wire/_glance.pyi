@@ -3,5 +3,17 @@
 from flyby.wire.limits import WireLimits
 
 def glance_at(
-    data: bytes, limits: WireLimits, scheme: bytes
-) -> tuple[int, bytes, bytes, bytes, list[tuple[bytes, bytes]]] | None: ...
+    data: bytes, limits: WireLimits, scheme: bytes, plain: bool = False
+) -> (
+    tuple[
+        int,
+        bytes,
+        bytes,
+        bytes,
+        list[tuple[bytes, bytes]],
+        tuple[int, int],
+        tuple[bool, bool],
+        dict[bytes, bytes],
+    ]
+    | None
+): ...

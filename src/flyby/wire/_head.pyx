@@ -89,7 +89,7 @@ cdef class HeadReader:
         self._requests = side == "request"
         self._fault = 400 if self._requests else 502
         self._version_fault = 505 if self._requests else 502
-        self._line_stop = min(self._section.line_limit + 2, self._section.block_limit)
+        self._line_stop = (limits.request_line if self._requests else limits.response_line) + 2
         self._held = bytearray()
         self._reset()
 
@@ -153,7 +153,7 @@ cdef class HeadReader:
             taken = length
         else:
             # One byte more than a head may have is enough for the scanner to refuse it.
-            taken = min(length, self._section.block_limit + 1 - held)
+            taken = min(length, self._line_stop + self._section.block_limit + 1 - held)
         PyByteArray_Resize(self._held, held + taken)
         base = <const unsigned char *>PyByteArray_AS_STRING(self._held)
         memcpy(<void *>(base + held), data, taken)
@@ -253,7 +253,7 @@ cdef class HeadReader:
                     raise WireError(505, "version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
                 self._version = 10 + base[start + 7] - c"0"
                 self._state = SECTION
-                self._section.line = position + 1
+                self._section.move(position + 1)
                 return position + 1
             position += 1
         if position >= self._line_stop:
@@ -298,7 +298,7 @@ cdef class HeadReader:
                 raise WireError(502, "bare-cr", "a carriage return without a line feed")
             else:
                 self._state = SECTION
-                self._section.line = position + 1
+                self._section.move(position + 1)
                 return position + 1
             position += 1
         if position >= self._line_stop:
@@ -314,6 +314,7 @@ cdef class HeadReader:
         cdef bint plain = True
         cdef bint connection = False
         cdef bint tidy = False
+        cdef bint safe
         cdef int lengths = 0
         cdef bytes key
         for index in range(len(fields._keys)):
@@ -367,8 +368,14 @@ cdef class HeadReader:
         if not plain:
             self._kind, self._length, self._expect = request_framing(self._version, fields)
             self._upgrade = upgrade_of(self._version, self._method, fields, self._kind, self._length)
-        if not plain or (self._method != b"GET" and self._method != b"HEAD"):
+        safe = self._method == b"GET" or self._method == b"HEAD"
+        if not plain or not safe:
             agree_request(self._whole(base, length, tidy), self._method, self._version)
+        if safe and self._kind is LENGTH and self._length == 0:
+            # Java's HttpClient says so of every GET. It is a request without content (RFC 9110 8.6), and some
+            # origins refuse the field: it is not sent on.
+            self._kind, self._length = NONE, -1
+            fields.remove(b"content-length")
         self.complete = True
         return 0
 

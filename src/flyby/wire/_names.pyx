@@ -11,7 +11,7 @@ import re
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from flyby.wire._glance cimport named
+from flyby.wire._field_line cimport named
 
 cdef object NAME = re.compile(rb"[a-z0-9-]{1,64}\Z")
 

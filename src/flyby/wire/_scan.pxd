@@ -19,14 +19,16 @@ cdef class FieldSection:
     cdef int fault                 # status for a malformed line
     cdef int excess                # status for too much of it
     cdef Py_ssize_t line_limit     # bytes of one line, without CRLF
-    cdef Py_ssize_t block_limit    # bytes from the start of the buffer to the end of the section
+    cdef Py_ssize_t block_limit    # bytes of the section, with the empty line
     cdef Py_ssize_t count_limit    # lines
-    cdef Py_ssize_t line           # offsets into the buffer: where the current line begins,
+    cdef Py_ssize_t block_stop     # offsets into the buffer: the section ends before this one;
+    cdef Py_ssize_t line           # where the current line begins,
     cdef Py_ssize_t name_end       # its colon,
     cdef Py_ssize_t value_start    # its value's first byte
     cdef Py_ssize_t value_end      # and the byte behind its last
 
     cdef void begin(self, Py_ssize_t offset)
+    cdef void move(self, Py_ssize_t offset)
     cdef Py_ssize_t scan(self, const unsigned char *base, Py_ssize_t position, Py_ssize_t end) except -1
     cdef int _commit(self, const unsigned char *base) except -1
     cdef object malformed(self, str reason, str detail)

@@ -68,10 +68,10 @@ cdef class FieldSection:
         self.strict_names = side == "request"
         if side == "request":
             self.fault, self.excess = 400, 431
-            self.line_limit, self.block_limit, self.count_limit = limits.request_line, limits.header_block, limits.fields
+            self.line_limit, self.block_limit, self.count_limit = limits.header_line, limits.header_block, limits.fields
         elif side == "response":
             self.fault = self.excess = 502
-            self.line_limit, self.block_limit = limits.response_line, limits.response_block
+            self.line_limit, self.block_limit = limits.response_header_line, limits.response_block
             self.count_limit = limits.response_fields
         else:
             raise ValueError(f"a message is a request or a response: {side!r}")
@@ -80,7 +80,12 @@ cdef class FieldSection:
     cdef void begin(self, Py_ssize_t offset):
         self.fields = Fields()
         self.state = LINE_START
+        self.move(offset)
+
+    cdef void move(self, Py_ssize_t offset):
+        """Let the section that was begun have its first line at `offset`."""
         self.line = offset
+        self.block_stop = offset + self.block_limit
 
     cdef object malformed(self, str reason, str detail):
         return WireError(self.fault, reason, detail)
@@ -111,7 +116,7 @@ cdef class FieldSection:
         cdef Py_ssize_t line_stop
         cdef unsigned char byte
         while True:
-            line_stop = min(self.line + self.line_limit + 2, self.block_limit)
+            line_stop = min(self.line + self.line_limit + 2, self.block_stop)
             stop = min(end, line_stop)
             while position < stop:
                 byte = base[position]
@@ -163,7 +168,9 @@ cdef class FieldSection:
                     self.state = DONE
                     return position + 1
                 position += 1
-            if position >= line_stop and (self.state != LINE_START or position >= self.block_limit):
-                raise WireError(self.excess, "fields-too-large", "a field line or all of them exceed the limit")
+            if position >= self.block_stop:
+                raise WireError(self.excess, "fields-too-large", "all field lines together exceed the limit")
+            if position >= line_stop and self.state != LINE_START:
+                raise WireError(self.excess, "field-line-too-long", "a field line exceeds the limit")
             if position >= end:
                 return position

@@ -7,10 +7,10 @@ holds visible ASCII, so that no part can end its line. `serialise` says the rest
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcpy
 
 from flyby.wire._classes cimport CLASSES, TOKEN, VALUE
 from flyby.wire._fields cimport Fields
+from flyby.wire._put cimport put_text, text_of
 
 cdef dict STATUS_LINES = {}  # the lines that were written before, by (status, reason)
 cdef Py_ssize_t MOST_LINES = 1024
@@ -36,12 +36,6 @@ cdef bint _is_target(bytes text) noexcept:
     return size > 0
 
 
-cdef inline char *_put(char *at, bytes text) noexcept:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
-    memcpy(at, PyBytes_AS_STRING(text), size)
-    return at + size
-
-
 cdef bytes _write(bytes start, Fields fields, left_out, bytes more, bint end):
     """`start`, the field lines but those whose key is in `left_out` (None for none), `more`, and the empty line."""
     cdef Py_ssize_t count = len(fields._keys)
@@ -60,18 +54,18 @@ cdef bytes _write(bytes start, Fields fields, left_out, bytes more, bint end):
             raise ValueError(f"a field cannot be written: {name!r}")
         total += PyBytes_GET_SIZE(name) + PyBytes_GET_SIZE(value) + 4
     written = PyBytes_FromStringAndSize(NULL, total)
-    at = _put(PyBytes_AS_STRING(written), start)
+    at = put_text(PyBytes_AS_STRING(written), text_of(start))
     for index in range(count):
         if left_out is not None and <bytes>fields._keys[index] in left_out:
             continue
-        at = _put(at, <bytes>fields._names[index])
+        at = put_text(at, text_of(<bytes>fields._names[index]))
         at[0] = c":"
         at[1] = c" "
-        at = _put(at + 2, <bytes>fields._values[index])
+        at = put_text(at + 2, text_of(<bytes>fields._values[index]))
         at[0] = c"\r"
         at[1] = c"\n"
         at += 2
-    at = _put(at, more)
+    at = put_text(at, text_of(more))
     if end:
         at[0] = c"\r"
         at[1] = c"\n"

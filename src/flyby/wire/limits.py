@@ -12,10 +12,12 @@ Side = Literal["request", "response"]
 
 
 class WireLimits(Protocol):
-    """`*_line` counts one line without its CRLF, `*_block` a whole head, both in bytes."""
+    """In bytes: `*_line` counts one line without its CRLF, `*_block` all field lines of a head (or of trailers)."""
 
     @property
     def request_line(self) -> int: ...
+    @property
+    def header_line(self) -> int: ...
     @property
     def header_block(self) -> int: ...
     @property
@@ -27,6 +29,8 @@ class WireLimits(Protocol):
     @property
     def response_line(self) -> int: ...
     @property
+    def response_header_line(self) -> int: ...
+    @property
     def response_block(self) -> int: ...
     @property
     def response_fields(self) -> int: ...
@@ -34,14 +38,16 @@ class WireLimits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StandardLimits:
-    """8,192 bytes a line is what Heroku's router takes: a line that the origin would refuse is refused here."""
+    """A field line may be longer than the 8,192 bytes that Heroku's router takes; others that serve apps take more."""
 
     request_line: int = 8192
+    header_line: int = 16384
     header_block: int = 32768
     fields: int = 100
     chunk_line: int = 4096
     chunk_extensions: int = 16384
     response_line: int = 16384
+    response_header_line: int = 32768
     response_block: int = 65536
     response_fields: int = 200
 
