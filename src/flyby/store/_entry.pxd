@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._layout cimport Block
+from flyby.store._pack cimport Cursor
 from flyby.store._tags cimport Labels
 
 
@@ -26,7 +27,10 @@ cdef class Entry:
     cdef bint _releasing
     cdef bytes _key
     cdef bytes _head
-    cdef object _plain  # the body, when it is stored as lz4 and was asked for
+    cdef object _plain  # the body, when it is stored as lz4 and was asked for as a whole
+    cdef bytes _piece  # of a packed body, the last that was read
+    cdef uint64_t _piece_number
+    cdef Cursor _cursor
     cdef readonly int status
     cdef readonly uint32_t flags
     cdef readonly int64_t born_ms
@@ -40,7 +44,7 @@ cdef class Entry:
     cdef void drop(self) noexcept
     cdef Block* block(self) except NULL
     cdef int decompress(self) except -1
-    cdef object pieces(self, Py_ssize_t offset, Py_ssize_t end)
+    cdef bytes piece(self, uint64_t number)
 
 
 cdef Entry entry_of(Attachment attachment, Block* b)

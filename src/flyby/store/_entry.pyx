@@ -6,9 +6,9 @@ Both are buffers over the mapping itself. The block is pinned while the object o
 transport may keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed
 after that.
 
-A body that is stored as lz4 is decompressed once for each Entry that is asked for the whole of it, into private
-memory; of a long one, a part costs no more than its pieces. When such an object is hot its plain form takes its place
-in the store, as long as the plain forms of a shard stay under a quarter of its arena; when it has cooled, eviction
+A body that is stored as lz4 is read a piece at a time, into private memory: an Entry keeps the last piece that was read,
+and of a body of at most 256 KiB the whole, if that was asked for. When such an object is hot its plain form takes its
+place in the store, as long as the plain forms of a shard stay under a quarter of its arena; when it has cooled, eviction
 packs it again.
 """
 
@@ -18,6 +18,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
+
+from flyby.errors import StoreError
 
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
@@ -29,6 +31,9 @@ from flyby.store._pack cimport PIECE, unpack
 from flyby.store._purged cimport freshness_of
 from flyby.store._shard cimport ALWAYS, shard_publish, units_for
 from flyby.store._tags cimport Labels, tags_set
+
+cdef enum:
+    UNPACKED = 262144  # bytes of a packed body that are unpacked in one go
 
 
 @cython.final
@@ -100,30 +105,62 @@ cdef class Entry:
         """Whether the body lies in the store as lz4."""
         return self.block().codec == LZ4
 
-    def body(self, Py_ssize_t offset=0, Py_ssize_t length=-1):
-        """The body, or a part of it, without a copy; what lies beyond its end is cut off."""
+    def read(self, Py_ssize_t offset, Py_ssize_t most):
+        """At most `most` bytes of the body from `offset` on, and at least one where the body has not ended.
+
+        Of a plain body a view into the store; of a packed one what is asked for of the piece that `offset` lies in. The
+        entry keeps that piece, of at most 64 KiB, until another is read. Raises `StoreError` when the body is damaged.
+        """
         cdef Block* b = self.block()
-        cdef Py_ssize_t end = self.length
+        cdef Py_ssize_t start, end
+        if offset < 0 or most < 0:
+            raise ValueError("offset and most count forward")
+        end = offset + min(most, max(self.length - offset, 0))
+        if offset == end:
+            return PyMemoryView_FromObject(b"")
+        if b.codec != LZ4:
+            whole = PyMemoryView_FromObject(self)
+            return whole if end - offset == self.length else whole[offset:end]
+        start = offset // PIECE * PIECE
+        whole = PyMemoryView_FromObject(self.piece(offset // PIECE))
+        return whole[offset - start : end - start]  # what lies beyond the piece is cut off
+
+    def body(self, Py_ssize_t offset=0, Py_ssize_t length=-1):
+        """The body, or a part of it; what lies beyond its end is cut off.
+
+        A plain one is a view into the store. Of a packed one at most 256 KiB are unpacked, into private memory: raises
+        `StoreError` when more is asked for, or when the body is damaged. `read` reads a body of any size.
+        """
+        cdef Block* b = self.block()
+        cdef Py_ssize_t end = self.length, start
         if offset < 0:
             raise ValueError("an offset counts from the start")
         if 0 <= length < end - offset:
             end = offset + length
-        if b.codec == LZ4:
-            if self._plain is None and end - offset < self.length and self.length > PIECE:
-                return self.pieces(offset, end)
+        if b.codec != LZ4:
+            whole = PyMemoryView_FromObject(self)
+        elif self.length <= UNPACKED:
             self.decompress()
             whole = PyMemoryView_FromObject(self._plain)
+        elif offset >= end:
+            return PyMemoryView_FromObject(b"")
         else:
-            whole = PyMemoryView_FromObject(self)
+            start = offset // PIECE * PIECE
+            if end - start > UNPACKED:
+                raise StoreError("so much of a packed body is to be read in pieces")
+            pieces = [self.piece(number) for number in range(start // PIECE, (end - 1) // PIECE + 1)]
+            whole = PyMemoryView_FromObject(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            return whole[offset - start : end - start]
         return whole if offset == 0 and end == self.length else whole[offset:end]
 
-    cdef object pieces(self, Py_ssize_t offset, Py_ssize_t end):
-        """A part of a long packed body."""
-        cdef Py_ssize_t first = offset // PIECE
-        if offset >= end:
-            return PyMemoryView_FromObject(b"")
-        part = unpack(body_of(self._block), stored_of(self._block), self.length, first, (end - 1) // PIECE + 1)
-        return PyMemoryView_FromObject(part)[offset - first * PIECE : end - first * PIECE]
+    cdef bytes piece(self, uint64_t number):
+        """One piece of the packed body, plain: the last one is kept."""
+        cdef Block* b = self._block
+        if self._piece is None or self._piece_number != number:
+            self._piece = None
+            self._piece = unpack(body_of(b), stored_of(b), b.length, &self._cursor, number)
+            self._piece_number = number
+        return self._piece
 
     def release(self):
         """Let the block go, at once or with the last view of it."""
@@ -135,7 +172,7 @@ cdef class Entry:
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         cdef Block* b = self.block()
         if b.codec == LZ4:
-            raise BufferError("ask body() for a body that is stored as lz4")
+            raise BufferError("a body that is stored as lz4 is to be read")
         PyBuffer_FillInfo(buffer, self, body_of(b), self.length, 1, flags)
         self._views += 1
 
@@ -145,11 +182,17 @@ cdef class Entry:
             self.drop()
 
     cdef int decompress(self) except -1:
+        """Keep the whole body, plain."""
         cdef Block* b = self._block
-        if self._plain is None:
-            self._plain = unpack(body_of(b), stored_of(b), b.length, 0, (b.length + PIECE - 1) // PIECE)
-            if b.hits >= HOT and self._attachment.usable and self._serial == self._attachment.serial:
-                promote(self._attachment, b, PyBytes_AS_STRING(self._plain))
+        cdef uint64_t number, count = (b.length + PIECE - 1) // PIECE
+        if self._plain is not None:
+            return 0
+        if b.length > UNPACKED:
+            raise StoreError("so much of a packed body is to be read in pieces")
+        self._plain = b"".join([self.piece(number) for number in range(count)]) if count > 1 else self.piece(0)
+        self._piece = None
+        if b.hits >= HOT and self._attachment.usable and self._serial == self._attachment.serial:
+            promote(self._attachment, b, PyBytes_AS_STRING(self._plain))
         return 0
 
 

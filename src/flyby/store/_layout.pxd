@@ -74,7 +74,7 @@ from flyby.store._block cimport (
 
 
 cdef enum:
-    LAYOUT_VERSION = 2
+    LAYOUT_VERSION = 3
     PAGE = 4096
     FIRST_PLACE = 4  # place 0 means nobody; blocks begin a cache line after the arena
     FIRST_LEVELS = 32  # free lists: one row for each power of two of units,

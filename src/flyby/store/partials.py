@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # collections.abc has it from 3.12 on; a type checker brings 
 
 LONGEST_NAMESPACE = 255
 LONGEST_KEY = 32 * 1024
+LONGEST_PACKED = 256 * 1024  # a longer value lies plain, so that a view of it needs no memory of its own
 MOST_TAGS = 128
 _FOR_EVER_MS = 1 << 46
 
@@ -103,6 +104,7 @@ class Partials:
             _FOR_EVER_MS if ttl_s is None else now_ms + round(ttl_s * 1000),
             0,
             0,
+            compress=memoryview(value).nbytes <= LONGEST_PACKED,
             tags=named,
             place=(len(self._prefix), len(self._prefix)),
             unless_fresh_at=now_ms if only_if_empty else None,
