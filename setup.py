@@ -15,6 +15,7 @@ EXTENSIONS = [
     "flyby.proxy.road._content",
     "flyby.proxy.road._downstream",
     "flyby.proxy.road._exchange",
+    "flyby.proxy.road._identity",
     "flyby.proxy.road._outbox",
     "flyby.proxy.routing._onward_head",
     "flyby.proxy.routing._signpost",

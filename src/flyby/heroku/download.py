@@ -18,7 +18,7 @@ from flyby.policy import Outcome, evaluate
 from flyby.wire import REASONS, Fields, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+    from flyby.proxy.road._exchange import Exchange
 
 BUILDPACK_PATH = b"/.flyby/buildpack.tgz"
 

@@ -26,12 +26,15 @@ from flyby.errors import ConfigError, StoreError, WireError
 from flyby.heroku import BUILDPACK_PATH, Download
 from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import Metrics, MetricsSnapshot
-from flyby.proxy.lane._crowd import Crowds
-from flyby.proxy.http1.connection import Connection
+from flyby.proxy.decision.decide import decide
+from flyby.proxy.fetching.early import EarlyShare
+from flyby.proxy.fetching.pressure import Pressure
+from flyby.proxy.http1._connection import Connection
 from flyby.proxy.http1.connections import Connections
-from flyby.proxy.road.context import Context, cache_rules
-from flyby.proxy.decision.exchange import Exchange
-from flyby.proxy.fetching.miss import passages
+from flyby.proxy.lane._crowd import Crowds
+from flyby.proxy.lane._lane import Lane
+from flyby.proxy.road._exchange import Exchange
+from flyby.proxy.road.context import Context, Local, cache_rules
 from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
 from flyby.server.descriptors import most_connections
@@ -109,6 +112,8 @@ class Edge:
         self._context: Context | None = None
         self._connections: Connections | None = None
         self._buildpack = Download(zipapp)
+        self._lane = Lane()
+        self._pressure = Pressure()
         self.tunnel: Tunnel | None = None  # once it has started
         self.addresses: list[tuple[str, int]] = []
 
@@ -150,10 +155,16 @@ class Edge:
         self._context = await self._make_context(self._config, {})
         server = self._config.server
         self._connections = Connections(
-            server.limits, server.timeouts, self._clock, self._exchange, self._refused, most_connections(server)
+            server.limits,
+            server.timeouts,
+            self._clock,
+            self._exchange,
+            self._refused,
+            most_connections(server),
+            self._lane,
         )
-        self._use_lane(self._context, self._connections)
-        self._metrics.include(self._connections.lane.outcomes)
+        self._use_lane(self._context)
+        self._metrics.include(self._lane.outcomes)
         self._connections.start()
         if self._sockets is None:
             self._sockets = open_listeners(server.listen, 1).of_worker(0)
@@ -186,6 +197,7 @@ class Edge:
                 backends[name] = old
                 continue
             backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
+            backends[name].on_pressure(self._pressure.relieve)
             await backends[name].start()
         router = Router(config, previews(config, self._watch.records))
         owners = {name: f"{name} {id_}".encode() for name, id_ in known.items() if name not in config.backends}
@@ -209,7 +221,10 @@ class Edge:
             self._clock,
             self._metrics,
             log,
-            local={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer},
+            decide,
+            EarlyShare(backends),
+            self._pressure,
+            local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
         )
 
@@ -237,15 +252,15 @@ class Edge:
             return
         logger.info("%s: purged %d responses of other releases (%s)", backend, purged, "soft" if soft else "hard")
 
-    def _use_lane(self, context: Context, connections: Connections) -> None:
+    def _use_lane(self, context: Context) -> None:
         """Let the fast lane answer by this configuration."""
         server = context.config.server
         log = self._access_log if server.log != "off" else None
         if context.store is not None:
-            connections.lane.use(
+            self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
-                passages(context, server.limits, log if isinstance(log, AccessLog) else None),
+                [None for _ in context.router.signs()],
                 Crowds(context, server.limits),
                 server.limits,
                 self._clock,
@@ -292,7 +307,7 @@ class Edge:
             return  # drained meanwhile
         self._context = await self._make_context(config, old.backends)
         if self._connections is not None:
-            self._use_lane(self._context, self._connections)
+            self._use_lane(self._context)
         self._config = config
         for name, backend in old.backends.items():
             if self._context.backends.get(name) is not backend:

@@ -20,8 +20,8 @@ from flyby.clock import Clock
 from flyby.control import State
 from flyby.errors import StateError
 from flyby.policy import Outcome
-from flyby.proxy.http1.connection import Connection
-from flyby.proxy.decision.exchange import Exchange
+from flyby.proxy.road._downstream import Downstream
+from flyby.proxy.road._exchange import Exchange
 from flyby.tunnel import handshake
 from flyby.tunnel.attempts import Attempts
 from flyby.tunnel.dyno import Dyno
@@ -225,20 +225,15 @@ class Tunnel:
 
     def answer(self, exchange: Exchange) -> None:
         """Answer `GET /.flyby/tunnel`."""
-        exchange.run(self._answer(exchange))
-
-    async def _answer(self, exchange: Exchange) -> None:
+        connection = exchange.downstream
         try:
-            connection = exchange.downstream
             hello = handshake.read(exchange.request, connection.client.address, self.settings.plain)
-            if not isinstance(connection, Connection):
-                raise Refusal(400, "this connection cannot be upgraded")
             self._admit(exchange, connection, hello)
         except Refusal as refusal:
             self._refusals[refusal.status] += 1
             exchange.reply(refusal.status, refusal.detail, refusal.fields)
 
-    def _admit(self, exchange: Exchange, connection: Connection, hello: Hello) -> None:
+    def _admit(self, exchange: Exchange, connection: Downstream, hello: Hello) -> None:
         if self._draining:
             raise Refusal(503, "this edge goes down", (b"Retry-After", b"1"))
         token, backend = self._authenticate(hello, connection.client.address)
@@ -291,11 +286,10 @@ class Tunnel:
             raise handshake.wrong_token(0)
         return record.id, record.backend
 
-    def _switch(self, exchange: Exchange, connection: Connection) -> tuple[asyncio.Transport, bytes]:
+    def _switch(self, exchange: Exchange, connection: Downstream) -> tuple[asyncio.Transport, bytes]:
         exchange.note(Outcome.LOCAL, None, 101)
         fields = handshake.switched(self._worker, self._workers, self._node, BOOT)
-        connection.switch(101, REASONS[101], fields)
-        transport, ahead = connection.detach()
+        transport, ahead = connection.detach(101, REASONS[101], fields)
         handshake.watch(transport)
         return transport, ahead
 

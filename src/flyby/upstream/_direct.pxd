@@ -1,9 +1,10 @@
 """The map of a connection whose plain exchanges take no object."""
 
 from flyby.upstream._connection cimport Connection
+from flyby.upstream._waiter cimport Waiter
 
 
-cdef class Listener:
+cdef class Listener(Waiter):
     cdef Py_ssize_t recognise(self, const unsigned char *base, Py_ssize_t size, long long *content) except -1
     cdef int begin(self) except -1
     cdef int part(self, const unsigned char *base, Py_ssize_t size) except -1

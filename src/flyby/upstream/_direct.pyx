@@ -13,6 +13,7 @@ A `Listener` is a receiver too, and a sink: whatever does not end with `ended` e
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
+from flyby.upstream._waiter cimport Waiter
 from flyby.upstream._connection cimport BODY, HEAD, HELD, IDLE, Connection
 from flyby.wire import BodyKind
 from flyby.wire._body cimport BodyReader
@@ -21,7 +22,7 @@ cdef object CHUNKED = BodyKind.CHUNKED
 cdef object LENGTH = BodyKind.LENGTH
 
 
-cdef class Listener:
+cdef class Listener(Waiter):
     cdef Py_ssize_t recognise(self, const unsigned char *base, Py_ssize_t size, long long *content) except -1:
         """The length of the head if it is for this listener, and in `content` that of what follows, -1 for chunks."""
         return 0

@@ -70,6 +70,11 @@ cdef class Lease:
         return f"<Lease {self.origin.address} {'held' if self.held else 'ended'} {self.connection!r}>"
 
     @property
+    def pool(self):
+        """Whose connection it is."""
+        return self._pool
+
+    @property
     def origin(self):
         """Where the connection leads."""
         return self._pool.origin

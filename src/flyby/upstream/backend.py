@@ -10,7 +10,7 @@ configuration, dials, and looks after checks and idle connections.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -127,6 +127,11 @@ class Backend(LeaseSource):
 
     def __repr__(self) -> str:
         return f"<Backend {self.name} {self._pools}>"
+
+    def on_pressure(self, relieve: Callable[[Pool], None]) -> None:
+        """Call `relieve` with a pool soon after requests have begun to wait for its connections."""
+        for pool in self._pools:
+            pool.on_pressure = relieve
 
     async def start(self) -> None:
         """Begin the active checks."""

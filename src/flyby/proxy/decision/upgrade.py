@@ -7,28 +7,23 @@ on as such, and the loss of either side ends both. An origin that does not switc
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from flyby.errors import UpstreamError
-from flyby.policy import Outcome, Reason, cache_status
+from flyby.policy import Outcome, Reason
+from flyby.proxy.fetching._fetch import Fetch, Purpose
+from flyby.proxy.road._downstream import Downstream
+from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.routing import forwarding
-from flyby.proxy.fetching._passing import send
-from flyby.proxy.fetching.ask import ask
-from flyby.proxy.http1.connection import Connection
 from flyby.wire import REASONS, Fields, strip_hop_by_hop
-
-if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
 
 WATERMARK = 65_536
 
 
 class Pipe(asyncio.Protocol):
-    """The upstream's end of a pipe; the client's end is a `Connection` that was taken over."""
+    """The upstream's end of a pipe; the client's end is a connection that has switched."""
 
-    def __init__(self, exchange: Exchange, connection: Connection, transport: asyncio.Transport) -> None:
-        self._exchange = exchange
-        self._client = connection
+    def __init__(self, client: Downstream, transport: asyncio.Transport) -> None:
+        self._client = client
         self._transport = transport
         self._reading = True
         self._ends = 0  # directions that have ended; with both, nothing is left to wait for
@@ -82,32 +77,25 @@ class Pipe(asyncio.Protocol):
         self._transport.close()
 
 
-async def run(exchange: Exchange) -> None:
+def run(exchange: Exchange) -> None:
     """Ask the origin to switch, and lay the pipe if it does."""
-    connection = exchange.downstream
-    if not isinstance(connection, Connection):
-        raise UpstreamError(502, "upgrade", "http_upgrade_failed", "this connection cannot be upgraded")
-    fields = exchange.request.fields.copy()
-    answer = await ask(exchange, fields, upgrade=exchange.request.upgrade)
-    head = answer.head
-    if head.status != 101:
-        exchange.note(Outcome.PASS, Reason.UPGRADE, head.status)
-        send(exchange, answer, cache_status(Outcome.PASS, Reason.UPGRADE, fwd_status=head.status))
-        return
+    Fetch(exchange, Reason.UPGRADE, purpose=Purpose.TO_SWITCH, on_switch=_switch).begin()
+
+
+def _switch(fetch: Fetch) -> None:
+    """The origin has switched: so does the client's connection. Raises `UpstreamError` 502 for another protocol."""
+    exchange, head, connection = fetch.exchange, fetch.response, fetch.lease.connection
     if (head.fields.get(b"upgrade") or b"").lower() != exchange.request.upgrade:
-        answer.discard()
+        fetch.lease.discard()
         raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched to a protocol nobody asked for")
     kept = strip_hop_by_hop(head.fields)
     forwarding.add_via(kept)
     switched = Fields([(b"Upgrade", exchange.request.upgrade), (b"Connection", b"Upgrade"), *kept])
-    transport, ahead = answer.lease.connection.detach()
+    transport, ahead = connection.detach()
     exchange.note(Outcome.PIPE, Reason.UPGRADE, 101)
-    pipe = Pipe(exchange, connection, transport)
-    connection.switch(101, REASONS[101], switched)
-    early = connection.take_over(pipe)
+    pipe = Pipe(exchange.downstream, transport)
     transport.set_protocol(pipe)
+    exchange.downstream.switch(101, REASONS[101], switched, pipe)
     if ahead:
         pipe.data_received(ahead)
-    if early:
-        pipe.from_client(memoryview(early))
     transport.resume_reading()

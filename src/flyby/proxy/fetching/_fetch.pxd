@@ -29,9 +29,11 @@ cdef enum Way:     # of the content
     CLIENT = 1     # as it comes, at the client's pace
     STORE = 2      # into the Fill, from where the client reads along
     HELD = 3       # the Fill is full: the origin waits until the client has read it
+    WINDOW = 4     # the Fill is a window: the origin waits for its slowest reader
 
 
 cdef class Fetch(Listener):
+    cdef object __weakref__
     cdef readonly Exchange exchange
     cdef readonly State state
     cdef Purpose _purpose
@@ -64,10 +66,18 @@ cdef class Fetch(Listener):
     cdef long long _written          # bytes of content that the Fill has taken
     cdef long long _offset           # of the Fill: so far the client has read
     cdef long long _limit            # of the Fill: so far it will read; -1: to its end
-    cdef bytes _overflow             # what the Fill did not take
+    cdef bytes _overflow             # what the Fill did not take, or not yet; None: all of it
+    cdef Fill _reader                # the client's own place among the readers of a window
 
     cdef object _unstorable          # the Reason why the store did not take the response
 
+    cpdef leased(self, Lease lease)
+    cpdef no_lease(self, error)
+    cpdef interim(self, ResponseHead head)
+    cpdef head(self, ResponseHead head)
+    cpdef data(self, view)
+    cpdef end(self, trailers)
+    cpdef fail(self, error)
     cdef bint _has_followers(self) except -1
     cdef int _acquire(self) except -1
     cdef int _ask(self, Lease lease) except -1
@@ -87,6 +97,8 @@ cdef class Fetch(Listener):
     cdef int _content_over(self, trailers) except -1
     cdef int _give_up(self, error) except -1
     cdef int _abandon(self) except -1
+    cdef int _fill_window(self) except -1
+    cdef int _let_reader_go(self) except -1
     cdef int _let_fill_go(self, int ended) except -1
     cdef int _settled(self) except -1
     cdef int _leave_upload(self) except -1

@@ -34,11 +34,11 @@ from flyby.proxy.fetching import storing
 from flyby.proxy.fetching.attempts import FAILURES, Attempts, is_refusal, nobody
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.request import CLIENT_CONDITIONS, may_share, request_head
-from flyby.proxy.fetching.response import response_head, status_field
+from flyby.proxy.fetching._response import content_length, response_head, status_field
 from flyby.proxy.fetching.verdict import Action, before_policy, by_policy
 from flyby.proxy.routing import forwarding
 from flyby.proxy.stored import hit, lookup, partial, renewal
-from flyby.wire import BodyKind
+from flyby.wire import REASONS, BodyKind
 
 from flyby.clock cimport monotonic
 from flyby.proxy.fetching._upload cimport Upload
@@ -182,7 +182,7 @@ cdef class Fetch(Listener):
         self._wait = backend.want(self, attempts.fresh, attempts.tried)
         return 0
 
-    def leased(self, Lease lease):
+    cpdef leased(self, Lease lease):
         """The connection that was waited for."""
         self._wait = None
         if self.state != WAITING:
@@ -190,7 +190,7 @@ cdef class Fetch(Listener):
         else:
             self.exchange.run_step(self._ask_on, lease)
 
-    def no_lease(self, error):
+    cpdef no_lease(self, error):
         """No connection is to be had."""
         self._wait = None
         if self.state == WAITING:
@@ -422,25 +422,23 @@ cdef class Fetch(Listener):
         self._way = STORE
         if self._client is not None:
             exchange.note(MISS, self.why, head.status)
-            self._begin_stored(plan, length)
+            self._begin_stored(plan)
         (<Connection>self.lease.connection).stream(self)
         if self._client is not None:
             self._client.flush()
         return True
 
-    def _begin_stored(self, plan, length):
+    def _begin_stored(self, plan):
         """Begin the client's response: what is stored, with the fields that are kept from later requests."""
         exchange = self.exchange
         client = self._client
         status = status_field(MISS, self.why, self.response.status, True)
-        fields, self._offset, self._limit, code = storing.view_of_client(self, self._joined, plan)
-        if fields is None:
-            fields = self.response.fields
-            verdict = evaluate(exchange.request, fields, self.response.status)
-        else:
-            verdict = evaluate(exchange.request, fields, code)
-            length = (self.fill.length if self._limit < 0 else self._limit) - self._offset
+        code = self.response.status
+        fields = self.response.fields
+        if self._joined is not None:
+            fields, self._offset, self._limit, code = storing.joined_view(self, self._joined, plan)
             exchange.status = code
+        verdict = evaluate(exchange.request, fields, code)
         if verdict is not None:
             self._client = None
             hit.send_verdict(exchange, verdict, fields, status)
@@ -448,8 +446,9 @@ cdef class Fetch(Listener):
         if self._joined is None:
             client.begin_ready(response_head(exchange, self.response, status), self.fill.length, code)
         else:
+            length = (self.fill.length if self._limit < 0 else self._limit) - self._offset
             fields.add(b"Cache-Status", status)
-            client.begin(code, storing.reason_of(code), fields, length)
+            client.begin(code, REASONS[code], fields, length)
         client.on_writable(self._client_ready)
 
     cdef int _pass(self, reason, bint offered) except -1:
@@ -490,7 +489,7 @@ cdef class Fetch(Listener):
     def _to_client_with(self, bytes status):
         client = self._client
         exchange = self.exchange
-        length = storing.length_of(self.response, exchange.request.method)
+        length = content_length(self.response, exchange.request.method)
         client.begin_ready(response_head(exchange, self.response, status), length, self.response.status)
         self._to_client()
         (<Connection>self.lease.connection).stream(self)
@@ -538,6 +537,9 @@ cdef class Fetch(Listener):
                 self._read_along()
         elif self._way == HELD:
             self._overflow += bytes(view)
+        elif self._way == WINDOW:
+            self._overflow += bytes(view)
+            self._fill_window()
 
     def _client_ready(self):
         """The client has caught up."""
@@ -555,7 +557,7 @@ cdef class Fetch(Listener):
                 end = min(end, self._limit)
             if self._offset >= end:
                 break
-            view = self.fill.read(self._offset, min(<long long>PIECE, end - self._offset))
+            view = (self._reader or self.fill).read(self._offset, min(<long long>PIECE, end - self._offset))
             self._offset += len(view)
             client.data(view)
         if self._client is not client:
@@ -565,9 +567,10 @@ cdef class Fetch(Listener):
         if self._offset == self._limit or (self.fill.state == FILL_COMPLETE and self._offset == <long long>self.fill.available):
             self._client = None
             client.on_writable(None)
+            self._let_reader_go()
             client.end()
-            if self.state == DONE:
-                self.fill.release()
+            if self.state == DONE and self._overflow is None:
+                self._let_fill_go(Ended.LOST)
         return 0
 
     cdef int _outgrow(self, view) except -1:
@@ -575,15 +578,38 @@ cdef class Fetch(Listener):
         cdef Exchange exchange = self.exchange
         storing.mark(exchange, exchange.context.store, Reason.TOO_LARGE, self.response.status)
         exchange.reason = Reason.TOO_LARGE
-        if self._client is None and not self._has_followers():
+        if self._has_followers() and self.fill.outgrow():
+            self._way = WINDOW
+            if self._client is not None:
+                self._reader = self.fill.follow()
+                self._reader.passed(self._offset)
+            self.fill.subscribe(self.changed)
+            self._overflow = bytes(view)
+            self._fill_window()
+            return self._read_along()
+        if self._client is None:
             return self._abandon()
         self._way = HELD
         self._overflow = bytes(view)
         (<Connection>self.lease.connection).pause_reading()
         self.fill.abort(Ended.UNSTORABLE)
-        if self._client is None:
-            return self._abandon()
         return self._read_along()
+
+    cdef int _fill_window(self) except -1:
+        """Give the window what it takes; the origin waits for its slowest reader."""
+        cdef Connection connection = <Connection>self.lease.connection
+        self._overflow = self._overflow[self.fill.write_some(self._overflow) :]
+        if self._overflow:
+            if self.state == STREAMING:
+                connection.pause_reading()
+        elif self.state == STREAMING:
+            connection.resume_reading()
+        else:
+            self.fill.finish()
+            self._overflow = None
+            if self._client is None:
+                self._let_fill_go(Ended.LOST)
+        return 0
 
     cdef int _read_on(self) except -1:
         """The client has read what the Fill held: it gets the rest as it comes."""
@@ -617,9 +643,12 @@ cdef class Fetch(Listener):
             if self._joined is None or not len(self._joined.after) or self.fill.write(self._joined.after):
                 self.fill.commit()
             if client is None:
-                self.fill.release()
+                self._let_fill_go(Ended.LOST)
             else:
                 self._read_along()
+        elif self._way == WINDOW:
+            self._fill_window()
+            self._read_along()
         elif self._way == CLIENT:
             self._client = None
             client.on_writable(None)
@@ -672,14 +701,16 @@ cdef class Fetch(Listener):
         if self._client is not None:
             self._client.on_writable(None)
         self._client = None
+        self._let_reader_go()
         if self.state == STREAMING and self._way == STORE:
             return
-        if self.state < STREAMING and (self._has_followers() or self._purpose == TO_REFRESH):
-            return
-        if self.state < DONE:
+        if self._has_followers() and (self.state < STREAMING or self._way == WINDOW):
+            if self._way != WINDOW:
+                self.fill.subscribe(self.changed)
+        elif self.state < DONE or self._way == WINDOW:
             self._abandon()
-        elif self.fill is not None:
-            self.fill.release()
+        else:
+            self._let_fill_go(Ended.LOST)
 
     def client_ended(self):
         """The client has shut its side down: it may still read, or be gone."""
@@ -719,9 +750,14 @@ cdef class Fetch(Listener):
             self.exchange.client_lost()
 
     def changed(self):
-        """The Fill has moved: a follower has come or gone, or another fetch has overtaken this one."""
-        if self.state < STREAMING and self._client is None and not self._has_followers() and self._purpose == TO_STORE:
+        """The Fill has moved: a follower has come, read on, or gone."""
+        if self.fill is None or self._purpose == TO_REFRESH:
+            return
+        if self._client is None and not self._has_followers() and (self.state < STREAMING or self._way == WINDOW):
             self._abandon()
+        elif self._way == WINDOW and self._overflow:
+            self._fill_window()
+            self._read_along()
 
     cdef int _abandon(self) except -1:
         """Nobody wants the response any more."""
@@ -735,10 +771,17 @@ cdef class Fetch(Listener):
         self.state = FAILED
         return 0
 
+    cdef int _let_reader_go(self) except -1:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.release()
+        return 0
+
     cdef int _let_fill_go(self, int ended) except -1:
         """End the Fill, if there is one that has not ended; its followers learn how."""
         cdef Fill fill = self.fill
         self.fill = None
+        self._let_reader_go()
         if fill is not None:
             if fill.owner and fill.state < FILL_COMPLETE:
                 fill.abort(ended)

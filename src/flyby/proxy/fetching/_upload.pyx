@@ -121,7 +121,8 @@ cdef class Upload:
             self._limit(CONTINUE_S, self._say_continue)
         else:
             self._exchange.downstream.expect_satisfied()
-        connection.on_drained = self.drained
+        if connection.is_write_paused():
+            connection.on_drained(self.drained)
         return 0
 
     def drained(self):
@@ -134,7 +135,10 @@ cdef class Upload:
         cdef Connection connection = self._connection
         if self.all_sent or connection is None:
             return 0
-        if content.size and not connection.write_paused:
+        if content.size and connection.is_write_paused():
+            connection.on_drained(self.drained)
+            return 0
+        if content.size:
             connection.send(self._framed(self._take()))
         if content.received >= READY:
             self._give_place_back()

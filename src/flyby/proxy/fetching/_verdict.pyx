@@ -20,7 +20,7 @@ from flyby.policy import Outcome, Reason, format_http_date, parse_cache_control
 from flyby.log._lines import console_words
 from flyby.log._lines cimport Text
 from flyby.proxy.fetching._passing import status_field
-from flyby.proxy.routing._upstream_fields import VIA as _VIA
+from flyby.proxy.road._identity import VIA as _VIA
 from flyby.wire import HOP_BY_HOP as _HOP_BY_HOP
 from flyby.wire._glance cimport Span
 from flyby.wire._names import fit

@@ -47,18 +47,18 @@ class Delivery:
             return
         self._running = True
         try:
-            while not self._downstream.paused and self._offset < fill.available:
+            while not self._downstream.paused and self._offset < fill.available and not fill.lost(self._offset):
                 view = fill.read(self._offset, PIECE)
                 self._offset += len(view)
                 self._downstream.data(view)
         finally:
             self._running = False
-        if self._fill is None or self._offset < fill.available:
+        if self._fill is None:
             return
-        if fill.state == COMPLETE:
+        if fill.state == COMPLETE and self._offset == fill.available:
             self.client_left()
             self._done()
-        elif fill.state == FAILED:
+        elif (fill.state == FAILED and self._offset == fill.available) or fill.lost(self._offset):
             self.client_left()
             self._broken()
 

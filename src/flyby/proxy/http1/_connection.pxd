@@ -48,6 +48,8 @@ cdef class Connection(Downstream):
     cdef int _linger_close(self) except -1
     cdef int _shut(self) except -1
     cdef bytes _connection_field(self)
+    cdef bint _asked_by_head(self) except -1
+    cdef int _finish(self) except -1
     cdef int _next(self, double now) except -1
     cdef int _pump(self) except -1
     cdef int _pause_reading(self) except -1

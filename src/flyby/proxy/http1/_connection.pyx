@@ -38,7 +38,7 @@ from flyby.wire import CHUNK_END as _CHUNK_END
 from flyby.wire import BodyKind, HeadReader as NewHeadReader, chunk_head, last_chunk, serialise_response
 from flyby.wire import BodyReader as NewBodyReader
 
-from flyby.clock_c cimport monotonic
+from flyby.clock cimport monotonic
 from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._downstream cimport Downstream, Occupant
 from flyby.proxy.road._outbox cimport Outbox, iovec
@@ -355,6 +355,7 @@ cdef class Connection(Downstream):
         """Shut our side, and drop what the client still sends for a moment (RFC 9112 9.6)."""
         self._closing = True
         self._body = None
+        self.content.fail(WireError(400, "content-incomplete", "the response came before the content"))
         if self._linger >= 0 or self._transport.is_closing():
             return 0
         self._linger = LINGER_BYTES
@@ -393,6 +394,10 @@ cdef class Connection(Downstream):
         self._deadline = 0.0
         return 0
 
+    def answer_in_full(self, RequestHead request not None):
+        """The request under way, which a glance recognised, is answered by its head from now on."""
+        self._request = request
+
     cpdef on_writable(self, callback):
         self._on_writable = callback
 
@@ -404,6 +409,9 @@ cdef class Connection(Downstream):
     cdef bytes _connection_field(self):
         # The response comes before the content: whether the client sends that at all is not known.
         if self._expecting or self._deaf or self._connections.draining or (self._ended and self._pending is None):
+            self._keep_alive = False
+        elif self._state == CONTENT and not 0 <= self._request.length - self._body.received <= QUEUE_LIMIT:
+            # The response comes before content that is long, or of unknown length: it is not waited for.
             self._keep_alive = False
         if not self._keep_alive:
             return CLOSING
@@ -519,7 +527,10 @@ cdef class Connection(Downstream):
                 self._shut()
             return 0
         if self._state == CONTENT:
-            # The rest of the content is read, and dropped or passed on; then comes the next request.
+            # The rest of the content is read, passed on or dropped; then comes the next request.
+            if self.content.on_change is None:
+                self.content.on_change = self.content.take
+                self.content.take()
             return 0
         idle_s = self._connections.timeouts.idle_s
         self._request = None

@@ -19,9 +19,10 @@ from typing import Protocol
 from flyby.clock import Clock
 from flyby.config import Limits, Timeouts
 from flyby.errors import WireError
-from flyby.proxy.lane._lane import Lane
-from flyby.proxy.http1.connection import Connection
-from flyby.proxy.decision.exchange import Exchange
+from flyby.policy import Outcome, Reason
+from flyby.proxy.http1._connection import Connection
+from flyby.proxy.road._downstream import ShortCut
+from flyby.proxy.road._exchange import Exchange
 from flyby.wire import RequestHead
 
 SWEEP_SECONDS = 0.5
@@ -37,6 +38,8 @@ class ExchangeFactory(Protocol):
 
 class Connections:
     """The registry of one worker's client connections."""
+
+    refusal_words: tuple[Outcome, Reason | None] = (Outcome.ERROR, None)  # of a request that could not be read
 
     __slots__ = (
         "_clock",
@@ -65,12 +68,13 @@ class Connections:
         exchange: ExchangeFactory,
         refused: Callable[[Connection, WireError], None],
         most: int,
+        lane: ShortCut,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
         self.exchange = exchange
         self.refused = refused
-        self.lane = Lane()
+        self.lane = lane
         self.now = clock.monotonic()
         self.draining = False
         self.most = most
@@ -97,10 +101,14 @@ class Connections:
     def add(self, connection: Connection) -> None:
         if len(self._connections) >= self.most and not self._make_room():
             self.turned_away += 1
-            connection.close()
+            connection.reset()
         self._connections.add(connection)
         self.total += 1
         self._empty.clear()
+
+    def wall_ms(self) -> int:
+        """The clock's wall time."""
+        return self._clock.wall_ms()
 
     def _make_room(self) -> bool:
         """Close those that have been idle for longest; False when nobody is."""
@@ -138,7 +146,7 @@ class Connections:
         """Act on every deadline that has passed."""
         self.now = now = self._clock.monotonic()
         for connection in list(self._connections):
-            connection.check_deadline(now)
+            connection.check_deadlines(now)
 
     async def drain(self, seconds: float) -> int:
         """Let what is in flight finish for at most `seconds`; returns how many connections had to be broken off."""
@@ -152,7 +160,7 @@ class Connections:
             pass
         left = list(self._connections)
         for connection in left:
-            connection.close()
+            connection.reset()
         if self._handle is not None:
             self._handle.cancel()
         return len(left)

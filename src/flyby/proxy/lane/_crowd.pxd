@@ -3,9 +3,10 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from flyby.proxy.road._front cimport Onward
+from flyby.proxy.http1._connection cimport Connection
+from flyby.proxy.road._downstream cimport Onward
+from flyby.proxy.road._exchange cimport Exchange
 from flyby.proxy.road._outbox cimport iovec
-from flyby.proxy.http1._responder cimport Responder
 from flyby.proxy.stored._selection cimport Selection
 from flyby.store._attachment cimport Attachment
 from flyby.store._fill cimport Fill
@@ -33,7 +34,8 @@ cdef class Crowd(Onward):
     cdef object _name               # in `_crowds._open`
     cdef str _backend
     cdef bytes _key                 # a primary key
-    cdef double _patience           # seconds
+    cdef double _patience           # seconds without a sign of the fetch that a request waits
+    cdef double _heard              # monotonic: the last such sign; 0: none yet
     cdef list _followers            # in the order in which they came
     cdef int _count                 # those of them that are still here
     cdef bint _due                  # `advance` will be called
@@ -60,14 +62,10 @@ cdef class Crowd(Onward):
 
 cdef class Follower:
     cdef Crowd _crowd
-    cdef readonly Responder downstream
-    cdef bytes _text                # the request's head
-    cdef readonly double started    # monotonic
+    cdef Connection _client
+    cdef Exchange _exchange
     cdef uint64_t _since            # what had been purged when it came
     cdef bint _cookies              # it has some
     cdef bint _here                 # it is the crowd's business
-    cdef bint _recorded
-    cdef bint _answered             # a response was begun
-    cdef object _stop               # of the Delivery that goes on with it
 
     cdef int resume(self, ended) except -1

@@ -31,19 +31,19 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from flyby.policy import Outcome, Reason
-from flyby.proxy.routing import forwarding
+from flyby.errors import UpstreamError
 from flyby.proxy.fetching.delivery import Delivery
-from flyby.proxy.decision.exchange import Exchange
+from flyby.proxy.fetching.ended import Ended
+from flyby.proxy.decision.decide import resume
 from flyby.proxy.stored.hit import collapsed_head
-from flyby.proxy.road.recording import record
-from flyby.proxy.fetching.sinks import Ended
 from flyby.wire import CHUNK_END as _CHUNK_END
 from flyby.wire import BodyKind, chunk_head, last_chunk
 
 from flyby.policy.entry import EntryFlag
-from flyby.proxy.road._front cimport Front, Onward
+from flyby.proxy.http1._connection cimport Connection
+from flyby.proxy.road._downstream cimport Downstream, Onward
+from flyby.proxy.road._exchange cimport Exchange, exchange_of
 from flyby.proxy.road._outbox cimport Outbox, iovec
-from flyby.proxy.http1._responder cimport Responder
 from flyby.proxy.stored._selection cimport Selection
 from flyby.store._attachment cimport Attachment
 from flyby.store._fill cimport Fill, fill_joined
@@ -54,7 +54,6 @@ from flyby.store._layout cimport (
     FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, Block, Worker, load32, load64, unit_of, worker_at,
 )
 from flyby.wire._glance cimport COOKIE, Glance, glance_limits
-from flyby.wire._head cimport HeadReader
 
 cdef enum:
     FIRST = 16_384  # bytes of content that everybody gets before anybody gets more
@@ -96,7 +95,6 @@ cdef class Crowds:
         fill = fill_joined(store, key, <uint32_t>length, digest)
         if fill is None:
             return None
-        settings = self.context.backends[backend].settings
         crowd = Crowd.__new__(Crowd)
         crowd._crowds = self
         crowd._store = store
@@ -106,10 +104,9 @@ cdef class Crowds:
         crowd._backend = backend
         crowd._key = PyBytes_FromStringAndSize(key, length)
         crowd._name = digest.low
-        crowd._patience = settings.connect_s + settings.first_byte_s
+        crowd._patience = self.context.config.cache.collapse_wait_s
         crowd._followers = []
         self._open[crowd._name] = crowd
-        # The owner's own time limits end its fetch; ours is for an owner that was stopped in its tracks.
         crowd._timer = crowd._loop.call_later(crowd._patience, crowd.overdue)
         fill.subscribe(crowd._told)
         crowd.moved()
@@ -141,7 +138,7 @@ cdef class Crowd(Onward):
         return not stale
 
     cdef bint begin(
-        self, Front client, const unsigned char *base, const Glance *seen, double now, long long now_ms
+        self, Downstream client, const unsigned char *base, const Glance *seen, double now, long long now_ms
     ) except -1:
         """Let the request that was seen at `base` wait here."""
         cdef Follower follower = Follower.__new__(Follower)
@@ -151,13 +148,14 @@ cdef class Crowd(Onward):
         counts.misses += 1
         counts.collapsed += 1
         follower._crowd = self
-        follower.downstream = <Responder?>client
-        follower._text = PyBytes_FromStringAndSize(<const char *>base, seen.length)
-        follower.started = now
+        follower._client = <Connection?>client
+        follower._exchange = exchange_of(self._crowds.context, client, base, seen, now)
+        follower._exchange.backend_name = self._backend
+        follower._exchange.source = follower
         follower._since = load64(&self._store.m.header.epoch)
         follower._cookies = seen.seen & COOKIE
         follower._here = True
-        follower.downstream.engage(follower, True)
+        client.engage(follower._exchange, True)
         self._followers.append(follower)
         self._count += 1
         return True
@@ -182,7 +180,7 @@ cdef class Crowd(Onward):
             self._break_off()
 
     def overdue(self):
-        """Nobody has heard of the owner for as long as an origin may take: who has waited so long goes alone."""
+        """Nothing was heard of the fetch for as long as a request waits for one: those that have waited so long go on."""
         cdef Follower follower
         cdef double now = self._crowds.context.clock.monotonic()
         late = []
@@ -190,15 +188,15 @@ cdef class Crowd(Onward):
         for follower in self._followers:
             if not follower._here:
                 continue
-            if follower.started + self._patience <= now:
+            if max(follower._exchange.started, self._heard) + self._patience <= now:
                 late.append(follower)
             elif wait < 0:
-                wait = follower.started + self._patience - now
+                wait = max(follower._exchange.started, self._heard) + self._patience - now
         if wait >= 0:
             self._timer = self._loop.call_later(wait, self.overdue)
         else:
             self._close()
-        self._release(late, Ended.UNCACHEABLE)
+        self._release(late, Ended.STALLED)
         if not self._count:
             self._disperse()
 
@@ -207,6 +205,7 @@ cdef class Crowd(Onward):
         cdef uint32_t state = load32(&fill._slot.state) if fill.ours() else <uint32_t>FILL_FAILED
         if not self._begun:
             if state == FILL_EMPTY:
+                self._heard = self._crowds.context.clock.monotonic()  # an interim response
                 return 0
             if state == FILL_FAILED:
                 reason = Ended(fill.reason)
@@ -254,8 +253,8 @@ cdef class Crowd(Onward):
                 or (stale and follower._since != fill._slot.epoch)
                 or (follower._cookies and fill._flags & HEURISTIC and not fill._flags & PUBLIC)
                 or (suffix is not None and not self._crowds._selection.selects(
-                    self._store, self._key, suffix, follower._text,
-                    &self._crowds._glances[follower.downstream.secure],
+                    self._store, self._key, suffix, follower._exchange.text,
+                    &self._crowds._glances[follower._client.secure],
                 ))
             ):
                 others.append(follower)
@@ -312,7 +311,8 @@ cdef class Crowd(Onward):
             for follower in self._followers:
                 if follower._here:
                     self._gone(follower)
-                    follower.downstream._finish()
+                    follower._exchange.source = None
+                    follower._client._finish()
             return 0
         if self._offset < load64(&fill._slot.available) or state == FILL_FAILED:
             self.moved()
@@ -322,7 +322,7 @@ cdef class Crowd(Onward):
 
     cdef bint _give(self, Follower follower, iovec *parts, int count) except -1:
         """Send the parts to one of them; whether it takes no more for now, and falls behind the others."""
-        cdef Responder client = follower.downstream
+        cdef Connection client = follower._client
         cdef Outbox outbox = client._outbox
         cdef int64_t done = 0
         cdef size_t total = 0
@@ -334,7 +334,7 @@ cdef class Crowd(Onward):
             client._keep_alive = client._keep_alive and not client._connections.draining
             client.begun = True
             client._framing = self._framing
-            follower._answered = True
+            follower._exchange.note(Outcome.MISS, Reason.COLLAPSED, self.status)
             ending = STAY if client._keep_alive else CLOSE
             parts[1].iov_base = PyBytes_AS_STRING(ending)
             parts[1].iov_len = PyBytes_GET_SIZE(ending)
@@ -355,8 +355,9 @@ cdef class Crowd(Onward):
 
     cdef int _hand_over(self, Follower follower) except -1:
         """Let a client that is behind go on at its own pace."""
-        delivery = Delivery(self._fill.follow(), follower.downstream, follower.stopped, never, self._offset)
-        follower._stop = delivery.stop
+        cdef Connection client = follower._client
+        delivery = Delivery(self._fill.follow(), client, (<object>client).end, follower.cut_off, self._offset)
+        follower._exchange.source = delivery
         self._gone(follower)
         delivery.start()
         return 0
@@ -375,7 +376,7 @@ cdef class Crowd(Onward):
         for follower in followers:
             if follower._here:
                 self._gone(follower)
-            if not follower._recorded:
+            if not follower._exchange.gone:
                 follower.resume(ended)
         return 0
 
@@ -384,8 +385,7 @@ cdef class Crowd(Onward):
         for follower in self._followers:
             if follower._here:
                 self._gone(follower)
-                follower.downstream.abort()
-                follower.finished()
+                follower.cut_off()
         return 0
 
     cdef int _close(self) except -1:
@@ -410,79 +410,29 @@ cdef class Crowd(Onward):
 
 @cython.final
 cdef class Follower:
-    """One request that waits, and what is told of it: the exchange of its connection until it is answered, or resumed."""
-
-    @property
-    def context(self):
-        return self._crowd._crowds.context
-
-    @property
-    def backend_name(self):
-        return self._crowd._backend
-
-    @property
-    def request(self):
-        """What a glance recognised is a head for the full parser too."""
-        cdef HeadReader reader = HeadReader(self._crowd._crowds._limits, "request")
-        reader._feed(<const unsigned char *>PyBytes_AS_STRING(self._text), PyBytes_GET_SIZE(self._text))
-        return reader.take_request(b"https" if self.downstream.secure else b"http")
-
-    @property
-    def identity(self):
-        return forwarding.request_id(self.request)
-
-    @property
-    def outcome(self):
-        return Outcome.MISS if self._answered else Outcome.ERROR
-
-    @property
-    def reason(self):
-        return Reason.COLLAPSED if self._answered else None
-
-    @property
-    def status(self):
-        return self._crowd.status if self._answered else 0
-
-    @property
-    def first_byte_ms(self):
-        return -1
+    """One request that waits in a crowd: the source of its exchange until it is answered, or goes on alone."""
 
     cdef int resume(self, ended) except -1:
-        """Go the long way: the response that was waited for is not the answer."""
-        cdef Responder client = self.downstream
-        cdef bint keep_alive = client._keep_alive
-        self._recorded = True
-        request = self.request
-        exchange = Exchange(self.context, client, request)
-        exchange.started = self.started
-        client.occupy(request, exchange)
-        client._keep_alive = client._keep_alive and keep_alive
-        exchange.go_on(ended)
+        """The response that was waited for is not this request's: take the general path."""
+        cdef Exchange exchange = self._exchange
+        exchange.source = None
+        self._client.answer_in_full(exchange.request)
+        exchange.run_step(resume, exchange, ended)
         return 0
 
-    def stopped(self):
-        """The Delivery has come to its end."""
-        self._stop = None
+    def cut_off(self):
+        """The shared fetch broke off."""
+        self._exchange.cut_off(
+            UpstreamError(502, "incomplete", "http_response_incomplete", "the shared fetch broke off")
+        )
 
-    def client_lost(self):
+    def client_left(self):
         """The client has gone."""
-        stop, self._stop = self._stop, None
-        if stop is not None:
-            stop()
         if self._here:
             self._crowd._gone(self)
-        self.finished()
 
-    def finished(self):
-        """The response is sent, or cannot be: record it, once."""
-        if not self._recorded:
-            self._recorded = True
-            record(self)
-
-
-def never(int reason):
-    """What fails to arrive is broken off; nothing takes its place."""
-    return False
+    def client_ended(self):
+        """A half-closed client waits on: the fetch is another's."""
 
 
 cdef inline void add(iovec *parts, int *count, const char *start, size_t length) noexcept nogil:

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint64_t
 from flyby.log._lines cimport Lines, Served, Text
 from flyby.proxy.stored._condition cimport Conditions
 from flyby.proxy.lane._crowd cimport Crowds
-from flyby.proxy.road._front cimport Answerer, Front, Onward
+from flyby.proxy.road._downstream cimport Downstream, Onward, ShortCut
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
@@ -26,7 +26,7 @@ cdef struct Answer:
     int64_t end  # bytes of the write up to its end
 
 
-cdef class Lane(Answerer):
+cdef class Lane(ShortCut):
     cdef const unsigned char *_input  # the read buffer
     cdef readonly uint64_t hits  # answers given
     cdef readonly uint64_t passed  # requests passed on, or that wait for the answer to another
@@ -63,18 +63,18 @@ cdef class Lane(Answerer):
     cdef Py_ssize_t _missed  # the length of a primary key under which nothing lies; 0: something does
 
     cdef void _read_clocks(self)
-    cdef bint _answer(self, Front client, const unsigned char *base, const Glance *seen) except -1
+    cdef bint _answer(self, Downstream client, const unsigned char *base, const Glance *seen) except -1
     cdef Block *_look_up(
         self, const Post *post, bint secure, const unsigned char *base, const Glance *seen
     ) except? NULL
-    cdef bint _usable(self, Front client, const Post *post, const Glance *seen, Block *found) noexcept
-    cdef bint _put(self, Front client, const unsigned char *base, const Glance *seen, Block *found) except -1
-    cdef void _told(self, Front client, const unsigned char *base, const Glance *seen, int status) noexcept
+    cdef bint _usable(self, Downstream client, const Post *post, const Glance *seen, Block *found) noexcept
+    cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1
+    cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept
     cdef void _add_text(self, char *start, size_t length) noexcept
     cdef void _add_part(self, char *start, size_t length, Block *pinned, object plain) noexcept
-    cdef bint _send(self, Front client) except -1
-    cdef bint _send_by_transport(self, Front client) except -1
+    cdef bint _send(self, Downstream client) except -1
+    cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept
-    cdef int _finished(self, Front client) except -1
-    cdef object _record(self, Front client, int number)
-    cdef int _leave(self, Front client, int64_t done) except -1
+    cdef int _finished(self, Downstream client) except -1
+    cdef object _record(self, Downstream client, int number)
+    cdef int _leave(self, Downstream client, int64_t done) except -1

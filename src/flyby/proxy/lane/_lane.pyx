@@ -28,13 +28,14 @@ from libc.string cimport memcmp, memcpy
 from flyby.clock import SystemClock
 from flyby.errors import StoreError
 from flyby.log import AccessLog, AccessRecord
-from flyby.proxy.routing.forwarding import identity
+from flyby.proxy.road._identity import identity
 from flyby.proxy.lane.remainder import Remainder
 
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions
-from flyby.proxy.road._front cimport Answerer, Front, Onward
+from flyby.proxy.http1._connection cimport Connection
+from flyby.proxy.road._downstream cimport Downstream, Onward, ShortCut
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy.stored._selection cimport SUFFIX, Selection
@@ -70,7 +71,7 @@ cdef enum:
     LONGEST_KEY = 16_384
     MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
 
-cdef const char *RESERVED = b"/.flyby/"  # see `exchange`
+cdef const char *RESERVED = b"/.flyby/"  # see `decision.decide`
 cdef unsigned int ASKS_MORE = AUTHORIZATION | CDN_LOOP | PRECONDITION | RANGE
 cdef unsigned int ABOUT_STORED = CACHE_CONTROL | IF_NONE_MATCH | IF_MODIFIED_SINCE
 cdef uint32_t NO_PLAIN_HIT = (
@@ -83,7 +84,7 @@ cdef uint32_t PUBLIC = EntryFlag.PUBLIC
 
 
 @cython.final
-cdef class Lane(Answerer):
+cdef class Lane(ShortCut):
     def __cinit__(self):
         cdef unsigned char[::1] view
         buffer = bytearray(READ_BUFFER)
@@ -127,7 +128,7 @@ cdef class Lane(Answerer):
         """What was counted here, in the words of the metrics."""
         return {"hit": self.hits}
 
-    cdef Py_ssize_t run(self, Front client, Py_ssize_t length) except -1:
+    cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1:
         """Answer what can be of the first `length` bytes that were read; how many of them are dealt with."""
         cdef Py_ssize_t used = 0
         cdef Glance seen
@@ -175,7 +176,7 @@ cdef class Lane(Answerer):
 
     # ---- one answer --------------------------------------------------------------------------------------------------
 
-    cdef bint _answer(self, Front client, const unsigned char *base, const Glance *seen) except -1:
+    cdef bint _answer(self, Downstream client, const unsigned char *base, const Glance *seen) except -1:
         """Add the answer to this request to the write; False when it is not for this lane, or `_full`."""
         cdef const Post *post
         cdef Signpost posts
@@ -242,7 +243,7 @@ cdef class Lane(Answerer):
         length += SUFFIX
         return shard_lookup(m, self._store.digest(self._key, length), self._key, length)
 
-    cdef bint _usable(self, Front client, const Post *post, const Glance *seen, Block *found) noexcept:
+    cdef bint _usable(self, Downstream client, const Post *post, const Glance *seen, Block *found) noexcept:
         """Whether this request gets that response as it is: `policy.reuse` would say FRESH."""
         if found.flags & NO_PLAIN_HIT or freshness_of(&self._store.m, found) <= self._now_ms:
             return False
@@ -255,7 +256,7 @@ cdef class Lane(Answerer):
                 return False
         return client._outbox._fd >= 0 or found.length <= MOST_OF_TLS
 
-    cdef bint _put(self, Front client, const unsigned char *base, const Glance *seen, Block *found) except -1:
+    cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1:
         """Put the response into the write. The pin is taken over, or given back, unless this says False."""
         cdef Condition condition = CHANGED
         cdef int64_t length = <int64_t>found.length
@@ -320,7 +321,7 @@ cdef class Lane(Answerer):
         self._answers[self._count - 1].end = self._total
         return True
 
-    cdef void _told(self, Front client, const unsigned char *base, const Glance *seen, int status) noexcept:
+    cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept:
         """Keep what the log will say; it points into the read buffer, which stays until the write is done."""
         cdef Answer *answer = &self._answers[self._count]
         cdef Served *served = &answer.served
@@ -359,7 +360,7 @@ cdef class Lane(Answerer):
 
     # ---- the write ---------------------------------------------------------------------------------------------------
 
-    cdef bint _send(self, Front client) except -1:
+    cdef bint _send(self, Downstream client) except -1:
         """Write what was put together; False when nothing more can be written now."""
         cdef int64_t done
         if client._outbox._fd < 0:
@@ -373,7 +374,7 @@ cdef class Lane(Answerer):
         self._leave(client, max(done, 0))
         return False
 
-    cdef bint _send_by_transport(self, Front client) except -1:
+    cdef bint _send_by_transport(self, Downstream client) except -1:
         cdef list chunks = []
         cdef int number
         for number in range(self._part_count):
@@ -395,7 +396,7 @@ cdef class Lane(Answerer):
         if self._plains:
             self._plains.clear()
 
-    cdef int _finished(self, Front client) except -1:
+    cdef int _finished(self, Downstream client) except -1:
         """Count and log the answers: their last byte is on its way."""
         cdef timespec time
         cdef Served *served
@@ -422,7 +423,7 @@ cdef class Lane(Answerer):
             self._access.added()
         return 0
 
-    cdef object _record(self, Front client, int number):
+    cdef object _record(self, Downstream client, int number):
         """The answer for a log that takes records."""
         cdef Answer *answer = &self._answers[number]
         cdef Served *served = &answer.served
@@ -444,7 +445,7 @@ cdef class Lane(Answerer):
             referer=bytes_of(served.referer),
         )
 
-    cdef int _leave(self, Front client, int64_t done) except -1:
+    cdef int _leave(self, Downstream client, int64_t done) except -1:
         """The socket took `done` bytes: the rest becomes the connection's business, pins and all."""
         cdef list chunks = []
         cdef list records = []
@@ -476,8 +477,8 @@ cdef class Lane(Answerer):
                 records.append((self._record(client, number), before, self._answers[number].end))
                 before = self._answers[number].end
         client._outbox.sent = done
-        client._exchange = Remainder(self._log, records, client._outbox, self._now, self._clock or SystemClock())
-        client.send_rest(chunks)
+        client._occupant = Remainder(self._log, records, client._outbox, self._now, self._clock or SystemClock())
+        (<Connection>client).send_rest(chunks)
         return 0
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from flyby.clock import Clock
 from flyby.log import AccessRecord
+from flyby.proxy.road._downstream import Occupant
 from flyby.proxy.road._outbox import Outbox
 
 
-class Remainder:
+class Remainder(Occupant):
     """`answers` says of each record where its bytes begin and end in the write."""
 
     __slots__ = ("_answers", "_clock", "_log", "_outbox", "_started")

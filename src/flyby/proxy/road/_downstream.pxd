@@ -50,6 +50,7 @@ cdef class Downstream:
     cpdef begin(self, int status, bytes reason, fields, long long length)
     cpdef begin_ready(self, bytes head, long long length, int status)
     cpdef flush(self)
+    cpdef bint retract(self)
     cpdef data(self, view)
     cpdef end(self, trailers=*)
     cpdef send_stored(self, bytes head, long long length, views, int status)

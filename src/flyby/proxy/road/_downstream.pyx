@@ -10,6 +10,8 @@ Behind `begin` comes `data`, `end` or `flush` within the same call. `abort` brea
 sees that it is incomplete (RFC 9112 8), `reset` drops the connection at once. HTTP/1 is `http1._connection`.
 """
 
+from flyby.errors import UpstreamError
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
@@ -50,6 +52,11 @@ cdef class Downstream:
     def bytes_sent(self):
         """How much of this response has been handed over, in bytes."""
         return self._outbox.sent
+
+    @property
+    def address_text(self):
+        """The client's address, as the log says it."""
+        return self.address.decode("ascii")
 
     def known_as(self, str address):
         """Set the client's address, for the log and the origin."""
@@ -94,6 +101,13 @@ cdef class Downstream:
     cpdef flush(self):
         """Nothing follows at once: a head that `begin` held back, to leave with the content's first part, must go."""
 
+    cpdef bint retract(self):
+        """Take back what `begin` has begun, if nothing of it was sent: another response can be begun. Else False."""
+        if not self._outbox.retract():
+            return False
+        self.begun = False
+        return True
+
     cpdef data(self, view):
         """Send a part of the content; `view` is only read during the call."""
         raise TypeError("abstract")
@@ -117,6 +131,13 @@ cdef class Downstream:
     cpdef switch(self, int status, bytes reason, fields, pipe):
         """Tell the client that the protocol is switched; its bytes are `pipe`'s from now on."""
         raise TypeError("abstract")
+
+    def detach(self, int status, bytes reason, fields):
+        """Tell the client that the protocol is switched, and give the transport away, with the bytes that came ahead.
+
+        Raises `UpstreamError` where the request has no connection of its own.
+        """
+        raise UpstreamError(502, "upgrade", "http_upgrade_failed", "this connection cannot be upgraded")
 
     cdef Py_ssize_t close_head(self, char *head, Py_ssize_t length, bint chunked) except -1:
         """Begin a response whose head, with its framing fields, is at `head`: add what this connection says and the

@@ -16,7 +16,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from flyby.errors import UpstreamError, WireError
 from flyby.policy import Outcome, Reason
 from flyby.proxy.road import replies
-from flyby.proxy.road.identity import request_identity
+from flyby.proxy.road._identity import request_identity
 from flyby.proxy.road.recording import record
 from flyby.proxy.road.source import Story
 from flyby.wire import HeadReader as NewHeadReader
@@ -110,6 +110,17 @@ cdef class Exchange(Occupant):
         except Exception:
             self._broken()
 
+    def behind(self):
+        """The same request once more, with no client that waits for its response and nothing to record."""
+        cdef Exchange other = Exchange.__new__(Exchange)
+        other.context, other.downstream, other._request = self.context, self.downstream, self.head_of_request()
+        other._identity = self._identity
+        other.started = self.started
+        other.match, other.rules, other.backend_name = self.match, self.rules, self.backend_name
+        other.path, other.primary, other.claim_key = self.path, self.primary, self.claim_key
+        other.gone = other._recorded = True
+        return other
+
     def backend(self):
         """The backend that the route names."""
         return self.context.backends[self.backend_name]
@@ -123,7 +134,7 @@ cdef class Exchange(Occupant):
 
     cpdef fail(self, error):
         """Answer for an origin that has no answer; a response that was begun is broken off."""
-        if self.downstream.begun:
+        if self.downstream.begun and not self.gone:
             self.cut_off(error)
             return
         self.note(ERROR, None, error.status)
@@ -135,6 +146,9 @@ cdef class Exchange(Occupant):
     cpdef cut_off(self, error):
         """The origin broke a begun response off, or flyby does: so it is towards the client, and in the record."""
         if self._recorded:
+            return
+        if self.downstream.retract():
+            self.fail(error)
             return
         self.broken = error
         self.reason = Reason.INCOMPLETE

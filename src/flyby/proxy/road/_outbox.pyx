@@ -12,6 +12,7 @@ nothing to write.
 import socket
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
@@ -67,6 +68,13 @@ cdef class Outbox:
         if done < total:
             self._queued = True
             self._transport.write(b"".join(chunks)[done:])
+
+    cpdef bint retract(self):
+        """Take back a head that is held; False when none is."""
+        if self._held is None:
+            return False
+        self._held = None
+        return True
 
     def queue(self, chunks):
         """Add what `pump` will send; the memory must stay until then."""
@@ -144,6 +152,22 @@ cdef class Outbox:
         finally:
             for at in range(count):
                 PyBuffer_Release(&views[at])
+
+    cdef int send_parts(self, iovec *parts, int count, size_t total) except -1:
+        """Send bytes that are only read during the call: to the socket, or behind what waits for it."""
+        cdef int64_t done = 0
+        cdef int number
+        self.sent += total
+        if self._fd >= 0 and self.clear_way():
+            done = self.gather(parts, count, total)
+            if done == <int64_t>total or done < 0:
+                return 0
+        rest = []
+        for number in range(count):
+            rest.append(PyBytes_FromStringAndSize(<const char *>parts[number].iov_base, parts[number].iov_len))
+        self._queued = True
+        self._transport.write(b"".join(rest)[done:])
+        return 0
 
     cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2:
         """Bytes that the socket takes at once; -1 when it is broken, and then the transport is aborted.

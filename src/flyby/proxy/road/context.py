@@ -9,14 +9,14 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flyby.clock import Clock
 from flyby.config import Cache, Config, RouteCache
 from flyby.log import AccessRecord
 from flyby.metrics import Metrics
 from flyby.policy import CacheRules
-from flyby.proxy.routing.router import Router
+from flyby.proxy.road.routes import RouteTable
 from flyby.store import Store
 from flyby.upstream import Backend
 
@@ -29,15 +29,18 @@ class Context:
     """Shared by all exchanges that begin under one configuration."""
 
     config: Config
-    router: Router
+    router: RouteTable
     backends: dict[str, Backend]
     rules: dict[int, CacheRules]
     store: Store | None
     clock: Clock
     metrics: Metrics
     log: Callable[[AccessRecord], None] | None
+    decide: Callable[[Exchange], None]
+    early: EarlyPlaces
+    pressure: Watcher
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    local: Mapping[bytes, Callable[[Exchange], None]] = field(default_factory=dict)  # paths under /.flyby/
+    local: Local = field(default_factory=Local)
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flyby.log import AccessRecord
 from flyby.policy import Outcome, Reason
-from flyby.proxy.road.context import Context
-from flyby.proxy.road.downstream import Downstream
 from flyby.wire import RequestHead
+
+if TYPE_CHECKING:
+    from flyby.proxy.road._downstream import Downstream
+    from flyby.proxy.road.context import Context
 
 
 class Story(Protocol):
-    """What became of one request: an `Exchange` or a `Relay`."""
+    """What became of one request: an `Exchange`, or what stands in its place in the lane."""
 
     @property
     def context(self) -> Context: ...
@@ -57,7 +59,7 @@ def record(story: Story) -> None:
             status=story.status,
             bytes_sent=story.downstream.bytes_sent,
             duration_ms=(context.clock.monotonic() - story.started) * 1000,
-            client=story.downstream.client.address,
+            client=story.downstream.address_text,
             request_id=story.identity,
             outcome=outcome,
             reason=reason,

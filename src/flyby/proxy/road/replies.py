@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from flyby.errors import UpstreamError, WireError
 from flyby.policy import Outcome, Reason, cache_status, format_http_date
 from flyby.proxy.road import pages
-from flyby.proxy.road.identity import VIA
+from flyby.proxy.road._identity import VIA
 from flyby.wire import REASONS, Fields, RequestHead
 
 ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

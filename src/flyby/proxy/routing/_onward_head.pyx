@@ -12,9 +12,9 @@ byte is known to be one that a head may hold.
 from libc.string cimport memchr, memcpy
 
 from flyby.log._lines cimport Text
-from flyby.proxy.routing._upstream_fields import CDN_ID as _CDN_ID
+from flyby.proxy.road._identity import CDN_ID as _CDN_ID
 from flyby.proxy.routing._upstream_fields import FATES as _FATES
-from flyby.proxy.routing._upstream_fields import VIA as _VIA
+from flyby.proxy.road._identity import VIA as _VIA
 from flyby.proxy.routing._upstream_fields cimport ADDRESSES, DROPPED, LOOP, PROXIES
 from flyby.proxy.fetching.ask import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
 from flyby.wire._glance cimport Glance, GlanceLimits, Span, glance, glance_limits

@@ -9,7 +9,6 @@ cdef enum Fate:
     PROXIES = 3    # Via
     LOOP = 4       # CDN-Loop
 
-cpdef bytes fresh_identity()
 cpdef Fields upstream_fields(
     RequestHead request, Fields given, str address, bytes port, bytes identity, bytes host, now_ms, left_out,
 )

@@ -7,7 +7,6 @@ a trail that we append to (X-Forwarded-For, Via, CDN-Loop). A name with an under
 it is an alias of the name with a hyphen. `forwarding` says what and why; this file is how.
 """
 
-import os
 from functools import lru_cache
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -15,12 +14,11 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.string cimport memchr
 
+from flyby.proxy.road._identity import CDN_ID, VIA
 from flyby.wire import BodyKind, hop_by_hop
 from flyby.wire._fields cimport Fields
 from flyby.wire._head cimport RequestHead
 
-CDN_ID = b"flyby"
-VIA = b"1.1 flyby"
 cdef bytes _VIA = VIA
 cdef bytes _CDN_ID = CDN_ID
 
@@ -48,40 +46,6 @@ FATES = {name: <int>DROPPED for name in (*OURS, *hop_by_hop.HOP_BY_HOP)}
 FATES[b"x-forwarded-for"] = <int>ADDRESSES
 FATES[b"via"] = <int>PROXIES
 FATES[b"cdn-loop"] = <int>LOOP
-
-
-cdef bytes ENTROPY = b""  # what is left of it begins at `ENTROPY_USED`
-cdef Py_ssize_t ENTROPY_USED = 0
-cdef const char *HEXADECIMAL = "0123456789abcdef"
-
-
-cpdef bytes fresh_identity():
-    """32 hexadecimal digits that nobody can guess; the kernel is asked once for 64 of them."""
-    global ENTROPY, ENTROPY_USED
-    cdef const unsigned char *byte
-    cdef char *to
-    cdef int index
-    if ENTROPY_USED == PyBytes_GET_SIZE(ENTROPY):
-        ENTROPY = os.urandom(1024)
-        ENTROPY_USED = 0
-    cdef bytes identity = PyBytes_FromStringAndSize(NULL, 32)
-    to = PyBytes_AS_STRING(identity)
-    byte = <const unsigned char *>PyBytes_AS_STRING(ENTROPY) + ENTROPY_USED
-    for index in range(16):
-        to[2 * index] = HEXADECIMAL[byte[index] >> 4]
-        to[2 * index + 1] = HEXADECIMAL[byte[index] & 15]
-    ENTROPY_USED += 16
-    return identity
-
-
-def _forget():
-    """A child must not give the ids that its parent gives."""
-    global ENTROPY, ENTROPY_USED
-    ENTROPY = b""
-    ENTROPY_USED = 0
-
-
-os.register_at_fork(after_in_child=_forget)
 
 
 @lru_cache(maxsize=256)

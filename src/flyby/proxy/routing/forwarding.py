@@ -14,26 +14,13 @@ from functools import lru_cache
 
 from flyby.config import HeaderRules
 from flyby.errors import UpstreamError
-from flyby.proxy.routing._upstream_fields import CDN_ID, VIA, fresh_identity
+from flyby.proxy.road._identity import CDN_ID, VIA
 from flyby.proxy.routing._upstream_fields import upstream_fields as _upstream_fields
-from flyby.proxy.road.downstream import Client
+from flyby.proxy.road.client import Client
 from flyby.wire import Fields, RequestHead
-
-# Heroku keeps a client's X-Request-Id of 20 to 200 of these characters.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9+/=-]{20,200}\Z")
 
 _HOPS = re.compile(rb"[0-9]{1,9}\Z")
 _PORT = re.compile(rb"[0-9]{1,5}\Z")
-
-
-def request_id(request: RequestHead) -> bytes:
-    """The id by which this request is known in logs here and in the dyno's."""
-    return identity(request.fields.get(b"x-request-id") or b"")
-
-
-def identity(given: bytes) -> bytes:
-    """The id that the client gave, if it is a good one, else a new one."""
-    return given if given and _REQUEST_ID.match(given) else fresh_identity()
 
 
 def refuse_loop(request: RequestHead) -> None:

@@ -25,7 +25,7 @@ from flyby.policy import (
 from flyby.wire import REASONS, Fields, RequestHead, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+    from flyby.proxy.road._exchange import Exchange
     from flyby.store import Entry, Fill
 
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"range")

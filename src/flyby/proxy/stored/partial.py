@@ -21,12 +21,12 @@ from flyby.policy import (
     parse_content_range,
     serve_partial,
 )
-from flyby.proxy.stored import hit, variants
+from flyby.proxy.stored import hit, lookup, variants
 from flyby.store import Entry
 from flyby.wire import REASONS, BodyKind, Fields, ResponseHead, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+    from flyby.proxy.road._exchange import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def serve(exchange: Exchange) -> bool:
     request = exchange.request
     wanted = request.fields.combined(b"range")
     found = find(exchange) if wanted is not None and request.method == b"GET" else None
-    if found is None or exchange.judge(found.entry) is not Reuse.FRESH:
+    if found is None or lookup.judge(exchange, found.entry) is not Reuse.FRESH:
         return False
     entry, fields, held = found.entry, found.fields, found.held
     if not if_range_matches(request.fields.get(b"if-range"), fields):

@@ -23,10 +23,10 @@ from flyby.policy.key import primary_key
 from flyby.proxy.stored import variants
 from flyby.proxy.routing.resource import place_of, stem_key
 from flyby.store import Store
-from flyby.wire import REASONS, BodyKind, Fields
+from flyby.wire import BodyKind, Fields
 
 if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+    from flyby.proxy.road._exchange import Exchange
 
 SCHEMES = (b"http", b"https")
 SCOPES = frozenset((b"url", b"prefix", b"host", b"tag", b"all"))
@@ -96,10 +96,7 @@ def run(exchange: Exchange) -> None:
         raise WireError(503, "purge-incomplete", str(error)) from error
     content = json.dumps(report).encode() + b"\n"
     fields = Fields([(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")])
-    exchange.note(Outcome.LOCAL, None, 200)
-    exchange.downstream.begin(200, REASONS[200], fields, len(content))
-    exchange.downstream.data(content)
-    exchange.downstream.end()
+    exchange.answer(Outcome.LOCAL, None, 200, fields, content)
 
 
 def _purge(exchange: Exchange, store: Store, scope: bytes, soft: bool) -> int:

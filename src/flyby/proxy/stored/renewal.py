@@ -7,7 +7,7 @@ succeeded makes what is stored of its target untrue (4.4). Whatever is stored an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flyby.policy import (
     UNSAFE_METHODS,
@@ -20,14 +20,26 @@ from flyby.policy import (
     invalidation_targets,
     storable,
 )
-from flyby.proxy.stored import hit, variants
-from flyby.proxy.fetching._answer import Answer
+from flyby.proxy.stored import hit, lookup, variants
 from flyby.proxy.routing.resource import resource_key
 from flyby.store import Entry, Store
 from flyby.wire import REASONS, Fields, RequestHead, ResponseHead, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+    from flyby.proxy.road._exchange import Exchange
+
+
+class Answered(Protocol):
+    """A fetch whose response's head is here."""
+
+    @property
+    def response(self) -> ResponseHead: ...
+    @property
+    def request_ms(self) -> int: ...
+    @property
+    def response_ms(self) -> int: ...
+    @property
+    def ranged(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +50,7 @@ class Updated:
     fields: Fields
 
 
-def plan_for(exchange: Exchange, answer: Answer, response: Response) -> Plan | Reason:
+def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan | Reason:
     """How `response`, which is the answer's or what is stored with its fields, is to be stored; or why it is not."""
     request = exchange.request
     method, fields = request.method, request.fields
@@ -68,9 +80,9 @@ def plan_for(exchange: Exchange, answer: Answer, response: Response) -> Plan | R
     )
 
 
-def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answer) -> Entry | None:
+def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answered) -> Entry | None:
     """Store `entry` with the fields of `answer` laid over its own (RFC 9111 3.2), or drop it if they forbid storing."""
-    fields = freshen(hit.stored_fields(entry.head), answer.head.fields)
+    fields = freshen(hit.stored_fields(entry.head), answer.response.fields)
     plan = plan_for(exchange, answer, Updated(entry.status, fields))
     if isinstance(plan, Reason):
         store.delete(entry.key)
@@ -84,13 +96,13 @@ def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answer) -> Ent
     return entry
 
 
-def learn_from_head(exchange: Exchange, store: Store, answer: Answer) -> None:
+def learn_from_head(exchange: Exchange, store: Store, answer: Answered) -> None:
     """RFC 9111 4.3.5: a HEAD's response brings the stored GET response up to date, or shows that it is outdated."""
-    entry = exchange.find()
+    entry = lookup.find(exchange)
     if entry is None or not hit.usable(entry):
         return
     stored = hit.stored_fields(entry.head)
-    effect = head_effect(stored, entry.length, entry.status, answer.head.status, answer.head.fields)
+    effect = head_effect(stored, entry.length, entry.status, answer.response.status, answer.response.fields)
     if effect is HeadEffect.INVALIDATE:
         store.expire(entry.key)
     elif effect is HeadEffect.UPDATE:
