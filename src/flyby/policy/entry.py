@@ -45,6 +45,7 @@ class EntryFlag(enum.IntEnum):
     HIT_FOR_MISS = 128  # no response: the last answer could not be shared
     VARY_MARKER = 256  # no response: says by which fields the responses differ (4.1)
     SET_COOKIE = 512  # carries Set-Cookie
+    TOO_LARGE = 2048  # no response: the last one outgrew the store; beside HIT_FOR_MISS
     NO_STALE = 1024  # its freshness information was invalid: not to be stretched (4.2.1)
 
 

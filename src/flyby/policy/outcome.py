@@ -73,7 +73,8 @@ class Reason(enum.StrEnum):
     MALFORMED = "malformed-cache-control"
     CONTENT_RANGE = "content-range"
     TOO_LARGE = "too-large"
-    INCOMPLETE = "incomplete"
+    INCOMPLETE = "incomplete"  # the origin broke a begun response off
+    CLIENT_LEFT = "client-left"  # the client did, or before it began
     ROUTE = "route-off"
 
 

@@ -18,7 +18,7 @@ cdef enum State:
     DONE = 3
     FAILED = 4
 
-cdef enum Purpose:
+cpdef enum Purpose:
     TO_STORE = 0   # the response may be stored, and serve others
     TO_FORWARD = 1 # it is the client's alone
     TO_REFRESH = 2 # it is the store's alone: no client waits
@@ -85,6 +85,12 @@ cdef class Fetch(Listener):
     cdef bint _repeatable(self) except -1
     cdef int _answered(self, ResponseHead head) except -1
     cdef int _decide(self) except -1
+    cdef int _refused(self) except -1
+    cdef bint _completes(self) except -1
+    cdef int _forward(self) except -1
+    cdef int _begin_stored(self, plan) except -1
+    cdef int _drop_content(self) except -1
+    cdef int _to_client_with(self, bytes status) except -1
     cdef int _freshen(self) except -1
     cdef int _stand_in(self) except -1
     cdef bint _store(self, plan) except -1

@@ -309,7 +309,7 @@ cdef class Fetch(Listener):
             return self._acquire()
         return self._decide()
 
-    def _refused(self):
+    cdef int _refused(self) except -1:
         """An agent has handed the request back: another is asked."""
         backend = self.exchange.backend()
         if backend.donors is not None:
@@ -321,11 +321,10 @@ cdef class Fetch(Listener):
         else:
             lease.discard()
         if not self._attempts.spend_refusal(lease, self._repeatable()):
-            self._give_up(nobody())
-            return
-        self._acquire()
+            return self._give_up(nobody())
+        return self._acquire()
 
-    def _completes(self):
+    cdef bint _completes(self) except -1:
         """Whether the response to a request for the rest of a stored part can be used: the rest, or the whole."""
         if self.response.status == 206:
             joined = partial.join(self._part, self.response)
@@ -359,7 +358,7 @@ cdef class Fetch(Listener):
             reason = Reason.TOO_LARGE if self._unstorable is None else self._unstorable
         return self._pass(reason, True)
 
-    def _forward(self):
+    cdef int _forward(self) except -1:
         """Pass on, and drop what the request makes untrue (RFC 9111 4.4)."""
         exchange = self.exchange
         context = exchange.context
@@ -372,8 +371,8 @@ cdef class Fetch(Listener):
                 # What has just been made untrue is what was stored before, not this.
                 exchange.since = context.store.mark()
                 if self._store(plan):
-                    return
-        self._pass(None, False)
+                    return 0
+        return self._pass(None, False)
 
     # ---- what is done with it ----------------------------------------------------------------------------------------
 
@@ -428,7 +427,7 @@ cdef class Fetch(Listener):
             self._client.flush()
         return True
 
-    def _begin_stored(self, plan):
+    cdef int _begin_stored(self, plan) except -1:
         """Begin the client's response: what is stored, with the fields that are kept from later requests."""
         exchange = self.exchange
         client = self._client
@@ -442,7 +441,7 @@ cdef class Fetch(Listener):
         if verdict is not None:
             self._client = None
             hit.send_verdict(exchange, verdict, fields, status)
-            return
+            return 0
         if self._joined is None:
             client.begin_ready(response_head(exchange, self.response, status), self.fill.length, code)
         else:
@@ -450,6 +449,7 @@ cdef class Fetch(Listener):
             fields.add(b"Cache-Status", status)
             client.begin(code, REASONS[code], fields, length)
         client.on_writable(self._client_ready)
+        return 0
 
     cdef int _pass(self, reason, bint offered) except -1:
         """Lead the response to the client alone; `reason` is why it is not stored, `offered` that it might have been."""
@@ -478,15 +478,15 @@ cdef class Fetch(Listener):
             status = status_field(PASS, self.why, head.status)
         return self._to_client_with(status)
 
-    def _drop_content(self):
+    cdef int _drop_content(self) except -1:
         """Read what nobody needs, if it is little, so that the connection can be kept."""
         kind, length = self.response.framing(self.exchange.request.method)
         if kind is NONE or (kind is LENGTH and length <= DROPPED):
             (<Connection>self.lease.connection).stream(self)
-        else:
-            self._abandon()
+            return 0
+        return self._abandon()
 
-    def _to_client_with(self, bytes status):
+    cdef int _to_client_with(self, bytes status) except -1:
         client = self._client
         exchange = self.exchange
         length = content_length(self.response, exchange.request.method)
@@ -494,6 +494,7 @@ cdef class Fetch(Listener):
         self._to_client()
         (<Connection>self.lease.connection).stream(self)
         client.flush()
+        return 0
 
     cdef int _to_client(self) except -1:
         self._way = CLIENT

@@ -9,7 +9,7 @@ from __future__ import annotations
 from weakref import WeakSet
 
 from flyby.proxy.fetching._fetch import Fetch
-from flyby.upstream import Pool
+from flyby.upstream.pool import Pool
 
 
 class Pressure:

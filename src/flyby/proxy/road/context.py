@@ -16,12 +16,31 @@ from flyby.config import Cache, Config, RouteCache
 from flyby.log import AccessRecord
 from flyby.metrics import Metrics
 from flyby.policy import CacheRules
+from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.routes import RouteTable
 from flyby.store import Store
 from flyby.upstream import Backend
 
-if TYPE_CHECKING:
-    from flyby.proxy.decision.exchange import Exchange
+
+class EarlyPlaces(Protocol):
+    """How many requests of a backend may go ahead of their content: `fetching.early`."""
+
+    def take(self, backend: str, /) -> bool: ...
+    def give_back(self, backend: str, /) -> None: ...
+
+
+class Watcher(Protocol):
+    """What is told of fetches that hold a connection for little: `fetching.pressure`."""
+
+    def watch(self, fetch: Any, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What is flyby's own on every host: the paths below `prefix`, and what answers each."""
+
+    prefix: bytes = b"/.flyby/"
+    answers: Mapping[bytes, Callable[[Exchange], None]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
