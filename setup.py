@@ -32,6 +32,7 @@ EXTENSIONS = [
     "flyby.store._guard",
     "flyby.store._arena",
     "flyby.store._inflight",
+    "flyby.store._window",
     "flyby.store._pack",
     "flyby.store._index",
     "flyby.store._queues",
