@@ -34,6 +34,7 @@ EXTENSIONS = [
     "flyby.store._hash",
     "flyby.store._index",
     "flyby.store._inflight",
+    "flyby.store._window",
     "flyby.store._pack",
     "flyby.store._purge",
     "flyby.store._purged",

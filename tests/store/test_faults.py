@@ -14,7 +14,7 @@ import pytest
 
 from flyby.store import COMPLETE, FAILED, Fill, Store
 from flyby.store._fault import kill_at
-from tests.store.processes import Worker
+from tests.store.processes import Worker, until
 from tests.store.test_processes import BLOB, content
 
 MIB = 1 << 20
@@ -129,6 +129,26 @@ def give_up(store: Store, ready: Ready) -> None:
     owner.release()
 
 
+GROWN = content(b"new", 1, 600_000)  # more than is stored
+
+
+def outgrow(store: Store, ready: Ready) -> None:
+    """A window, of which the one who follows has read nothing."""
+    owner = store.claim(b"new")
+    ready()
+    assert owner is not None
+    owner.open(b"new", BLOB, 200, 0, 1, FAR_MS, 3, 4, -1, tags=(b"all",), place=PLACE)
+    written = 0
+    while owner.write(GROWN[written : written + 20_000]):
+        written += 20_000
+    if owner.outgrow():
+        written += owner.write_some(GROWN[written : written + 40_000])
+        owner.cut_off()
+        owner.write_some(GROWN[written : written + 40_000])
+        owner.finish()
+    owner.release()
+
+
 def promote(store: Store, ready: Ready) -> None:
     ready()
     for _ in range(6):
@@ -214,6 +234,7 @@ SCENARIOS: dict[str, Scenario] = {
     "fill of unknown length": lambda store, ready: follow_through(store, ready, -1),
     "fill that is packed": lambda store, ready: follow_through(store, ready, -1, 2),
     "fill that is given up": give_up,
+    "outgrow": outgrow,
     "promote": promote,
     "refresh": refresh,
     "renew": renew,
@@ -239,7 +260,8 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
     while not alive:
         number += 1
         # Fast: how hard a body is packed changes no step of the store.
-        store = Store.create(MIB if full else 4 * MIB, workers=2, compression="fast")
+        most = 50_000 if name == "outgrow" else None
+        store = Store.create(MIB if full else 4 * MIB, workers=2, compression="fast", max_object=most)
         fill(store)
         put(store, b"small")
         put(store, b"packed", 2)
@@ -276,9 +298,13 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         assert store.check() == [], f"after a death at fault point {number}"
         if follower is not None:
             assert follower.owner or follower.state in (COMPLETE, FAILED)
-            if follower.state == COMPLETE:
+            if follower.state == COMPLETE and name != "outgrow":
                 whole = bytes(follower.read(0, MIB))
                 assert whole in (body_of(b"new"), body_of(b"new", 2))
+            if follower.window:
+                part = bytes(follower.read(0, MIB))
+                assert part == GROWN[: len(part)]
+                assert follower.lost(0) or part
             follower.release()
         check_key(store, b"new")
         check_key(store, b"large 2")
@@ -306,3 +332,57 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         store.close()
     assert number > 8
     assert demoted or not (full and name == "demote")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("leaves", ["at the end", "in the middle"])
+def test_a_reader_of_a_window_dies_at_every_step(leaves: str) -> None:
+    alive, number = False, 0
+    while not alive:
+        number += 1
+        store = Store.create(4 * MIB, workers=2, max_object=100_000)
+        owner = store.claim(b"new")
+        assert owner is not None
+
+        def story(store: Store, me: Worker, number: int = number) -> None:
+            reader = store.claim(b"new")
+            assert reader is not None
+            me.say()
+            me.wait()
+            kill_at(store, number)
+            store.dispatch()
+            offset, end = 0, reader.available if leaves == "at the end" else 200_000
+            while offset < end:
+                view = reader.read(offset, 50_000)
+                assert view == GROWN[offset : offset + len(view)]
+                offset += len(view)
+            reader.passed(offset)
+            reader.release()
+            kill_at(store, 0)
+
+        worker = Worker(store, 0, story)
+        assert worker.heard()
+        owner.open(b"new", BLOB, 200, 0, 1, FAR_MS, 3, 4, -1)
+        assert owner.write(GROWN[:80_000])
+        assert owner.outgrow()
+        written = 80_000
+        while taken := owner.write_some(GROWN[written : written + 50_000]):
+            written += taken
+        called: list[int] = []
+        owner.subscribe(lambda called=called, owner=owner: called.append(owner.readers))  # type: ignore[misc]
+        worker.tell()
+        code = worker.join()
+        assert code in (0, -signal.SIGKILL)
+        alive = code == 0
+        if not alive:
+            store.sweep(0)
+        assert until(store, lambda called=called: 0 in called)  # type: ignore[misc]
+        assert owner.write_some(GROWN[written : written + 50_000]) == 50_000, f"after a death at fault point {number}"
+        owner.finish()
+        assert store.check() == [], f"after a death at fault point {number}"
+        owner.release()
+        store.clear()
+        assert store.check() == []
+        assert store.statistics().used == 0, f"after a death at fault point {number}"
+        store.close()
+    assert number > 8

@@ -17,6 +17,7 @@ cdef class Attachment:
     cdef list _bells  # eventfds, one a worker area
     cdef dict _watchers  # slot number -> list of callbacks
     cdef uint32_t* _counts  # how many Fills of each slot this process has open
+    cdef void** _readers  # of each slot the first of the Fills that read it here, borrowed
     cdef bint _owing  # a slot could not be left because the table was busy
     cdef readonly bint usable  # False after close(), and in a forked child until it joins
     cdef readonly uint32_t serial  # of the process's roles: what an earlier one left behind is inert

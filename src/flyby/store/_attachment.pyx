@@ -58,6 +58,7 @@ cdef class Attachment:
 
     def __dealloc__(self):
         free(self._counts)
+        free(self._readers)
         if self.m.base != NULL:
             PyBuffer_Release(&self._buffer)
 
@@ -87,6 +88,7 @@ cdef class Attachment:
         """Become the process that writes this worker area."""
         self.m.worker = area
         memset(self._counts, 0, self.m.header.fill_slots * sizeof(uint32_t))
+        memset(self._readers, 0, self.m.header.fill_slots * sizeof(void*))
         self._watchers.clear()
         self._owing = False
         self.serial += 1
@@ -193,7 +195,7 @@ cdef int plan(Header* h, uint64_t size, uint64_t max_object, uint32_t workers) e
     h.fill_slots = power_below(min(max(size >> 14, 64), 4096))
     h.fill_buckets = h.fill_slots
     h.pin_sets = power_below(min(max(size >> 12, 512), 16384)) // PIN_WAYS
-    words = aligned(h.fill_slots // 64, 8) + <uint64_t>h.pin_sets * PIN_WAYS
+    words = aligned(h.fill_slots // 64, 8) + h.fill_slots + <uint64_t>h.pin_sets * PIN_WAYS
     h.at_workers = PAGE
     h.worker_stride = aligned(256 + words * 8, 64)
     h.at_fills = aligned(h.at_workers + h.workers * h.worker_stride, PAGE)
@@ -252,7 +254,8 @@ cdef int begin(Attachment attachment) except -1:
     cdef Map* m = &attachment.m
     cdef uint32_t number
     attachment._counts = <uint32_t*>calloc(m.header.fill_slots, sizeof(uint32_t))
-    if attachment._counts == NULL:
+    attachment._readers = <void**>calloc(m.header.fill_slots, sizeof(void*))
+    if attachment._counts == NULL or attachment._readers == NULL:
         raise MemoryError
     for number in range(m.header.workers):
         attachment._bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))

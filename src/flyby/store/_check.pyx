@@ -20,7 +20,7 @@ from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
     APART, BUCKET_WORDS, DOOMED, END, FILL_UNUSED, FILLING, FIRST_LEVELS, FREE, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
     PROMOTED, SECOND_LEVELS, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, Block, FillSlot, Map, Shard, block_at, block_of,
-    bucket_at, fill_buckets, holder_of, key_of, place_of, slot_at, stored_of,
+    bucket_at, fill_buckets, holder_of, key_of, place_of, reads_at, slot_at, stored_of,
 )
 from flyby.store._queues cimport size_class
 from flyby.store._rebuild cimport whole
@@ -236,7 +236,8 @@ cdef int check_index(Map* m, Shard* s, list problems) except -1:
 
 
 cdef int check_fills(Map* m, list problems) except -1:
-    cdef uint32_t number, used = 0, free_count = 0, chained = 0, entry
+    cdef uint32_t number, worker, used = 0, free_count = 0, chained = 0, entry
+    cdef uint64_t unit
     cdef FillSlot* slot
     cdef Block* b
     if not fills_lock(m):
@@ -250,10 +251,15 @@ cdef int check_fills(Map* m, list problems) except -1:
             used += 1
             if not slot.holders:
                 problems.append(f"fill {number} is in use and held by nobody")
-            if slot.object:
-                b = block_of(m, slot.object)
-                if b.state == FREE or b.state == END or not b.held:
+            for unit in (slot.object, slot.ring):
+                b = block_of(m, unit)
+                if unit and (b.state == FREE or b.state == END or not b.held):
                     problems.append(f"fill {number} refers to a block that is not its")
+        for worker in range(m.header.workers):
+            for number in range(m.header.fill_slots):
+                slot = slot_at(m, number)
+                if reads_at(m, worker)[number] and (slot.state == FILL_UNUSED or not slot.holders >> worker & 1):
+                    problems.append(f"worker {worker} counts readers of fill {number}, and does not hold it")
         for number in range(m.header.fill_buckets):
             entry = fill_buckets(m)[number]
             while entry and chained <= m.header.fill_slots:

@@ -38,9 +38,10 @@ from flyby.store._shard cimport evictable, shard_lock, shard_clear, shard_reap, 
 cdef enum:
     REAPED = 16  # loose blocks looked at for each allocation
     STEPS = 4096  # of eviction between two releases of the lock, so that nobody waits long for a large object's room
-    TURNS = 256  # of that, or of objects that are packed again, for one allocation
+    TURNS = 256  # of that for one allocation
     WINDOWS = 64  # places tried for a window
     LAPS = 8
+    ROUNDS = 4  # of an object through the queues until it is evicted, if it can be
     WANTED = 1  # hit that leads from the small queue to the main one
 
 cdef int64_t NEVER = (<int64_t>1 << 62) - 1
@@ -209,10 +210,11 @@ cdef Block* allocate(Map* m, uint64_t hash, uint64_t units, bint may_evict) noex
     cdef Block* b
     cdef Block* cooled
     cdef bint again
-    cdef int turn
+    cdef int turn, turns
     if units > m.header.arena_units // 4 * 3:
         return NULL
-    for turn in range(TURNS):
+    turns = 2 + <int>min((s.queues[SMALL].count + <uint64_t>s.queues[MAIN].count) * ROUNDS // STEPS, <uint64_t>TURNS)
+    for turn in range(turns):
         if not shard_lock(m, s):
             return NULL
         swap32(&s.dirty, 1)

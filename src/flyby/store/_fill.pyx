@@ -2,12 +2,16 @@
 """One process's handle on a fetch under way: the one place where the client's side and the upstream's meet.
 
     EMPTY ──open()──▶ HEAD ──write()──▶ STREAMING ──commit()──▶ COMPLETE
+      │                  ├──outgrow()──▶ window ──finish()───────┘
       └──────────────────┴───────────────────┴──────abort()────▶ FAILED
 
 The owner writes; everybody who claimed the same name reads, in this process and in others, while it grows. Only
 `commit` makes the object visible to lookups. When the length is known the body has its place from the start; when it
 is not, the block doubles, where it lies if the neighbour is free, else by moving. Pieces that readers hold pin the
 block that they were cut from, so a move never pulls one away; the next piece comes from the new place.
+
+A body that outgrows the store is not stored: `outgrow` makes the fill a *window* (`_window`), in which its readers go on
+at the pace of the slowest. Every reader counts: the owner hears when the last one of a worker has left (`readers`).
 
 Callbacks are called for every step: at once in the owner's process, from `Store.dispatch` in others.
 """
@@ -23,18 +27,22 @@ from flyby.store._entry cimport copied, piece_of
 from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fill_outdated, fills_join
+from flyby.store._inflight cimport fill_outdated, fills_call, fills_join, fills_lock, fills_unlock
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PACK_OFF, PLAIN,
-    REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32,
-    load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
+    READ_BITS, REASON_LOST, REASON_UNSTORABLE, Block, FillSlot, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of,
+    key_of, load32, load64, read_word, reads_at, room_of, set_times, sie_of, slot_at, step, store32, store64, swap32, swr_of,
+    unit_of, worker_at,
 )
 from flyby.store._pack cimport PIECE, pack_piece, promising, worth
 from flyby.store._shard cimport ALWAYS, shard_publish, units_for
 from flyby.store._tags cimport Labels, tags_set
+from flyby.store._window cimport readers_of, window_begin, window_cut, window_put, window_read
 
 cdef enum:
     FIRST_ROOM = 16384  # for a body of unknown length
+    RING = 262144  # bytes of a window
+    LEAST_RING = 16384  # where there is no room for more
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since):
@@ -48,7 +56,32 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t s
     fill._since = since
     fill._callbacks = []
     attachment.enter(number)
+    if not owner:
+        fill.enlist()
     return fill
+
+
+cdef void report(Attachment attachment, uint32_t number) noexcept:
+    """Tell how many of this process read the slot, and where the slowest of them is. Its owner hears what it waits for.
+
+    The owner is told through its bell, in its own process as well: it is not called while a reader reads.
+    """
+    cdef Map* m = &attachment.m
+    cdef FillSlot* slot = slot_at(m, number)
+    cdef uint64_t* word = &reads_at(m, m.worker)[number]
+    cdef uint64_t before = word[0], count = 0, lowest = <uint64_t>-1
+    cdef void* reader = attachment._readers[number]
+    while reader != NULL:
+        count += 1
+        lowest = min(lowest, (<Fill>reader)._passed)
+        reader = (<Fill>reader)._next
+    store64(word, read_word(count, lowest) if count else 0)
+    fence()
+    step(m)
+    if slot.ring and load32(&slot.starved) and swap32(&slot.starved, 0):
+        fills_call(m, number, slot.owner)
+    elif before and not count and load32(&slot.state) < FILL_COMPLETE:
+        fills_call(m, number, slot.owner)
 
 
 cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest):
@@ -96,6 +129,29 @@ cdef class Fill:
         """Whether the slot is still the one that was claimed: not after a fork, a close or a sweep of this worker."""
         return not self._released and self._serial == self._attachment.serial and self._slot.serial == self._use
 
+    cdef void enlist(self) noexcept:
+        self._next = self._attachment._readers[self._number]
+        if self._next != NULL:
+            (<Fill>self._next)._previous = <void*>self
+        self._attachment._readers[self._number] = <void*>self
+        self._listed = True
+        if self._slot.ring:
+            self._passed = self._slot.floor
+        report(self._attachment, self._number)
+
+    cdef void delist(self) noexcept:
+        if not self._listed:
+            return
+        self._listed = False
+        if self._next != NULL:
+            (<Fill>self._next)._previous = self._previous
+        if self._previous != NULL:
+            (<Fill>self._previous)._next = self._next
+        else:
+            self._attachment._readers[self._number] = self._next
+        if self.ours():
+            report(self._attachment, self._number)
+
     # ---- what readers see --------------------------------------------------------------------------------------------
 
     @property
@@ -132,6 +188,16 @@ cdef class Fill:
         if b != NULL:
             unpin(&self._attachment.m, unit_of(&self._attachment.m, b))
         return found
+
+    @property
+    def readers(self):
+        """How many read it, in all processes; the owner is not counted."""
+        return readers_of(&self._attachment.m, self._number) if self.ours() else 0
+
+    @property
+    def window(self):
+        """Whether it has outgrown the store, and is read in a window."""
+        return self.ours() and self._slot.ring != 0
 
     @property
     def key(self):
@@ -204,16 +270,26 @@ cdef class Fill:
         return 0
 
     def read(self, Py_ssize_t offset, Py_ssize_t limit):
-        """At most `limit` bytes of what has come, from `offset` on; the block stays while the view lives."""
-        cdef Py_ssize_t available, length
+        """At most `limit` bytes of what has come, from `offset` on; what lies before that, this reader has done with.
+
+        The view is of the block, which stays while it lives; in a window's ring, of a copy.
+        """
+        cdef Py_ssize_t available, length, base
         cdef uint64_t unit
         cdef Block* b
         if offset < 0 or limit < 0:
             raise ValueError("offset and limit count forward")
         available = load64(&self._slot.available) if self.ours() else 0
         length = min(limit, available - offset)
+        if offset <= available:
+            self.pass_to(offset)
         if length <= 0:
             return memoryview(b"")
+        if load64(&self._slot.ring):  # read after `available`: what was there before it is in the object's block
+            base = self._slot.base
+            if offset >= base:
+                return memoryview(window_read(&self._attachment.m, self._slot, offset, limit))
+            length = min(length, base - offset)
         b = self.hold()
         if b != NULL:
             return PyMemoryView_FromObject(piece_of(self._attachment, b, body_of(b) + offset, length))
@@ -226,6 +302,26 @@ cdef class Fill:
             fence()
             if load64(&self._slot.object) == unit:
                 return memoryview(copy)
+
+    cdef void pass_to(self, uint64_t offset) noexcept:
+        cdef uint64_t before = self._passed
+        cdef uint64_t word
+        if offset <= before or not self._listed:
+            return
+        self._passed = offset
+        if self._slot.ring:
+            word = reads_at(&self._attachment.m, self._attachment.m.worker)[self._number]
+            if before <= word & ((<uint64_t>1 << READ_BITS) - 1):
+                report(self._attachment, self._number)
+
+    def passed(self, Py_ssize_t offset):
+        """This reader has done with what lies before `offset`: in a window there is room for more. `read` says so too."""
+        if self.ours() and 0 <= offset <= <Py_ssize_t>self._slot.available:
+            self.pass_to(offset)
+
+    def lost(self, Py_ssize_t offset):
+        """Whether the byte at `offset` cannot be read any more, because its reader held the window back too long."""
+        return self.ours() and self._slot.ring != 0 and <uint64_t>max(offset, 0) < load64(&self._slot.floor)
 
     def subscribe(self, callback):
         """Call `callback` whenever the fill has moved."""
@@ -251,6 +347,8 @@ cdef class Fill:
             return
         for callback in tuple(self._callbacks):
             self.unsubscribe(callback)
+        if self._serial == self._attachment.serial:
+            self.delist()
         if self.ours():
             if self.owner and load32(&self._slot.state) < FILL_COMPLETE:
                 self.end(FILL_FAILED, REASON_LOST)
@@ -297,6 +395,15 @@ cdef class Fill:
             return False
         lay_out(&self._attachment.m, b, digest.low, key, head, status, flags, &labels)
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
+        self._key = key
+        self._head = head
+        self._status = status
+        self._flags = flags
+        self._born_ms = born_ms
+        self._fresh_ms = fresh_ms
+        self._swr_s = swr_s
+        self._sie_s = sie_s
+        self._known = True
         self._compress = compress and self._attachment.m.packing != PACK_OFF
         self._pieces = []
         self._slot.length = length
@@ -311,13 +418,13 @@ cdef class Fill:
         return True
 
     def write(self, data):
-        """Append to the body. False when that does not fit: no byte is taken, now or later, and the owner has to abort."""
+        """Append to the body. False when that does not fit: no byte is taken; the owner lets it `outgrow`, or aborts."""
         cdef const unsigned char[::1] view
         cdef uint64_t length, available
         cdef Block* b
         if not self.owner:
             raise ValueError("only the owner writes to a fill")
-        if not self.ours() or self._overfull or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+        if not self.ours() or self._overfull or self._slot.ring or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
         length = len(data)
         if not length:
@@ -402,6 +509,83 @@ cdef class Fill:
             memcpy(body_of(other), <const char*><bytes>body, len(body))
         return other
 
+    def outgrow(self):
+        """Make the fill a window: it is not stored, nobody joins it, and its readers go on with what `write_some` brings.
+
+        For an owner whose `write` was refused. False, with nothing changed, when there is no room for a window either.
+        """
+        cdef Map* m = &self._attachment.m
+        cdef Labels labels
+        cdef Block* b
+        cdef Block* ring = NULL
+        cdef uint64_t size = RING
+        if not self.owner:
+            raise ValueError("only the owner makes a fill a window")
+        if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+            return False
+        if self._slot.ring or self._slot.length >= 0:
+            return False
+        labels.count = 0
+        b = block_of(m, self._slot.object)
+        while ring == NULL and size >= LEAST_RING:
+            ring = copied(self._attachment, b, head_of(b), 0, size, &labels, True)
+            if ring == NULL:
+                size //= 4
+        if ring == NULL:
+            return False
+        if not fills_lock(m):
+            ring.state = DOOMED
+            unpin(m, unit_of(m, ring))
+            return False
+        window_begin(m, self._slot, ring, size)
+        fills_unlock(m)
+        unpin(m, unit_of(m, ring))
+        worker_at(m, m.worker).refused += 1
+        self._overfull = False
+        report(self._attachment, self._number)
+        self._attachment.moved(self._slot)
+        return True
+
+    def write_some(self, data):
+        """Append to a window what there is room for past its slowest reader; returns how many bytes that are.
+
+        When those are not all, the owner's callbacks are called, by `Store.dispatch`, as soon as there is room.
+        """
+        cdef const unsigned char[::1] view
+        cdef uint64_t done
+        if not self.owner:
+            raise ValueError("only the owner writes to a fill")
+        if not self.ours() or not self._slot.ring or load32(&self._slot.state) > FILL_STREAMING or not len(data):
+            return 0
+        view = data
+        done = window_put(&self._attachment.m, self._slot, self._number, &view[0], len(data))
+        if done:
+            if load32(&self._slot.state) == FILL_HEAD:
+                store32(&self._slot.state, FILL_STREAMING)
+            self._attachment.moved(self._slot)
+        return done
+
+    def cut_off(self):
+        """Make room in a window at the cost of those who have not read all that came: they are `lost`."""
+        if not self.owner:
+            raise ValueError("only the owner cuts readers off")
+        if self.ours() and self._slot.ring:
+            window_cut(&self._attachment.m, self._slot)
+            self._attachment.moved(self._slot)
+
+    def finish(self):
+        """The body of a window is whole: readers come to its end, and nothing is stored. False when it is no window."""
+        if not self.owner:
+            raise ValueError("only the owner finishes a fill")
+        if not self.ours() or not self._slot.ring or load32(&self._slot.state) > FILL_STREAMING:
+            return False
+        self._slot.length = self._slot.available
+        step(&self._attachment.m)
+        store32(&self._slot.state, FILL_COMPLETE)
+        step(&self._attachment.m)
+        self._attachment.moved(self._slot)
+        return True
+
     def commit(self):
         """The body is whole: readers come to its end, and lookups find it. False when it is not stored after all."""
         cdef Block* b
@@ -410,7 +594,7 @@ cdef class Fill:
         cdef bint stored
         if not self.owner:
             raise ValueError("only the owner commits a fill")
-        if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+        if not self.ours() or self._slot.ring or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
         if self._overfull or (self._slot.length >= 0 and self._slot.available != <uint64_t>self._slot.length):
             self.end(FILL_FAILED, REASON_UNSTORABLE if self._overfull else REASON_LOST)

@@ -18,4 +18,6 @@ cdef int64_t fills_join(Map* m, const char* key, uint32_t length, Digest digest)
 cdef bint fills_leave(Map* m, uint32_t number) noexcept nogil
 cdef bint fill_outdated(Map* m, FillSlot* slot, Block* b) noexcept nogil
 cdef bint fills_sweep(Map* m, uint32_t worker) noexcept nogil
+cdef void drop_block(Map* m, uint64_t unit) noexcept nogil
+cdef void fills_call(Map* m, uint64_t number, uint32_t worker) noexcept nogil
 cdef void fills_ring(Map* m, FillSlot* slot, bint ourselves) noexcept nogil

@@ -2,7 +2,8 @@
 """The table of fetches under way: who fetches what, how far it has come, and who is to hear of it.
 
 A slot is claimed under a name. Its state only moves onward (EMPTY, HEAD, STREAMING, then COMPLETE or FAILED) and only
-its owner moves it, or the sweeper once the owner is dead; a slot that has ended answers to its name no more. It is
+its owner moves it, or the sweeper once the owner is dead; a slot that has ended, or has become a window (`_window`),
+answers to its name no more. It is
 free again when its last holder has left. Until then the block that it fills is `held`, so that slow readers come to
 its end.
 
@@ -18,8 +19,9 @@ from libc.string cimport memcmp, memcpy, memset
 from flyby.store._guard cimport PATIENCE, TABLE_LOCK, guard_give, guard_take
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, REASON_LOST, Block, FillSlot,
-    Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, slot_at, step,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, READ_BITS, REASON_LOST, Block,
+    FillSlot, Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, read_word, reads_at, slot_at,
+    step,
     store32, store64, swap32, worker_at,
 )
 from flyby.store._purged cimport outdated, purged_since, stem_name
@@ -93,17 +95,25 @@ cdef void link(Map* m, FillSlot* slot, uint32_t number) noexcept nogil:
     step(m)
 
 
-cdef void vacate(Map* m, FillSlot* slot) noexcept nogil:
-    """Let go of the block; may be done twice."""
-    cdef Block* b
-    if slot.object:
-        b = block_of(m, slot.object)
-        b.held = 0
+cdef void drop_block(Map* m, uint64_t unit) noexcept nogil:
+    """No slot refers to the block any more; what was being filled there is of no use."""
+    cdef Block* b = block_of(m, unit)
+    b.held = 0
+    step(m)
+    if b.state == FILLING:
+        b.state = DOOMED
         step(m)
-        if b.state == FILLING:
-            b.state = DOOMED
-            step(m)
+
+
+cdef void vacate(Map* m, FillSlot* slot) noexcept nogil:
+    """Let go of the blocks; may be done twice."""
+    if slot.object:
+        drop_block(m, slot.object)
         store64(&slot.object, 0)
+        step(m)
+    if slot.ring:
+        drop_block(m, slot.ring)
+        store64(&slot.ring, 0)
         step(m)
     slot.holders = 0
     step(m)
@@ -149,12 +159,21 @@ cdef int64_t find(Map* m, const char* key, uint32_t length, Digest digest) noexc
     while entry:
         slot = slot_at(m, entry - 1)
         if (
-            named(slot, key, length, digest) and load32(&slot.state) < FILL_COMPLETE
+            named(slot, key, length, digest) and load32(&slot.state) < FILL_COMPLETE and not slot.ring
             and not fill_outdated(m, slot, block_of(m, slot.object) if slot.object else NULL)
         ):
             return entry - 1
         entry = slot.next
     return -1
+
+
+cdef void enter(Map* m, uint32_t number) noexcept nogil:
+    """This worker reads the slot, once more, and from its beginning."""
+    cdef uint64_t* word = &reads_at(m, m.worker)[number]
+    store64(word, read_word((word[0] >> READ_BITS) + 1, 0))
+    step(m)
+    or64(&slot_at(m, number).holders, <uint64_t>1 << m.worker)
+    step(m)
 
 
 cdef int64_t fills_claim(
@@ -166,13 +185,12 @@ cdef int64_t fills_claim(
     """
     cdef int64_t number
     cdef FillSlot* slot
-    cdef uint64_t mine = <uint64_t>1 << m.worker
     if not fills_lock(m):
         return -1
     number = find(m, key, length, digest)
     owner[0] = number < 0
     if number >= 0:
-        or64(&slot_at(m, <uint32_t>number).holders, mine)
+        enter(m, <uint32_t>number)
     elif m.fills.free_head:
         number = m.fills.free_head - 1
         slot = slot_at(m, <uint32_t>number)
@@ -186,13 +204,17 @@ cdef int64_t fills_claim(
         slot.hash0 = digest.low
         slot.hash1 = digest.high
         slot.object = 0
+        slot.ring = 0
+        slot.base = 0
+        slot.floor = 0
+        slot.starved = 0
         slot.available = 0
         slot.length = -1
         slot.epoch = since
         slot.stem = stem_name(m, key, length)
         slot.key_length = length
         memcpy(slot.key, key, length if length < FILL_KEY else <uint32_t>FILL_KEY)
-        store64(&slot.holders, mine)
+        store64(&slot.holders, <uint64_t>1 << m.worker)
         step(m)
         store32(&slot.state, FILL_EMPTY)
         step(m)
@@ -214,7 +236,7 @@ cdef int64_t fills_join(Map* m, const char* key, uint32_t length, Digest digest)
         return -1
     number = find(m, key, length, digest)
     if number >= 0:
-        or64(&slot_at(m, <uint32_t>number).holders, <uint64_t>1 << m.worker)
+        enter(m, <uint32_t>number)
     fills_unlock(m)
     return number
 
@@ -239,14 +261,17 @@ cdef bint fills_sweep(Map* m, uint32_t worker) noexcept nogil:
     cdef FillSlot* slot
     if not fills_insist(m):
         return False
+    memset(reads_at(m, worker), 0, m.header.fill_slots * sizeof(uint64_t))
     for number in range(m.header.fill_slots):
         slot = slot_at(m, number)
         if slot.state == FILL_UNUSED:
             continue
-        and64(&slot.holders, ~its)
+        if and64(&slot.holders, ~its) & its and slot.owner != worker:
+            # Its owner may have nobody left to fetch for, or room in its window.
+            fills_ring(m, slot, True)
         if slot.owner == worker and slot.state < FILL_COMPLETE:
             # When all that was announced has come, the death came too late to do harm.
-            if slot.length >= 0 and slot.available == <uint64_t>slot.length and slot.object:
+            if slot.length >= 0 and slot.available == <uint64_t>slot.length and (slot.object or slot.ring):
                 store32(&slot.state, FILL_COMPLETE)
             else:
                 slot.reason = REASON_LOST
@@ -264,16 +289,19 @@ cdef bint fills_sweep(Map* m, uint32_t worker) noexcept nogil:
 cdef void fills_ring(Map* m, FillSlot* slot, bint ourselves) noexcept nogil:
     """Tell the other holders (and ourselves, when this is another process's business) that the slot has moved."""
     cdef uint64_t holders
-    cdef uint32_t worker
     cdef uint64_t number = (<char*>slot - <char*>slot_at(m, 0)) // sizeof(FillSlot)
     fence()
     holders = load64(&slot.holders)
     if not ourselves:
         holders &= ~(<uint64_t>1 << m.worker)
     while holders:
-        worker = <uint32_t>lowest64(holders)
+        fills_call(m, number, <uint32_t>lowest64(holders))
         holders &= holders - 1
-        or64(&pending_at(m, worker)[number // 64], <uint64_t>1 << (number % 64))
-        step(m)
-        if swap32(&worker_at(m, worker).rung, 1) == 0:
-            eventfd_write(m.bells[worker], 1)
+
+
+cdef void fills_call(Map* m, uint64_t number, uint32_t worker) noexcept nogil:
+    """Tell one worker, which may be this one, that the slot of that number has moved."""
+    or64(&pending_at(m, worker)[number // 64], <uint64_t>1 << (number % 64))
+    step(m)
+    if swap32(&worker_at(m, worker).rung, 1) == 0:
+        eventfd_write(m.bells[worker], 1)

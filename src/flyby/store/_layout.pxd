@@ -8,7 +8,7 @@ shards mix.
     0         Header      half a page: magic, version, geometry, hash key; then `apart` what changes
     2048      Record      half a page: is the store in use, by whom, or was it closed (cache_file.py)
     workers   Worker      one for each worker and one for the process that made the store until it joins
-                          │ counters │ words of pending fills, a bit a fill slot │ pins: sets of eight words │
+                          │ counters │ words of pending fills, a bit a fill slot │ reads: a word a fill slot │ pins: sets of eight words │
     fills     FillTable   │ lock │ name buckets │ FillSlot (512 bytes each): the fetches under way │
     purged    sets of eight words: what was purged, and when (`_purged`)
     tags      for every shard, uint32 each: the lists of its tags (`_tags`)
@@ -29,6 +29,7 @@ shards mix.
               │ word 0 │ word 1 │    ...   │ word 7 │      │ eight ghosts     │      word: tag 16 │ 0 │ block's unit 32
               └────────┴────────┴──────────┴────────┘      └──────────────────┘      (0: empty)   ghost: 16 bits of a hash
               A bucket is one cache line; a key has two of them, and a place in either.
+    reads     a word:  readers of the fill here 16 │ how far the slowest has come 48.  Only its worker writes it (`_window`)
     pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; a pinned block is never freed
 
     apart     an object that was refreshed has a new head, and its body where it was:
@@ -84,7 +85,8 @@ cdef enum:
     SEGMENT_BUCKETS = 64
     SEGMENT_UNITS = 320  # 64 buckets of 64 bytes and 64 sets of eight 16-bit ghosts
     PIN_WAYS = 8
-    FILL_KEY = 416  # bytes of a claimed key kept in its slot; longer ones are told apart by their 128-bit hash as well
+    READ_BITS = 48  # of the offset in a word of reads
+    FILL_KEY = 392  # bytes of a claimed key kept in its slot; longer ones are told apart by their 128-bit hash as well
     HOT = 3  # where the hit counter stops
     LONGEST_KEY = 0xFFFF
     KEPT_APART = 16384  # a refreshed body of so many bytes stays where it is
@@ -120,6 +122,7 @@ cdef enum:  # how a body lies in its block
     PLAIN = 0
     LZ4 = 1
     PROMOTED = 2  # plain again, because it was hot
+    KEPT = 3  # plain for good: packing was not wanted, or does not pay
 
 cdef enum:  # how hard bodies are packed
     PACK_OFF = 0
@@ -212,10 +215,13 @@ cdef struct FillSlot:
     uint64_t epoch  # what had been purged when it began
     uint64_t stem  # the name of its URL, by which that is asked for
     uint32_t next  # in its name's bucket: slot number + 1
-    uint32_t unused
+    uint32_t starved  # its owner waits for room in the window
     uint32_t key_length
     uint32_t next_free
-    char key[416]
+    uint64_t ring  # of a window: the block that holds what came last, its unit in the mapping; else 0
+    uint64_t base  # of a window: the first byte that came into the ring
+    uint64_t floor  # of a window: the first byte that can still be read
+    char key[392]
 
 
 cdef struct FillTable:
@@ -268,6 +274,12 @@ cdef struct Shard:
     uint32_t free_lists[512]
 
 
+cdef struct Candidate:
+    uint64_t unit  # of an object's block in the mapping
+    uint64_t hash
+    uint64_t generation
+
+
 cdef struct Map:
     char* base  # where this process sees the mapping
     Header* header
@@ -276,6 +288,10 @@ cdef struct Map:
     int packing  # how hard this process packs
     bint stands[65]  # locks that were not had in time, each shard's and the fill table's: not waited for again
     int bells[64]  # the eventfd of every worker area
+    void* clock  # a Clock that the attachment owns; NULL: the machine's
+    Candidate candidates[64]  # objects to be packed or unpacked, a ring (`_candidates`)
+    uint32_t first_candidate
+    uint32_t candidate_count
     uint64_t fault  # fault points left until this process sends itself `fault_signal`; 0: never
     int fault_signal
 
@@ -294,10 +310,19 @@ cdef inline uint64_t* pending_at(Map* m, uint32_t number) noexcept nogil:
     return <uint64_t*>(m.base + m.header.at_workers + number * m.header.worker_stride + 256)
 
 
-cdef inline uint64_t* pins_at(Map* m, uint32_t number) noexcept nogil:
+cdef inline uint64_t* reads_at(Map* m, uint32_t number) noexcept nogil:
     # The words of pending fills are padded to whole cache lines.
     cdef uint64_t words = (m.header.fill_slots // 64 + 7) // 8 * 8
     return <uint64_t*>(m.base + m.header.at_workers + number * m.header.worker_stride + 256 + words * 8)
+
+
+cdef inline uint64_t read_word(uint64_t readers, uint64_t offset) noexcept nogil:
+    """More readers than can be counted are as many as can."""
+    return min(readers, <uint64_t>0xFFFF) << READ_BITS | offset
+
+
+cdef inline uint64_t* pins_at(Map* m, uint32_t number) noexcept nogil:
+    return reads_at(m, number) + m.header.fill_slots  # a multiple of 64
 
 
 cdef inline uint32_t* fill_buckets(Map* m) noexcept nogil:

@@ -24,7 +24,7 @@ from flyby.store._index cimport index_clear, index_find, index_room, index_segme
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
     APART, DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PIN_WAYS,
-    PROMOTED, SEGMENT_UNITS, SMALL, UNIT, Block, Map, Shard, arena_of, block_at, block_of, fence, holder_of, key_of, load64,
+    SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, arena_of, block_at, block_of, fence, holder_of, key_of, load64,
     pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
@@ -45,8 +45,12 @@ cdef int by_generation(const void* left, const void* right) noexcept nogil:
 cdef bint filled(Map* m, Block* b) noexcept nogil:
     """Whether a fetch under way refers to the block."""
     cdef uint32_t number
+    cdef FillSlot* slot
     for number in range(m.header.fill_slots):
-        if load64(&slot_at(m, number).object) == unit_of(m, b) and slot_at(m, number).state != FILL_UNUSED:
+        slot = slot_at(m, number)
+        if slot.state != FILL_UNUSED and (
+            load64(&slot.object) == unit_of(m, b) or load64(&slot.ring) == unit_of(m, b)
+        ):
             return True
     return False
 
@@ -55,7 +59,7 @@ cdef bint whole(Map* m, Shard* s, Block* b) noexcept nogil:
     """Whether what a LIVE block says of itself can be true."""
     cdef Block* holder
     cdef uint64_t place
-    if <uint64_t>(tail_of(b) - <char*>b) + b.slack + 8 * b.apart > <uint64_t>b.units * UNIT or b.codec > PROMOTED:
+    if <uint64_t>(tail_of(b) - <char*>b) + b.slack + 8 * b.apart > <uint64_t>b.units * UNIT:
         return False
     if b.apart:
         holder = holder_of(b)
@@ -222,7 +226,7 @@ cdef void salvage(Map* m, Shard* s) noexcept nogil:
     """Lay free blocks around what is pinned or filled; nothing else can be told from a broken walk."""
     cdef uint64_t base = <uint64_t>(arena_of(m, s) - m.base) // UNIT
     cdef uint32_t place = FIRST_PLACE, end
-    cdef uint64_t room = m.header.fill_slots + <uint64_t>m.header.workers * m.header.pin_sets * PIN_WAYS
+    cdef uint64_t room = 2 * m.header.fill_slots + <uint64_t>m.header.workers * m.header.pin_sets * PIN_WAYS
     cdef uint64_t* keep = <uint64_t*>malloc(room * sizeof(uint64_t))
     cdef uint64_t unit, count = 0, number
     cdef uint32_t worker, here
@@ -240,7 +244,8 @@ cdef void salvage(Map* m, Shard* s) noexcept nogil:
                     count += 1
         for number in range(m.header.fill_slots):
             keep[count] = load64(&slot_at(m, <uint32_t>number).object)
-            count += 1
+            keep[count + 1] = load64(&slot_at(m, <uint32_t>number).ring)
+            count += 2
         qsort(keep, count, sizeof(uint64_t), by_value)
     for number in range(count):
         unit = keep[number]

@@ -25,7 +25,7 @@ from flyby.store._attachment cimport attach, from_file
 from flyby.store._check cimport check_fills, check_shard
 from flyby.store._entry cimport Entry, copied, entry_of
 from flyby.store._eviction cimport allocate
-from flyby.store._fill cimport fill_of, lay_out
+from flyby.store._fill cimport fill_of, lay_out, report
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport index_find
@@ -33,7 +33,7 @@ from flyby.store._inflight cimport fills_claim, fills_insist, fills_sweep, fills
 from flyby.store._layout cimport (
     DOOMED, GONE_PURGED, HOT, KEPT_APART, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PACK_FAST, PACK_HIGH,
     PACK_OFF, PIN_WAYS, SMALL, Block, Map, Shard, Worker, add64, block_at, body_of, ends_of, fence, holder_of, load64,
-    lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of, store32, stored_of, swap32, swap64,
+    lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of, slot_at, store32, stored_of, swap32, swap64,
     tags_of, unit_of, worker_at,
 )
 from flyby.store._pack cimport pack
@@ -122,7 +122,7 @@ cdef class Store:
         cdef Map* m = &self._attachment.m
         cdef uint64_t* words = pending_at(m, m.worker)
         cdef uint64_t bits
-        cdef uint32_t number
+        cdef uint32_t number, fill
         if not self._attachment.usable:
             return
         try:
@@ -135,8 +135,11 @@ cdef class Store:
             if words[number]:
                 bits = swap64(&words[number], 0)
                 while bits:
-                    self._attachment.call_watchers(number * 64 + lowest64(bits))
+                    fill = number * 64 + lowest64(bits)
                     bits &= bits - 1
+                    if slot_at(m, fill).ring and self._attachment._readers[fill] != NULL:
+                        report(self._attachment, fill)  # what was read before it was a window
+                    self._attachment.call_watchers(fill)
 
     def close(self):
         """Use the store no more; views that are out stay good. Who made it comes last: then a file counts as closed."""
