@@ -10,12 +10,12 @@ from flyby.errors import ConfigError
 APP = Backend(origins=["http://127.0.0.1:5000"])
 
 
-def test_everything_has_a_default_and_nothing_means_the_demo() -> None:
-    assert Config().demo
+def test_everything_has_a_default_and_nothing_is_served_then() -> None:
+    assert Config().empty
     assert Config().effective_routes() == []
     assert Config().problems() == []
-    assert not Config(backends={"app": APP}).demo
-    assert not Config(routes=[Route(redirect=Redirect(to="/"))]).demo
+    assert not Config(backends={"app": APP}).empty
+    assert not Config(routes=[Route(redirect=Redirect(to="/"))]).empty
 
 
 def test_a_sole_backend_needs_no_route() -> None:

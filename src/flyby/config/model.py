@@ -338,7 +338,7 @@ class Route(Table, frozen=True):
 
 
 class Config(Table, frozen=True):
-    """The whole configuration. Without backends and routes it means the built-in demo app."""
+    """The whole configuration."""
 
     server: Server = field(default_factory=Server)
     cache: Cache = field(default_factory=Cache)
@@ -360,8 +360,8 @@ class Config(Table, frozen=True):
         return from_text(text, file)
 
     @property
-    def demo(self) -> bool:
-        """Whether nothing was configured to stand in front of, so that the demo app is served."""
+    def empty(self) -> bool:
+        """Whether it names nothing to stand in front of; the control state may still have backends."""
         return not self.backends and not self.routes
 
     def effective_routes(self) -> list[Route]:

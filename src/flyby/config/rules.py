@@ -21,7 +21,7 @@ from flyby.config.patterns import PathPattern, parse_host, parse_path, parse_red
 from flyby.config.positions import Path
 from flyby.config.shape import Fault, decode, did_you_mean, sentence
 from flyby.config.values import Address, parse_authority, parse_listen, parse_origin, parse_size
-from flyby.errors import Problem
+from flyby.errors import ConfigError, Problem
 
 MIN_CACHE = MIB  # a store smaller than this has room for its own tables and little else
 
@@ -73,6 +73,16 @@ def problems_of(config: Config, file: str = "<config>", *, certificates: bool = 
     sound, faults = decode(raw)
     faults += faults_of(sound, certificates=certificates)
     return [Problem(file, 0, 0, f"{_place(fault.path)}: {fault.message}", fault.hint) for fault in faults]
+
+
+def refuse_to_empty(running: Config, new: Config) -> None:
+    """Raise `ConfigError` when a reload would take away everything that is served.
+
+    An editor that truncates a file before it writes it, or a template that failed, must not turn all pages into 404s.
+    """
+    if new.empty and not running.empty:
+        hint = "name one; to serve none, stop flyby"
+        raise ConfigError([Problem("", 0, 0, "no backend and no route would be left", hint)])
 
 
 def faults_of(config: Config, *, certificates: bool = True) -> list[Fault]:
