@@ -19,7 +19,7 @@ import msgspec
 from flyby.config.model import MIB, Backend, Cache, Config, HeaderRules, Route, RouteCache, Server
 from flyby.config.patterns import PathPattern, parse_host, parse_path, parse_redirect, parse_rewrite
 from flyby.config.positions import Path
-from flyby.config.shape import Fault, decode, did_you_mean, sentence
+from flyby.config.shape import Fault, decode, did_you_mean, sentence, spelled
 from flyby.config.values import Address, parse_authority, parse_listen, parse_origin, parse_size
 from flyby.errors import ConfigError, Problem
 
@@ -72,7 +72,7 @@ def problems_of(config: Config, file: str = "<config>", *, certificates: bool = 
     raw = _without_none(msgspec.to_builtins(config))
     sound, faults = decode(raw)
     faults += faults_of(sound, certificates=certificates)
-    return [Problem(file, 0, 0, f"{_place(fault.path)}: {fault.message}", fault.hint) for fault in faults]
+    return [Problem(file, 0, 0, f"{spelled(fault.path)}: {fault.message}", fault.hint) for fault in faults]
 
 
 def refuse_to_empty(running: Config, new: Config) -> None:
@@ -391,8 +391,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_none(each) for each in value]
     return value
-
-
-def _place(path: Path) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
