@@ -128,14 +128,14 @@ def crowds(workers: int, clients: int, rounds: int) -> list[Crowd]:
         command += ["--workers", str(workers), "--origin", f"http://127.0.0.1:{origin.port}"]
         process = subprocess.Popen(
             command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(SOURCES)},
             start_new_session=True,
         )
-        assert process.stdout is not None
+        assert process.stderr is not None
         try:
-            line = process.stdout.readline().decode()
+            line = process.stderr.readline().decode()
             if "listens on" not in line:
                 raise ServerError(f"flyby did not start: {line}")
             port = int(line.rsplit(":", 1)[1])
@@ -144,7 +144,7 @@ def crowds(workers: int, clients: int, rounds: int) -> list[Crowd]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-            process.stdout.close()
+            process.stderr.close()
 
 
 def _ask(origin: _Origin, port: int, supervisor: int, workers: int, clients: int, number: int) -> Crowd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flyby.log import FLUSH_BYTES, FORMATS, MAX_WAITING, AccessLog, AccessRecord, escape, formatter
+from flyby.log import FLUSH_BYTES, FORMATS, MAX_WAITING, AccessLog, AccessRecord, Guarded, escape, formatter
 from flyby.log._lines import Lines
 
 NAMES = [name for name in FORMATS if name != "off"]
@@ -332,3 +333,44 @@ def test_a_buffer_that_is_full_counts_what_it_drops() -> None:
     while not lines.dropped:
         lines.hit_line(0, b"GET", b"h", b"/" * 8000, 200, 1, 1, b"", b"", b"")
     assert len(lines) <= MAX_WAITING
+
+
+def test_a_guarded_callback_is_given_each_record() -> None:
+    seen: list[AccessRecord] = []
+    guarded = Guarded(seen.append)
+    guarded(record())
+    assert seen == [record()]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyError(1), asyncio.CancelledError(), StopIteration()])
+def test_what_a_callback_raises_is_logged_now_and_then(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_: AccessRecord) -> None:
+        raise error
+
+    times = iter((100.0, 101.0, 109.9, 110.0))
+    guarded = Guarded(fails, lambda: next(times))
+    for _ in range(4):
+        guarded(record())
+    first, second = caplog.records
+    assert first.getMessage() == "the access_log callback failed"
+    assert first.exc_info is not None
+    assert first.exc_info[1] is error
+    assert second.getMessage() == "the access_log callback failed (2 more since the last line)"
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_async_callback_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def log(_: AccessRecord) -> None:
+        raise AssertionError("nobody awaits it")
+
+    Guarded(log)(record())
+    assert "the access_log callback is async" in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_what_ends_the_program_is_let_through(error: BaseException) -> None:
+    def ends(_: AccessRecord) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        Guarded(ends)(record())

@@ -10,12 +10,14 @@ from flyby.errors import ConfigError, FlybyError, StoreError, UpstreamError, Wir
 
 if TYPE_CHECKING:
     from flyby.server.edge import Edge
+    from flyby.server.listeners import BindError
     from flyby.store import Partials
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
+    "BindError",
     "Cache",
     "Config",
     "ConfigError",
@@ -32,11 +34,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Edge draws in the whole proxy, Partials the store; whoever only checks a configuration does not wait for that.
+    # Edge draws in the whole proxy, BindError the server, Partials the store; what only checks a configuration does not
+    # wait for that.
     if name == "Edge":
         from flyby.server.edge import Edge
 
         return Edge
+    if name == "BindError":
+        from flyby.server.listeners import BindError
+
+        return BindError
     if name == "Partials":
         from flyby.store import Partials
 

@@ -15,6 +15,7 @@ from flyby.cli import main
 from flyby.cli.serve import Options, configured
 from flyby.config import Backend, Config, Route
 from flyby.errors import ConfigError
+from tests.certificates import issue
 
 SOUND = '[backends.app]\norigins = ["http://a"]\nverify = false\n'
 FAULTY = '[server]\nworkes = 3\nlog = "jsn"\n'
@@ -148,12 +149,44 @@ def test_options_and_the_file_that_they_print_are_the_same(tmp_path: Path, capsy
     assert (printed.cache.size_bytes, printed.cache.profile) == (1 << 30, "rfc9111")
     assert printed.backends == {"origin": Backend(origins=["http://a:1", "https://b"])}
     assert printed.routes == [Route(backend="origin")]
-    assert not printed.demo
+    assert not printed.empty
 
 
 def test_without_anything_the_demo_is_served() -> None:
     assert configured(Options()) == Config()
-    assert configured(Options(workers=1, listen=("127.0.0.1:0",))).demo
+    assert configured(Options(workers=1, listen=("127.0.0.1:0",))).empty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "demo"),
+    [
+        ("", "alone"),
+        ("--listen :0 --workers 1", "alone"),
+        ("--demo", "yes"),
+        ("-c FILE", "no"),
+        ("-c FILE --demo", "yes"),
+        ("--tls-cert CERT --tls-key KEY --listen https://:0", "no"),
+    ],
+)
+def test_the_demo_is_for_an_edge_that_nobody_has_configured(
+    arguments: str, demo: str, file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted: list[str] = []
+
+    def serve(config: Config, *, demo: str, reload: Callable[[], Config]) -> int:
+        wanted.append(demo)
+        return 0
+
+    monkeypatch.setattr("flyby.server.run", serve)
+    certificate, key = issue(tmp_path, "a", "a.example")
+    names = {"FILE": file("[server]\npreview_domain = 'p.example'\n"), "CERT": certificate, "KEY": key}
+    assert run("serve", *(names.get(word, word) for word in arguments.split())) == 0
+    assert wanted == [demo]
+
+
+def test_the_demo_beside_a_backend_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("serve", "--demo", "--origin", "http://a") == 2
+    assert "--demo serves the demo app, but a backend or route is named" in capsys.readouterr().err
 
 
 def test_options_override_a_file_and_leave_the_rest(file: Callable[[str], str]) -> None:
@@ -182,7 +215,8 @@ def test_serve_runs_the_server_and_reload_reads_the_file_again(
     path = file(SOUND)
     seen: list[Config] = []
 
-    def serve(config: Config, *, reload: Callable[[], Config]) -> int:
+    def serve(config: Config, *, demo: str, reload: Callable[[], Config]) -> int:
+        assert demo == "no"
         seen.append(config)
         file('[server]\nworkers = 7\nlog = "json"\n' + SOUND)
         seen.append(reload())

@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "embedding.md"
 
 
 def test_the_example_does_what_it_says() -> None:
-    [example] = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S)
+    example = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S)[0]
     exec(compile(example, str(DOCUMENT), "exec"), {})  # its assertions are the test
 
 

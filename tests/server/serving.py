@@ -1,8 +1,11 @@
 """A program for the tests: the real supervisor and workers around a stub that speaks lines instead of HTTP.
 
-`python serving.py FILE [fail|crash]` serves the configuration in FILE. A line is answered with one line:
-`who` -> "PID WORKER PROFILE", `slow` -> "done" after half a second. The stub of `crash` ends by itself with code 3 when
-it is entered, that of `fail` says that the configuration is not usable.
+`python serving.py FILE [MODE]` serves the configuration in FILE. A line is answered with one line: `who` -> "PID WORKER
+PROFILE", `slow` -> "done" after half a second; `spin` is not answered, nor is anything after it.
+
+MODE `crash`: the stub ends by itself with code 3 when it is entered; `fail`: it finds the configuration unusable;
+`demo`: the demo app is served; `closed`: standard output is closed before the start; `hasty`: a worker that does not
+beat for 3 s hangs.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Literal
 
 from flyby.config import Config
 from flyby.errors import ConfigError, Problem
 from flyby.log import AccessRecord
-from flyby.server import run
+from flyby.server import run, supervisor
 
 MODE = sys.argv[2] if len(sys.argv) > 2 else ""
 
@@ -64,7 +69,9 @@ class StubEdge:
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
-            if line == b"slow\n":
+            if line == b"spin\n":
+                time.sleep(60)  # the loop stands still
+            elif line == b"slow\n":
                 task = asyncio.create_task(self.slow(writer))
                 self.busy.add(task)
                 task.add_done_callback(self.busy.discard)
@@ -80,12 +87,17 @@ class StubEdge:
 
 
 def main() -> int:
+    if MODE == "closed":
+        os.close(1)
+    if MODE == "hasty":
+        supervisor.SILENT_S = 3.0
     try:
         config = Config.load(sys.argv[1])
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 78
-    return run(config, reload=lambda: Config.load(sys.argv[1]), edge=StubEdge)
+    demo: Literal["yes", "no"] = "yes" if MODE == "demo" else "no"
+    return run(config, demo=demo, reload=lambda: Config.load(sys.argv[1]), edge=StubEdge)
 
 
 if __name__ == "__main__":

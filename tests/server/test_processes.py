@@ -60,10 +60,10 @@ class Served:
         self.port = 0
 
     def started(self) -> None:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.match(r"flyby listens on http://127\.0\.0\.1:(\d+)$", line)
-        assert found, line + self.stop()
+        self.until_said("flyby listens on ")
+        self.until_said("profile")
+        found = re.search(r"^flyby listens on http://127\.0\.0\.1:(\d+)$", self.errors, re.M)
+        assert found, self.errors + self.stop()
         self.port = int(found[1])
 
     def connect(self) -> socket.socket:
@@ -111,11 +111,11 @@ def write(path: Path, *, workers: int = 2, profile: str = "default", drain_s: fl
     path.write_text(CONFIG.format(workers=workers, profile=profile, drain_s=drain_s))
 
 
-def launch(config: Path, *mode: str) -> subprocess.Popen[str]:
+def launch(config: Path, *mode: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     paths = [PACKAGES, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), str(config), *mode],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
@@ -205,7 +205,82 @@ def test_a_killed_worker_is_replaced_and_its_queue_is_served(tmp_path: Path) -> 
             os.kill(before, signal.SIGKILL)
             after = int(waiting.recv(100).split()[0])
         assert after != before
-        served.until_said("ended by signal 9; restart in 0.1 s")
+        served.until_said("ended by signal 9; restart at once")
+
+
+@pytest.mark.parametrize("how", ["stopped", "in a loop"])
+def test_a_worker_that_hangs_is_replaced_and_its_queue_is_served(tmp_path: Path, how: str) -> None:
+    with serving(tmp_path, "hasty", workers=1) as served:
+        before = served.who()[0]
+        with served.connect() as hanging, served.connect() as waiting:
+            if how == "stopped":
+                os.kill(before, signal.SIGSTOP)
+            else:
+                hanging.sendall(b"spin\n")
+            waiting.settimeout(60)
+            with suppress(ConnectionError):  # it may have been accepted just before
+                waiting.sendall(b"who\n")
+                waiting.recv(100)
+        until(lambda: served.who()[0] != before, 60)
+        served.until_said("has not answered for 3 s and is killed")
+        served.until_said("ended by signal 9; restart at once")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPROF, signal.SIGRTMIN])
+def test_a_signal_without_a_meaning_ends_nobody(tmp_path: Path, signum: int) -> None:
+    with serving(tmp_path) as served:
+        workers = served.workers()
+        for pid in workers.values():
+            os.kill(pid, signum)
+        served.send(signum)
+        served.until_said("means nothing to flyby and is ignored")
+        assert served.workers() == workers
+
+
+def a_full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def a_pipe_that_nobody_reads() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("output", [a_full_disk, a_pipe_that_nobody_reads])
+def test_standard_output_is_not_needed_for_a_start(tmp_path: Path, output: Callable[[], int]) -> None:
+    config = tmp_path / "flyby.toml"
+    write(config, workers=1)
+    stream = output()
+    served = Served(launch(config, output=stream), config)
+    os.close(stream)
+    try:
+        served.started()
+        assert served.who()[1] == 0
+    finally:
+        served.stop()
+    assert served.process.returncode == 0
+    assert "Traceback" not in served.errors
+
+
+def test_a_standard_output_that_is_closed_is_not_taken_by_a_socket(tmp_path: Path) -> None:
+    config = tmp_path / "flyby.toml"
+    write(config, workers=1)
+    served = Served(launch(config, "closed"), config)
+    try:
+        served.started()
+        assert os.readlink(f"/proc/{served.process.pid}/fd/1") == "/dev/null"
+        assert served.who()[1] == 0
+    finally:
+        served.stop()
+    assert "standard output is closed: the access log is lost" in served.errors
+
+
+def test_the_end_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        pass
+    assert served.errors.endswith(" stopped\n")
+    assert served.errors.count("draining") == 1
 
 
 def test_the_other_worker_goes_on(tmp_path: Path) -> None:
@@ -309,7 +384,7 @@ def test_two_flybys_do_not_share_a_port(tmp_path: Path) -> None:
 def test_the_demo_app_is_a_process_that_is_restarted(tmp_path: Path) -> None:
     config = tmp_path / "flyby.toml"
     config.write_text('[server]\nlisten = ["127.0.0.1:0"]\nworkers = 1\n[cache]\nsize = "8MiB"\n')
-    served = Served(launch(config), config)
+    served = Served(launch(config, "demo"), config)
     try:
         served.started()
         children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children")

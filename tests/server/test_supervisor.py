@@ -10,8 +10,9 @@ import pytest
 
 from flyby.config import Backend, Config, Server, Timeouts
 from flyby.errors import ConfigError, Problem
+from flyby.server.children import Backoff, Child
 from flyby.server.listeners import open_listeners
-from flyby.server.supervisor import Backoff, Child, Supervisor
+from flyby.server.supervisor import Supervisor
 from flyby.server.tls import Certificates
 
 
@@ -81,10 +82,28 @@ class FakeStore:
         self.swept.append(worker)
 
 
+class FakePulse:
+    """Workers that beat as long as they live, unless they are `silent` or have `failed` to start."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+        self.failed: set[int] = set()
+        self.silent: dict[int, float] = {}  # since when
+
+    def beats(self, worker: int) -> int:
+        if worker in self.failed:
+            return 0
+        return 1 + int(min(self.kernel.clock, self.silent.get(worker, self.kernel.clock)))
+
+    def clear(self, worker: int) -> None:
+        self.silent.pop(worker, None)
+
+
 class Family:
     def __init__(self, drain_s: float = 10.0, reload: Callable[[], Config] | None = None) -> None:
         self.kernel = FakeKernel()
         self.store = FakeStore()
+        self.pulse = FakePulse(self.kernel)
         self.listeners = open_listeners(["127.0.0.1:0"], 2)
         self.children = [
             Child("demo", lambda: 0),
@@ -97,6 +116,7 @@ class Family:
             listeners=self.listeners,
             store=self.store,  # type: ignore[arg-type]
             certificates=Certificates([]),
+            pulse=self.pulse,  # type: ignore[arg-type]
             reload=reload or (lambda: config(drain_s)),
             kernel=self.kernel,
         )
@@ -106,30 +126,133 @@ class Family:
         return self.supervisor.run()
 
 
-def test_backoff_doubles_to_ten_seconds_and_forgets_after_a_long_life() -> None:
+def test_backoff_doubles_to_ten_seconds_and_forgets_after_a_life_that_served() -> None:
     backoff = Backoff()
-    assert [backoff.after(0.5) for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
-    assert backoff.after(5.0) == 0.0
-    assert backoff.after(4.9) == 0.1
+    assert [backoff.after(False) for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert backoff.after(True) == 0.0
+    assert backoff.after(False) == 0.1
 
 
-def test_a_worker_that_dies_at_once_again_and_again() -> None:
+def births(family: Family) -> list[tuple[float, str]]:
+    """When each successor was started."""
+    return [(when, name) for when, name, _ in family.kernel.forked[3:]]
+
+
+def test_a_worker_that_has_served_is_replaced_at_once_however_often_it_dies() -> None:
     family = Family()
     kernel = family.kernel
-    kernel.dies_at(1.0, 101, 139)
-    kernel.dies_at(2.0, 103, 139)  # 103 is born at 1.1
-    kernel.dies_at(3.0, 104, 139)
-    kernel.dies_at(60.0, 105, 1)
-    kernel.at(61.0, signal.SIGTERM)
+    for number, pid in enumerate((101, 103, 104, 105, 106)):
+        kernel.dies_at(1.0 + number, pid, 137)
+    kernel.at(9.0, signal.SIGTERM)
     assert family.run() == 0
-    assert [(when, name) for when, name, _ in kernel.forked[3:]] == [
-        (1.1, "worker-0"), (2.2, "worker-0"), (3.4, "worker-0"), (60.0, "worker-0"),
-    ]  # fmt: skip
-    assert family.store.swept == [0, 0, 0, 0, 0, 1]  # before each successor, and at the end
+    assert births(family) == [(when, "worker-0") for when in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    assert family.store.swept == [0, 0, 0, 0, 0, 0, 1]  # before each successor, and at the end
+
+
+def test_two_births_in_one_place_are_a_tenth_of_a_second_apart() -> None:
+    family = Family()
+    for when, pid in ((0.01, 101), (0.12, 103)):
+        family.kernel.dies_at(when, pid, 139)
+    family.kernel.at(9.0, signal.SIGTERM)
+    family.run()
+    assert births(family) == [(0.1, "worker-0"), (0.2, "worker-0")]
+
+
+def test_a_worker_that_never_serves_is_started_less_and_less_while_another_serves() -> None:
+    family = Family()
+    family.pulse.failed.add(0)
+    kernel = family.kernel
+    kernel.dies_at(1.0, 101, 1)  # the next is born at 1.1
+    for when, pid in ((2.0, 103), (3.0, 104), (4.0, 105), (5.0, 106)):
+        kernel.dies_at(when, pid, 1)
+    kernel.at(20.0, signal.SIGTERM)
+    family.run()
+    assert births(family) == [(when, "worker-0") for when in (1.1, 2.2, 3.4, 4.8, 6.6)]
+
+
+def test_while_no_worker_runs_the_next_start_is_a_second_away_at_most() -> None:
+    family = Family()
+    family.pulse.failed.update((0, 1))
+    kernel = family.kernel
+    # worker-1 fails again and again, and waits for longer and longer: from 9.0 on it would be for 3.2 s
+    for when, pid in ((1.0, 102), (2.0, 103), (3.0, 104), (4.0, 105), (5.0, 106), (9.0, 107)):
+        kernel.dies_at(when, pid, 1)
+    kernel.dies_at(9.5, 101, 1)  # then the last that ran goes, too
+    kernel.at(20.0, signal.SIGTERM)
+    family.run()
+    assert births(family)[-2:] == [(9.6, "worker-0"), (10.5, "worker-1")]
+
+
+def test_all_workers_that_served_may_die_together() -> None:
+    family = Family()
+    family.kernel.dies_at(5.0, 101, 137)
+    family.kernel.dead.append((102, 137))
+    family.kernel.clock = 5.0
+    family.kernel.at(9.0, signal.SIGTERM)
+    family.run()
+    assert sorted(births(family)) == [(5.0, "worker-0"), (5.0, "worker-1")]
+
+
+def test_a_worker_that_stops_beating_is_killed_and_replaced_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    family = Family()
+    family.pulse.silent[1] = 20.0
+    family.kernel.at(60.0, signal.SIGTERM)
+    assert family.run() == 0
+    [killed] = [(when, pid) for when, pid, signum in family.kernel.killed if signum == signal.SIGKILL]
+    assert killed[1] == 102
+    assert 29.0 <= killed[0] <= 32.0
+    assert births(family) == [(killed[0], "worker-1")]
+    assert "worker-1 (pid 102) has not answered for 10 s and is killed" in caplog.text
+
+
+def test_a_worker_that_does_not_begin_to_serve_is_killed_later() -> None:
+    family = Family()
+    family.pulse.failed.add(0)
+    family.kernel.at(29.0, signal.SIGCHLD)
+    family.kernel.at(60.0, signal.SIGTERM)
+    family.run()
+    [killed] = [(when, pid) for when, pid, signum in family.kernel.killed if signum == signal.SIGKILL]
+    assert killed[1] == 101
+    assert 30.0 <= killed[0] <= 32.0
+
+
+def test_after_everything_stood_still_nobody_is_killed() -> None:
+    """A machine that is suspended, a container that is paused: the supervisor was as silent as its workers."""
+    family = Family()
+    family.pulse.silent.update({0: 5.0, 1: 5.0})
+    family.kernel.script.append((5.5, lambda: signal.SIGCHLD))
+
+    def thawed() -> int:
+        family.pulse.silent.clear()
+        return signal.SIGTERM
+
+    def frozen() -> int:
+        family.kernel.clock = 3605.0
+        return signal.SIGCHLD
+
+    family.kernel.script.append((6.0, frozen))
+    family.kernel.script.append((3605.2, thawed))
+    family.run()
+    assert signal.SIGKILL not in {signum for _, _, signum in family.kernel.killed}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGRTMAX])
+def test_a_signal_without_a_meaning_is_said_once_and_changes_nothing(
+    signum: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    family = Family()
+    family.kernel.at(1.0, signum)
+    family.kernel.at(2.0, signum)
+    family.kernel.at(3.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert births(family) == []
+    assert [when for when, *_ in family.kernel.killed if when < 3.0] == []
+    assert caplog.text.count("means nothing to flyby and is ignored") == 1
 
 
 def test_the_store_is_swept_before_the_successor_starts() -> None:
     family = Family()
+    family.pulse.failed.add(1)
     family.kernel.dies_at(1.0, 102, 137)
     family.kernel.at(1.05, signal.SIGTERM)
     family.run()
@@ -182,6 +305,7 @@ def test_interrupt_twice_kills_at_once_but_term_twice_does_not() -> None:
 
 def test_78_in_the_first_life_ends_the_whole() -> None:
     family = Family()
+    family.pulse.failed.add(0)
     family.kernel.dies_at(0.2, 101, 78)
     assert family.run() == 78
     assert len(family.kernel.forked) == 3
@@ -189,6 +313,7 @@ def test_78_in_the_first_life_ends_the_whole() -> None:
 
 def test_78_in_a_later_life_is_a_death_like_any_other() -> None:
     family = Family()
+    family.pulse.failed.add(0)
     family.kernel.dies_at(0.2, 101, 1)
     family.kernel.dies_at(0.5, 103, 78)
     family.kernel.at(9.0, signal.SIGTERM)

@@ -34,7 +34,9 @@ from tests.edge import ServedEdge, served
 
 CLIENTS = 24
 HUNG_S = 20.0  # long beyond anything that a loaded machine explains
-PROGRAM = "import flyby.server.supervisor as it; it.SHORT_LIFE_S = 0.0; from flyby.cli import main; main()"
+PROGRAM = (
+    "import flyby.server.children as it; it.LONGEST_DELAY_S = it.FIRST_DELAY_S; from flyby.cli import main; main()"
+)
 CACHE = "8MiB"
 
 LENGTHS = {"small": 300, "text": 9_000, "noise": 60_000, "large": 500_000, "slow": 40_000}

@@ -47,6 +47,7 @@ class Options:
     state: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    demo: bool = False
 
 
 def configured(options: Options) -> Config:
@@ -68,6 +69,8 @@ def configured(options: Options) -> Config:
     if options.profile is not None:
         cache = replace(cache, profile=options.profile)
     config = _with_origins(replace(config, server=server, cache=cache), list(options.origin))
+    if options.demo and not config.empty:
+        raise ConfigError([Problem("options", 0, 0, "--demo serves the demo app, but a backend or route is named")])
     problems = config.problems("options")
     if problems:
         raise ConfigError(problems)
@@ -103,8 +106,9 @@ def _with_origins(config: Config, origins: list[str]) -> Config:
     multiple=True,
     metavar="URL",
     callback=checked(parse_origin),
-    help="What to stand in front of; repeat it for several equal origins.  [default: a demo app]",
+    help="What to stand in front of; repeat it for several equal origins.",
 )
+@click.option("--demo", is_flag=True, help="Serve the built-in demo app.")
 @click.option(
     "--workers",
     metavar="N|auto",
@@ -128,7 +132,8 @@ def _with_origins(config: Config, origins: list[str]) -> Config:
 def command(print_config: bool, **given: Any) -> int:
     """Serve an origin through the cache.
 
-    Without an origin a built-in demo app is served, with a few requests to try.
+    Without a file and an origin, and as long as flyby backend has added none, a built-in demo app is served, with a few
+    requests to try.
     """
     options = Options(**given)
     try:
@@ -140,7 +145,14 @@ def command(print_config: bool, **given: Any) -> int:
         return 0
     from flyby.server import run
 
-    return run(_with_state(config), reload=lambda: _with_state(configured(options)))
+    return run(_with_state(config), demo=_demo(options), reload=lambda: _with_state(configured(options)))
+
+
+def _demo(options: Options) -> Literal["yes", "alone", "no"]:
+    """An edge that anybody has configured never serves the demo app by itself: its visitors are not there to try it."""
+    if options.demo:
+        return "yes"
+    return "no" if options.path is not None or options.tls_cert is not None else "alone"
 
 
 def _with_state(config: Config) -> Config:

@@ -85,11 +85,16 @@ MAX_LINKS = 512  # of one dyno, in each worker; the next is refused
 MAX_SHARE = 1_000_000  # of one backend of a route: parts of a million are finer than anybody measures
 
 # The units that a string in the file may have; `rules.py` turns it into the number before it is decoded.
-Seconds = Annotated[float, Meta(gt=0, extra={"unit": "duration"})]
-MaybeZeroSeconds = Annotated[float, Meta(ge=0, extra={"unit": "duration"})]
-Bytes = Annotated[int, Meta(ge=1, extra={"unit": "size"})]
-MaybeZeroBytes = Annotated[int, Meta(ge=0, extra={"unit": "size"})]
-Count = Annotated[int, Meta(ge=1)]
+# The upper bounds keep sums of them within what timers and 64-bit counters take.
+MOST_SECONDS = 1_000_000_000  # about thirty years
+MOST_BYTES = 1 << 50
+MOST = 1_000_000_000
+Seconds = Annotated[float, Meta(gt=0, le=MOST_SECONDS, extra={"unit": "duration"})]
+MaybeZeroSeconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS, extra={"unit": "duration"})]
+Bytes = Annotated[int, Meta(ge=1, le=MOST_BYTES, extra={"unit": "size"})]
+MaybeZeroBytes = Annotated[int, Meta(ge=0, le=MOST_BYTES, extra={"unit": "size"})]
+Count = Annotated[int, Meta(ge=1, le=MOST)]
+MaybeZeroCount = Annotated[int, Meta(ge=0, le=MOST)]
 Share = Annotated[int, Meta(ge=0, le=MAX_SHARE)]
 
 Profile = Literal["default", "rfc9111"]
@@ -100,14 +105,23 @@ PROFILES: tuple[Profile, ...] = ("default", "rfc9111")
 LOG_FORMATS: tuple[LogFormat, ...] = ("console", "combined", "json", "logfmt", "heroku", "off")
 
 
-class Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One table of the file: frozen, so a configuration that is in use never changes under a request."""
+class Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of the file: frozen, so a configuration that is in use never changes under a request.
+
+    Made in Python, it takes sizes and durations as the file does, in text too, and keeps numbers; a value of another
+    kind raises `ConfigError` at once.
+    """
+
+    def __post_init__(self) -> None:
+        from flyby.config.shape import fit
+
+        fit(self)
 
 
-class Limits(Table, frozen=True):
+class Limits(Table, frozen=True, kw_only=True):
     """`[server.limits]`: how much of a message is read before it is refused, and of how many clients at once."""
 
-    connections: Annotated[int, Meta(ge=0)] = 0  # 0: three quarters of the descriptors
+    connections: MaybeZeroCount = 0  # 0: three quarters of the descriptors
     request_line: Bytes = REQUEST_LINE
     header_line: Bytes = HEADER_LINE
     header_block: Bytes = HEADER_BLOCK
@@ -121,7 +135,7 @@ class Limits(Table, frozen=True):
     response_fields: Count = RESPONSE_FIELDS
 
 
-class Timeouts(Table, frozen=True):
+class Timeouts(Table, frozen=True, kw_only=True):
     """`[server.timeouts]`: how long a client may take, and how slow it may be. The rates are bytes a second."""
 
     handshake_s: Seconds = HANDSHAKE_S
@@ -135,14 +149,14 @@ class Timeouts(Table, frozen=True):
     read_rate: MaybeZeroBytes = READ_RATE
 
 
-class Purge(Table, frozen=True):
+class Purge(Table, frozen=True, kw_only=True):
     """`[server.purge]`: who may PURGE. With neither a secret nor an address, nobody may."""
 
     secret: str | None = None
     allow: list[str] = []
 
 
-class Tunnel(Table, frozen=True):
+class Tunnel(Table, frozen=True, kw_only=True):
     """`[server.tunnel]`: the dynos that dial in. `node` is this machine's name for them, by default its host name."""
 
     node: str | None = None
@@ -151,7 +165,7 @@ class Tunnel(Table, frozen=True):
     max_links: Count = MAX_LINKS
 
 
-class Certificate(Table, frozen=True):
+class Certificate(Table, frozen=True, kw_only=True):
     """`[[server.tls]]`: a certificate with its chain, and its key, as PEM files.
 
     The first is for clients that name no host, or one that no certificate has. `hosts` are the names that it answers
@@ -163,7 +177,7 @@ class Certificate(Table, frozen=True):
     hosts: list[str] | None = None
 
 
-class Server(Table, frozen=True):
+class Server(Table, frozen=True, kw_only=True):
     """`[server]`: where we listen, and the client's side.
 
     `state` is the directory with the backends that `flyby backend` has added; each is served, beside the
@@ -187,7 +201,7 @@ class Server(Table, frozen=True):
     tunnel: Tunnel = field(default_factory=Tunnel)
 
 
-class Cache(Table, frozen=True):
+class Cache(Table, frozen=True, kw_only=True):
     """`[cache]`: the shared store and the rules that hold for every route."""
 
     size: str | Bytes = CACHE_SIZE
@@ -220,18 +234,18 @@ class Cache(Table, frozen=True):
         return self.size_bytes // MAX_OBJECT_SHARE if self.max_object is None else parse_size(self.max_object)
 
 
-class Pool(Table, frozen=True):
+class Pool(Table, frozen=True, kw_only=True):
     """`[backends.NAME.pool]`: kept connections to each origin address, counted in each worker."""
 
     max_connections: Count = MAX_CONNECTIONS
-    max_waiters: Annotated[int, Meta(ge=0)] = MAX_WAITERS
-    early: Annotated[int, Meta(ge=0)] = EARLY
+    max_waiters: MaybeZeroCount = MAX_WAITERS
+    early: MaybeZeroCount = EARLY
     wait_s: Seconds = WAIT_S
     idle_s: Seconds = POOL_IDLE_S
     lifetime_s: Seconds = LIFETIME_S
 
 
-class Health(Table, frozen=True):
+class Health(Table, frozen=True, kw_only=True):
     """`[backends.NAME.health]`: active checks; without this table there are none."""
 
     path: str = "/"
@@ -241,7 +255,7 @@ class Health(Table, frozen=True):
     fall: Count = HEALTH_FALL
 
 
-class Eject(Table, frozen=True):
+class Eject(Table, frozen=True, kw_only=True):
     """`[backends.NAME.eject]`: when an origin that keeps failing is left alone."""
 
     failures: Count = EJECT_FAILURES
@@ -249,7 +263,7 @@ class Eject(Table, frozen=True):
     max_backoff_s: Seconds = EJECT_MAX_BACKOFF_S
 
 
-class Backend(Table, frozen=True):
+class Backend(Table, frozen=True, kw_only=True):
     """`[backends.NAME]`: origins that serve the same thing, and how to reach them.
 
     `host` is the Host that the origin sees: "origin" (the name in its URL, what a Heroku app needs; without origins
@@ -277,7 +291,7 @@ class Backend(Table, frozen=True):
     eject: Eject = field(default_factory=Eject)
 
 
-class RouteCache(Table, frozen=True):
+class RouteCache(Table, frozen=True, kw_only=True):
     """`[routes.cache]`: how this route differs from the rules of HTTP.
 
     `query_allow` keys (and passes on) only the named parameters, `query_deny` all but them. `ignore_cookies` drops the
@@ -297,7 +311,7 @@ class RouteCache(Table, frozen=True):
     set_cookie: Literal["store", "strip"] | None = None
 
 
-class HeaderRules(Table, frozen=True):
+class HeaderRules(Table, frozen=True, kw_only=True):
     """`[routes.request_headers]`, `[routes.response_headers]`: done in the order remove, set, add."""
 
     set: dict[str, str] = {}
@@ -305,14 +319,14 @@ class HeaderRules(Table, frozen=True):
     remove: list[str] = []
 
 
-class Redirect(Table, frozen=True):
+class Redirect(Table, frozen=True, kw_only=True):
     """`[routes.redirect]`: answer at the edge. `to` may hold the `:segment`s and the `*rest` of the route's path."""
 
     to: str = ""
     status: Literal[301, 302, 303, 307, 308] = 302
 
 
-class Route(Table, frozen=True):
+class Route(Table, frozen=True, kw_only=True):
     """One `[[routes]]`: what it matches (all that is given must match), and where the request goes.
 
     `host` is exact, or "*.example.com" for every name below example.com. `path` is a prefix ("/api" matches /api and
@@ -341,8 +355,8 @@ class Route(Table, frozen=True):
         return dict(self.backend or {})
 
 
-class Config(Table, frozen=True):
-    """The whole configuration. Without backends and routes it means the built-in demo app."""
+class Config(Table, frozen=True, kw_only=True):
+    """The whole configuration."""
 
     server: Server = field(default_factory=Server)
     cache: Cache = field(default_factory=Cache)
@@ -364,8 +378,8 @@ class Config(Table, frozen=True):
         return from_text(text, file)
 
     @property
-    def demo(self) -> bool:
-        """Whether nothing was configured to stand in front of, so that the demo app is served."""
+    def empty(self) -> bool:
+        """Whether it names nothing to stand in front of; the control state may still have backends."""
         return not self.backends and not self.routes
 
     def effective_routes(self) -> list[Route]:

@@ -19,9 +19,9 @@ import msgspec
 from flyby.config.model import MIB, Backend, Cache, Config, HeaderRules, Route, RouteCache, Server
 from flyby.config.patterns import PathPattern, parse_host, parse_path, parse_redirect, parse_rewrite
 from flyby.config.positions import Path
-from flyby.config.shape import Fault, decode, did_you_mean, sentence
+from flyby.config.shape import Fault, decode, did_you_mean, sentence, spelled
 from flyby.config.values import Address, parse_authority, parse_listen, parse_origin, parse_size
-from flyby.errors import Problem
+from flyby.errors import ConfigError, Problem
 
 MIN_CACHE = MIB  # a store smaller than this has room for its own tables and little else
 
@@ -72,7 +72,17 @@ def problems_of(config: Config, file: str = "<config>", *, certificates: bool = 
     raw = _without_none(msgspec.to_builtins(config))
     sound, faults = decode(raw)
     faults += faults_of(sound, certificates=certificates)
-    return [Problem(file, 0, 0, f"{_place(fault.path)}: {fault.message}", fault.hint) for fault in faults]
+    return [Problem(file, 0, 0, f"{spelled(fault.path)}: {fault.message}", fault.hint) for fault in faults]
+
+
+def refuse_to_empty(running: Config, new: Config) -> None:
+    """Raise `ConfigError` when a reload would take away everything that is served.
+
+    An editor that truncates a file before it writes it, or a template that failed, must not turn all pages into 404s.
+    """
+    if new.empty and not running.empty:
+        hint = "name one; to serve none, stop flyby"
+        raise ConfigError([Problem("", 0, 0, "no backend and no route would be left", hint)])
 
 
 def faults_of(config: Config, *, certificates: bool = True) -> list[Fault]:
@@ -381,8 +391,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_none(each) for each in value]
     return value
-
-
-def _place(path: Path) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")

@@ -7,18 +7,22 @@ decodes, so the rules between values (`rules.py`) can look at the rest of a file
 
 from __future__ import annotations
 
+import datetime
 import difflib
+import functools
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
-from msgspec.structs import FieldInfo, fields
+from msgspec.structs import FieldInfo, fields, force_setattr
 
 from flyby.config.model import Config
 from flyby.config.positions import Path
 from flyby.config.values import parse_duration, parse_size
+from flyby.errors import ConfigError, Problem
 
 _KINDS: dict[Any, str] = {
     bool: "true or false",  # before int, of which Python makes it a kind
@@ -64,15 +68,72 @@ def decode(raw: dict[str, Any]) -> tuple[Config, list[Fault]]:
     return msgspec.convert(sound, Config), faults
 
 
+def fit(table: msgspec.Struct) -> None:
+    """Convert, in place, what a table made in Python says in text; `ConfigError` tells all that does not fit."""
+    faults: list[Fault] = []
+    for name, kind, default, struct in _expectations(type(table)):
+        value = getattr(table, name)
+        if value is default or type(value) is struct:  # most are: no need to look closer
+            continue
+        fitted = _of_python(value, kind, (name,), faults)
+        if fitted is not value:
+            force_setattr(table, name, fitted)
+    if faults:
+        owner = type(table).__name__
+        raise ConfigError(
+            [Problem("", 0, 0, f"{owner}.{spelled(each.path)}: {each.message}", each.hint) for each in faults]
+        )
+
+
+@functools.cache
+def _expectations(model: type[msgspec.Struct]) -> tuple[tuple[str, Any, Any, Any], ...]:
+    """Of each key its name, kind, default, and the table that it is, if it is one."""
+    return tuple((info.name, info.type, info.default, struct_of(info.type)) for info in fields(model))
+
+
+def _of_python(value: Any, kind: Any, path: Path, faults: list[Fault]) -> Any:
+    """As `_value`, for what only Python has: None, tables made already, paths, and tuples and sets as arrays."""
+    branches = _branches(kind)
+    if value is None and type(None) in branches:
+        return None
+    struct = struct_of(kind)
+    if struct is not None:
+        if not isinstance(value, struct):
+            name = struct.__name__
+            faults.append(Fault(path, f"expected {name}, got {_kind(value)}", f"write {name}(...)"))
+        return value
+    element = element_of(kind)
+    wanted = [get_origin(branch) or branch for branch in branches]
+    if list in wanted and isinstance(value, tuple | set | frozenset):
+        value = list(value)
+    if str in wanted and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if element is None:
+        return _value(value, kind, path, faults)
+    if not isinstance(value, list | dict) or type(value) not in wanted:
+        collection = "a table" if dict in wanted else "an array"
+        faults.append(Fault(path, f"expected {collection} of {element.__name__}, got {_kind(value)}"))
+        return value
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        _of_python(each, element, (*path, key), faults)
+    return value
+
+
+def spelled(path: Path) -> str:
+    """A path as a program would write it."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
 def _table(raw: dict[str, Any], model: type[msgspec.Struct], path: Path, faults: list[Fault]) -> dict[str, Any]:
-    known = {info.name: info for info in fields(model)}
+    known = {name: kind for name, kind, _, _ in _expectations(model)}
     sound: dict[str, Any] = {}
     for key, value in raw.items():
         place = (*path, key)
         if key not in known:
             faults.append(Fault(place, f'unknown key "{key}"', _unknown(key, list(known), path), on_key=True))
             continue
-        fitted = _value(value, known[key].type, place, faults)
+        fitted = _value(value, known[key], place, faults)
         if fitted is not None:
             sound[key] = fitted
     return sound
@@ -105,7 +166,7 @@ def _value(value: Any, kind: Any, path: Path, faults: list[Fault]) -> Any:
         faults.append(Fault(path, message, _near(value, options)))
         return None
     unit = _unit(kind)
-    if unit is not None and isinstance(value, str):
+    if unit is not None and isinstance(value, str) and not _takes_text(kind):
         try:
             value = _UNITS[unit](value)
         except ValueError as error:
@@ -144,7 +205,7 @@ def _mistyped(value: Any, kind: Any, path: Path, error: str) -> Fault:
     if " >= " in error or " > " in error or " <= " in error:  # it is a number, but too small or too large
         _, sign, bound = error.rpartition("> " if " > " in error else "= ")
         most = " <= " in error
-        words = "at most" if most else ("greater than" if sign == "> " else "of at least")
+        words = "of at most" if most else ("greater than" if sign == "> " else "of at least")
         number = "a whole number" if int in _branches(kind) else "a number"
         return Fault(path, f"expected {number} {words} {bound.removesuffix('.0')}")
     expected = _expected(kind)
@@ -155,7 +216,7 @@ def _mistyped(value: Any, kind: Any, path: Path, error: str) -> Fault:
         hint = f'write ["{value}"]'
     elif text and "true or false" in expected:
         hint = "write true or false without quotes"
-    elif not text and "text in quotes" in expected and not isinstance(value, list | dict):
+    elif "text in quotes" in expected and isinstance(value, int | float | datetime.date | datetime.time):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}"'
     return Fault(path, f"expected {expected}, got {_kind(value)}", hint)
 
@@ -194,16 +255,18 @@ def _inner_homes(info: FieldInfo, path: tuple[str, ...]) -> Iterator[tuple[str, 
         yield from _homes(struct, (*path, "NAME") if get_origin(info.type) is dict else path)
 
 
-def _branches(kind: Any) -> list[Any]:
+@functools.cache
+def _branches(kind: Any) -> tuple[Any, ...]:
     """The members of a union with their Annotated covers taken off."""
     origin = get_origin(kind)
     if origin is Literal or origin in (list, dict) or not get_args(kind):
-        return [kind]
+        return (kind,)
     if hasattr(kind, "__metadata__"):
         return _branches(get_args(kind)[0])
-    return [inner for each in get_args(kind) for inner in _branches(each)]
+    return tuple(inner for each in get_args(kind) for inner in _branches(each))
 
 
+@functools.cache
 def struct_of(kind: Any) -> type[msgspec.Struct] | None:
     """The table that a key of this kind is."""
     for branch in _branches(kind):
@@ -212,6 +275,7 @@ def struct_of(kind: Any) -> type[msgspec.Struct] | None:
     return None
 
 
+@functools.cache
 def element_of(kind: Any) -> type[msgspec.Struct] | None:
     """The table that an array of tables or a table of tables holds."""
     if get_origin(kind) not in (list, dict):
@@ -236,10 +300,9 @@ def _takes_text(kind: Any) -> bool:
     return str in _branches(kind)
 
 
+@functools.cache
 def _unit(kind: Any) -> str | None:
-    """The unit in an Annotated's metadata; plain text is then turned into a number, unless text itself is allowed."""
-    if _takes_text(kind):
-        return None
+    """The unit in an Annotated's metadata, which says how text becomes a number."""
     for each in (kind, *get_args(kind)):
         for note in getattr(each, "__metadata__", ()):
             if isinstance(note, msgspec.Meta) and note.extra:
@@ -252,4 +315,6 @@ def _dotted(path: Path) -> str:
 
 
 def _kind(value: Any) -> str:
-    return next((word for kind, word in _KINDS.items() if isinstance(value, kind)), "a date or time")
+    if isinstance(value, datetime.date | datetime.time):
+        return "a date or time"
+    return next((word for kind, word in _KINDS.items() if isinstance(value, kind)), type(value).__name__)

@@ -3,6 +3,7 @@
 from flyby.log._lines import FLUSH_BYTES, MAX_WAITING
 from flyby.log.access import AccessLog, operations, set_up_operations_log
 from flyby.log.formats import FORMATS, AccessRecord, Formatter, escape, formatter
+from flyby.log.guard import Guarded
 
 __all__ = [
     "FLUSH_BYTES",
@@ -11,6 +12,7 @@ __all__ = [
     "AccessLog",
     "AccessRecord",
     "Formatter",
+    "Guarded",
     "escape",
     "formatter",
     "operations",

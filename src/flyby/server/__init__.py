@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyby.server.supervisor import run
+from flyby.server.start import run
 
 if TYPE_CHECKING:
     from flyby.server.edge import Edge as Edge

@@ -21,10 +21,11 @@ from types import TracebackType
 
 from flyby.clock import Clock, SystemClock
 from flyby.config import Config
+from flyby.config.rules import refuse_to_empty
 from flyby.control import State
-from flyby.errors import ConfigError, StoreError, WireError
+from flyby.errors import ConfigError, FlybyError, Problem, StoreError, WireError
 from flyby.heroku import BUILDPACK_PATH, Download
-from flyby.log import AccessLog, AccessRecord
+from flyby.log import AccessLog, AccessRecord, Guarded
 from flyby.metrics import Metrics, MetricsSnapshot
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
@@ -71,11 +72,13 @@ class Edge:
     """A caching reverse proxy in the running loop; see the module's text.
 
     `store`, `sockets` and `certificates` are what a supervisor made before it forked; without them the edge makes its
-    own. `access_log` is called with an `AccessRecord` of each finished request. `state` is an open control state, which
-    stays the caller's; without it, the one in `server.state` is watched, and used as soon as it is there.
+    own. `access_log` is called with an `AccessRecord` of each finished request; what it raises is logged and changes
+    nothing. `state` is an open control state, which stays the caller's; without it, the one in `server.state` is
+    watched, and used as soon as it is there.
 
     Raises `ConfigError` on a configuration that cannot be used, and from `start` `StoreError` when the cache cannot be
-    made, `BindError` when an address cannot be bound.
+    made, `BindError` when an address cannot be bound. An edge has one life: started twice, or after its drain, it
+    raises `FlybyError`.
     """
 
     def __init__(
@@ -90,17 +93,19 @@ class Edge:
         worker: int = 0,
         access_log: AccessLog | Callable[[AccessRecord], None] | None = None,
     ) -> None:
-        problems = config.problems(certificates=certificates is None)
-        if problems:
-            raise ConfigError(problems)
-        self._config = config
+        self._config = _sound(config, certificates=certificates is None)
         self._certificates = certificates if certificates is not None else Certificates(config.server.tls)
         self._store = store
         self._owns_store = store is None
         self._sockets: Sequence[socket.socket] | None = sockets
         self._clock = clock or SystemClock()
         self._worker = worker
-        self._access_log = access_log
+        self._access_log: AccessLog | Guarded | None
+        if access_log is None or isinstance(access_log, AccessLog):
+            self._access_log = access_log
+        else:
+            self._access_log = Guarded(access_log)
+        self._begun = False
         self._metrics = Metrics()
         directory = config.server.state
         self._watch = Watch(Path(directory) if directory is not None else None, state, self._clock)
@@ -135,7 +140,17 @@ class Edge:
         await self.drain(self._config.server.timeouts.drain_s if error is None else 0)
 
     async def start(self) -> None:
-        """Make what is needed and begin to listen."""
+        """Make what is needed and begin to listen. What was made is given back when it raises."""
+        if self._begun:
+            raise FlybyError("an edge is started once: make a new Edge")
+        self._begun = True
+        try:
+            await self._start()
+        except BaseException:
+            await self.drain(0)
+            raise
+
+    async def _start(self) -> None:
         if self._store is None:
             self._store = open_store(self._config.cache)
         loop = asyncio.get_running_loop()
@@ -152,7 +167,8 @@ class Edge:
             retired=self._purge_releases,
         )
         self.tunnel.start()
-        self._context = await self._make_context(self._config, {})
+        self._context, self._known = await self._make_context(self._config, {})
+        self._tell_tunnel(self._context)
         server = self._config.server
         self._connections = Connections(
             server.limits,
@@ -187,18 +203,27 @@ class Edge:
             ssl_shutdown_timeout=SHUTDOWN_S,
         )
 
-    async def _make_context(self, config: Config, kept: dict[str, Backend]) -> Context:
-        backends = {}
+    async def _make_context(self, config: Config, kept: dict[str, Backend]) -> tuple[Context, dict[str, str]]:
+        """A context, and the ids of the state's backends that it was made of. Changes nothing that is in use."""
+        backends: dict[str, Backend] = {}
         known = {record.name: record.id for record in self._watch.records}
-        for name, settings in joined(config, self._watch.records).items():
-            old = kept.get(name)
-            # One that was removed and added anew is another one, however alike.
-            if old is not None and old.settings == settings and known.get(name) == self._known.get(name):
-                backends[name] = old
-                continue
-            backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
-            backends[name].on_pressure(self._pressure.relieve)
-            await backends[name].start()
+        try:
+            for name, settings in joined(config, self._watch.records).items():
+                old = kept.get(name)
+                # One that was removed and added anew is another one, however alike.
+                if old is not None and old.settings == settings and known.get(name) == self._known.get(name):
+                    backends[name] = old
+                    continue
+                backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
+                backends[name].on_pressure(self._pressure.relieve)
+                await backends[name].start()
+            return self._joined_context(config, backends, known), known
+        except BaseException:
+            await _close_others(backends, kept)
+            raise
+
+    def _joined_context(self, config: Config, backends: dict[str, Backend], known: dict[str, str]) -> Context:
+        assert self.tunnel is not None
         router = Router(config, previews(config, self._watch.records))
         owners = {name: f"{name} {id_}".encode() for name, id_ in known.items() if name not in config.backends}
         rules = {
@@ -208,10 +233,6 @@ class Edge:
         purgers = tuple(ipaddress.ip_network(text, strict=False) for text in config.server.purge.allow)
         access_log = self._access_log if config.server.log != "off" else None
         log = access_log.write if isinstance(access_log, AccessLog) else access_log
-        assert self.tunnel is not None
-        self.tunnel.settings = config.server.tunnel
-        self.tunnel.use(backends.values())
-        self._known = known
         return Context(
             config,
             router,
@@ -227,6 +248,11 @@ class Edge:
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
         )
+
+    def _tell_tunnel(self, context: Context) -> None:
+        assert self.tunnel is not None
+        self.tunnel.settings = context.config.server.tunnel
+        self.tunnel.use(context.backends.values())
 
     def _released(self, backend: str, release: str) -> None:
         """The first dyno of a release is ready."""
@@ -287,31 +313,42 @@ class Edge:
         """Go over to `config` without dropping a connection: requests under way end as they began.
 
         Addresses, workers and the cache's size are fixed at the start; certificates are read again. Raises
-        `ConfigError` and keeps the old configuration when the new one cannot be used.
+        `ConfigError` when the new one cannot be used, also when it would leave no backend and no route. Whatever it
+        raises, the old configuration stays as a whole. `FlybyError`: the edge is not running.
         """
-        problems = config.problems(certificates=False)
-        if problems:
-            raise ConfigError(problems)
-        assert self._connections is not None
-        self._certificates.use(config.server.tls)
+        _sound(config, certificates=False)
         async with self._switching:
-            await self._switch(config)
-        self._connections.limits = config.server.limits
-        self._connections.timeouts = config.server.timeouts
-        self._connections.most = most_connections(config.server)
+            if self._context is None:
+                raise FlybyError("the edge is not running")
+            refuse_to_empty(self._config, config)
+            await self._switch(config, self._certificates)
 
-    async def _switch(self, config: Config) -> None:
-        """Put a context of `config` and of what is known of the state in the place of the one in use."""
-        old = self._context
-        if old is None:
+    async def _switch(self, config: Config, certificates: Certificates | None = None) -> None:
+        """Put a context of `config` and of what is known of the state in the place of the one in use, all or nothing.
+
+        `certificates` are read again, if given.
+        """
+        old, connections = self._context, self._connections
+        if old is None or connections is None:
             return  # drained meanwhile
-        self._context = await self._make_context(config, old.backends)
-        if self._connections is not None:
-            self._use_lane(self._context)
-        self._config = config
-        for name, backend in old.backends.items():
-            if self._context.backends.get(name) is not backend:
-                self._context.spawn(backend.close())
+        new, known = await self._make_context(config, old.backends)
+        try:
+            if self._context is not old:
+                raise FlybyError("the edge was drained meanwhile")
+            self._use_lane(new)
+            if certificates is not None:
+                certificates.use(config.server.tls)
+        except BaseException:
+            if self._context is old:
+                self._use_lane(old)
+            await _close_others(new.backends, old.backends)
+            raise
+        self._config, self._context, self._known = config, new, known
+        connections.limits = config.server.limits
+        connections.timeouts = config.server.timeouts
+        connections.most = most_connections(config.server)
+        self._tell_tunnel(new)
+        new.spawn(_close_others(old.backends, new.backends))
 
     def _look(self) -> None:
         """Take up what has changed in the control state."""
@@ -329,8 +366,8 @@ class Edge:
         async with self._switching:
             try:
                 await self._switch(self._config)
-            except ConfigError as error:
-                logger.error("the backends of the control state are not usable: %s", error)
+            except Exception as error:
+                logger.error("the backends of the control state are not usable, those before stay: %s", error)
 
     async def drain(self, timeout: float) -> None:
         """Stop listening, let responses finish for at most `timeout` seconds, close."""
@@ -404,3 +441,21 @@ class Edge:
             tunnel=self.tunnel.statistics() if self.tunnel is not None else None,
             tls=self._certificates.handshakes.snapshot(),
         )
+
+
+def _sound(config: object, *, certificates: bool) -> Config:
+    """The configuration; `ConfigError` says everything that is wrong with it."""
+    if not isinstance(config, Config):
+        hint = "make a Config, or read one with Config.load"
+        raise ConfigError([Problem("", 0, 0, f"a Config is expected, got {type(config).__name__}", hint)])
+    problems = config.problems(certificates=certificates)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+async def _close_others(backends: dict[str, Backend], kept: dict[str, Backend]) -> None:
+    """Close the backends that are not among `kept`."""
+    for name, backend in backends.items():
+        if kept.get(name) is not backend:
+            await backend.close()

@@ -3,7 +3,8 @@
 TERM drains: no more connections are accepted, in-flight responses finish within `server.timeouts.drain_s`, then the
 process ends. HUP reads the configuration again. INT and QUIT are ignored: a terminal sends them to the whole process
 group, and the supervisor decides what they mean. The process is born with all of these blocked, and unblocks them
-when the handlers stand, so that none is lost in between.
+when the handlers stand, so that none is lost in between. From then on it beats (`pulse.py`), so that the supervisor
+sees that its loop turns. Signals without a meaning stay blocked.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from flyby.config import Config
 from flyby.errors import ConfigError
 from flyby.log import AccessLog, operations
 from flyby.server.listeners import EX_CONFIG
+from flyby.server.pulse import BEAT_S, Pulse
+from flyby.server.signals import SIGNALS
 from flyby.server.tls import Certificates
 
 if TYPE_CHECKING:
     from flyby.store import Store
 
 EX_SOFTWARE = 70
-SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 
 
 class RunningEdge(Protocol):
@@ -63,6 +65,7 @@ def work(
     sockets: Sequence[socket.socket],
     certificates: Certificates,
     index: int,
+    pulse: Pulse,
     reload: Callable[[], Config],
 ) -> int:
     """Run worker `index` until it is told to stop; the process's exit code."""
@@ -72,7 +75,7 @@ def work(
     store.join(index)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, edge, store, sockets, certificates, index, reload))
+            runner.run(_serve(config, edge, store, sockets, certificates, index, pulse, reload))
     except ConfigError as error:
         for problem in error.problems:
             operations.error("%s", problem)
@@ -90,6 +93,7 @@ async def _serve(
     sockets: Sequence[socket.socket],
     certificates: Certificates,
     index: int,
+    pulse: Pulse,
     reload: Callable[[], Config],
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -113,6 +117,7 @@ async def _serve(
             loop.add_signal_handler(signal.SIGTERM, stop.set)
             loop.add_signal_handler(signal.SIGHUP, again.set)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            _beat(pulse, index)
             current = _Current(config)
             reloader = loop.create_task(_reloads(again, running, reload, access_log, current))
             await stop.wait()
@@ -120,6 +125,12 @@ async def _serve(
             await running.drain(current.config.server.timeouts.drain_s)
     finally:
         access_log.close()
+
+
+def _beat(pulse: Pulse, index: int) -> None:
+    """Count now and from now on, for as long as the loop turns."""
+    pulse.beat(index)
+    asyncio.get_running_loop().call_later(BEAT_S, _beat, pulse, index)
 
 
 class _Current:
