@@ -35,7 +35,8 @@ def test_every_reason_reads_back(status: int) -> None:
     ("name", "value"),
     [
         (b"A", b"b\r\nC: d"), (b"A", b"b\nC: d"), (b"A", b"b\rc"), (b"A", b"b\x00"), (b"A", b"b\r\n"),
-        (b"A", b"\x01\n"),        (b"", b"b"), (b"A ", b"b"), (b"A: b\r\nC", b"d"), (b"A: b", b"c"), (b"A\n", b"b"), (b"\xe9", b"b"),
+        (b"A", b"\x01\n"),
+        (b"", b"b"), (b"A ", b"b"), (b"A: b\r\nC", b"d"), (b"A: b", b"c"), (b"A\n", b"b"), (b"\xe9", b"b"),
         (b"A\x00", b"b"),
     ],
 )  # fmt: skip

@@ -50,6 +50,7 @@ DRAIN_S = 25.0  # how long in-flight responses may take after TERM (Heroku kills
 # -- the cache
 CACHE_SIZE = "256MiB"  # shared memory for all workers together, allocated in full at the start
 MAX_OBJECT_SHARE = 8  # one object may take one part in this many of the cache, unless cache.max_object says otherwise
+HIT_FOR_MISS_S = 120.0  # how long requests for what could not be stored do not wait for one another
 MAX_VARIANTS = 64  # variants (Vary) of one object, so that a client cannot fill the cache with one page
 TARGETED = ("CDN-Cache-Control", "Surrogate-Control")  # targeted fields that we obey, first match wins (RFC 9213 2.2)
 
@@ -178,6 +179,8 @@ class Cache(Table, frozen=True):
     targeted: list[str] = field(default_factory=lambda: list(TARGETED))
     max_variants: Count = MAX_VARIANTS
     strip_tags: bool = True
+    guess_s: MaybeZeroSeconds | None = None  # None: the profile's
+    hit_for_miss_s: MaybeZeroSeconds = HIT_FOR_MISS_S
 
     @property
     def size_bytes(self) -> int:
@@ -247,7 +250,8 @@ class RouteCache(Table, frozen=True):
 
     `query_allow` keys (and passes on) only the named parameters, `query_deny` all but them. `ignore_cookies` drops the
     named cookies before the cache and the origin see them, `keep_cookies` all but the named; "*" at a name's end
-    stands for any ending. `vary_allow` is the list of request fields that a response may vary on.
+    stands for any ending. `vary_allow` is the list of request fields that a response may vary on. `set_cookie` says
+    what becomes of a response with Set-Cookie: stored as it is, or without that field.
     """
 
     off: bool = False
@@ -257,6 +261,7 @@ class RouteCache(Table, frozen=True):
     ignore_cookies: list[str] | None = None
     keep_cookies: list[str] | None = None
     vary_allow: list[str] | None = None
+    set_cookie: Literal["store", "strip"] | None = None
 
 
 class HeaderRules(Table, frozen=True):

@@ -29,7 +29,7 @@ class Times:
 
 # Of keys, stored heads and flags. A cache that outlives its process is dropped by code that reads them in another way,
 # so whoever changes one of them counts on.
-STORED_FORMAT = 1
+STORED_FORMAT = 2
 
 
 class EntryFlag(enum.IntEnum):
@@ -46,6 +46,7 @@ class EntryFlag(enum.IntEnum):
     VARY_MARKER = 256  # no response: says by which fields the responses differ (4.1)
     SET_COOKIE = 512  # carries Set-Cookie
     NO_STALE = 1024  # its freshness information was invalid: not to be stretched (4.2.1)
+    COOKIELESS = 2048  # rests on a guess or on a date alone: in profile default not for requests with a Cookie
 
 
 class Request(Protocol):
