@@ -2,6 +2,7 @@
 
 | file | what | RFC |
 |---|---|---|
+| effective | the request that all rules read | 9110 7.6.1 |
 | outcome | the table of outcomes and reasons, Cache-Status | 9211 |
 | entry | times and flags of a stored response | 9111 4.2 |
 | rules | profiles and route rules | |
@@ -26,6 +27,7 @@ from flyby.policy.cache_control import (
 )
 from flyby.policy.conditional import evaluate, strong_validator, validators_for
 from flyby.policy.dates import format_http_date, parse_http_date
+from flyby.policy.effective import Effective, effective_request
 from flyby.policy.entry import STORED_FORMAT, EntryFlag, Request, Response, Times
 from flyby.policy.facts import REQUEST_FACTS, RESPONSE_FACTS, RESPONSE_VALUES, Facts, facts_of, has_content
 from flyby.policy.freshness import HEURISTIC_STATUSES, TIME_FIELDS, Stamps, stamps_of
@@ -83,6 +85,7 @@ __all__ = [
     "CacheControl",
     "CacheRules",
     "ContentRange",
+    "Effective",
     "EntryFlag",
     "Facts",
     "HeadEffect",
@@ -106,6 +109,7 @@ __all__ = [
     "completion_fields",
     "current_age_s",
     "drop_unkeyed",
+    "effective_request",
     "evaluate",
     "facts_of",
     "filter_cookies",
