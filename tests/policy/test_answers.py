@@ -27,6 +27,7 @@ from flyby.policy import (
     parse_range,
     resolve,
     serve_partial,
+    validates,
     validators_for,
 )
 from flyby.wire import Fields
@@ -293,7 +294,9 @@ def test_freshen() -> None:
             (b"Content-Type", b"t"),
         ]
     )
-    assert list(freshen(stored, update)) == [
+    kept = [line for line in freshen(stored, update, set_cookie=True) if line[0] != b"Set-Cookie"]
+    assert list(freshen(stored, update)) == kept
+    assert list(freshen(stored, update, set_cookie=True)) == [
         (b"B", b"1"),
         (b"ETag", b'"s"'),
         (b"Content-Encoding", b"gzip"),
@@ -304,6 +307,34 @@ def test_freshen() -> None:
         (b"Age", b"7"),
         (b"Content-Type", b"t"),
     ]
+
+
+LM1, LM2 = (b"Last-Modified", at(-3000)), (b"Last-Modified", at(-2000))
+
+
+@pytest.mark.parametrize(
+    ("stored", "new", "expected"),
+    [
+        pytest.param([], [], True, id="no-validator"),
+        pytest.param([(b"ETag", b'"a"')], [], True, id="304-without-one"),
+        pytest.param([(b"ETag", b'"a"')], [(b"ETag", b'"a"')], True, id="9111-4.3.4-same"),
+        pytest.param([(b"ETag", b'"a"')], [(b"ETag", b'"b"')], False, id="9111-4.3.4-other"),
+        pytest.param([(b"ETag", b'"a"')], [(b"ETag", b'"a-gzip"')], False, id="mod_deflate"),
+        pytest.param([(b"ETag", b'W/"a"')], [(b"ETag", b'"a"')], True, id="nginx-gzip"),
+        pytest.param([(b"ETag", b'"a"')], [(b"ETag", b'W/"a"')], True, id="weakened"),
+        pytest.param([(b"ETag", b'W/"a"')], [(b"ETag", b'W/"b"')], False, id="other-weak"),
+        pytest.param([(b"ETag", b'"a"'), LM1], [(b"ETag", b'"b"'), LM1], False, id="other-of-the-same-date"),
+        pytest.param([(b"ETag", b'"a"'), LM1], [(b"ETag", b'"a"'), LM2], True, id="same-of-another-date"),
+        pytest.param([LM1], [LM1], True, id="same-date"),
+        pytest.param([LM1], [LM2], False, id="other-date"),
+        pytest.param([LM1], [], True, id="304-without-date"),
+        pytest.param([LM1], [(b"ETag", b'"b"'), LM1], True, id="a-tag-that-is-new-beside-the-date"),
+        pytest.param([LM1], [(b"ETag", b'"b"')], False, id="a-tag-that-is-new"),
+        pytest.param([(b"ETag", b"a")], [(b"ETag", b"a")], False, id="no-tag-at-all"),
+    ],
+)
+def test_which_stored_response_a_304_validates(stored: Lines, new: Lines, expected: bool) -> None:
+    assert validates(Fields(stored), Fields(new)) is expected
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from flyby.policy import (
     Reuse,
     Times,
     current_age_s,
+    may_join,
     only_if_cached,
     reuse,
     stale_on_error_allowed,
@@ -73,8 +74,9 @@ def test_default_keeps_a_clients_reload_from_the_origin(directive: bytes) -> Non
 @pytest.mark.parametrize(
     ("flags", "line", "expected"),
     [
-        pytest.param(EntryFlag.HEURISTIC, (b"Cookie", b"a=b"), Reuse.MISS, id="guess-and-cookie"),
-        pytest.param(EntryFlag.HEURISTIC | EntryFlag.PUBLIC, (b"Cookie", b"a=b"), Reuse.FRESH, id="public"),
+        pytest.param(EntryFlag.COOKIELESS, (b"Cookie", b"a=b"), Reuse.MISS, id="guess-and-cookie"),
+        pytest.param(EntryFlag.COOKIELESS, (b"X", b"a=b"), Reuse.FRESH, id="guess-without-cookie"),
+        pytest.param(EntryFlag.HEURISTIC, (b"Cookie", b"a=b"), Reuse.FRESH, id="public-guess"),
         pytest.param(NONE, (b"Cookie", b"a=b"), Reuse.FRESH, id="explicit-and-cookie"),
         pytest.param(NONE, (b"Authorization", b"x"), Reuse.MISS, id="authorization"),
         pytest.param(EntryFlag.AUTHORIZED, (b"Authorization", b"x"), Reuse.FRESH, id="9111-3.5-shared"),
@@ -83,6 +85,15 @@ def test_default_keeps_a_clients_reload_from_the_origin(directive: bytes) -> Non
 def test_default_asks_whose_response_it_is(flags: int, line: tuple[bytes, bytes], expected: Reuse) -> None:
     assert judge(60, flags, line, rules=DEFAULT) is expected
     assert judge(60, flags, line, rules=LETTER) is Reuse.FRESH
+
+
+@pytest.mark.parametrize("rules", [DEFAULT, LETTER], ids=["default", "rfc9111"])
+def test_who_may_join_a_fetch(rules: CacheRules) -> None:
+    """RFC 9111 5.2.2.4: what is validated before each use is not given to a request that only waited."""
+    assert may_join(get(), EntryFlag.VALIDATOR, rules)
+    assert not may_join(get(), EntryFlag.NO_CACHE | EntryFlag.VALIDATOR, rules)
+    assert not may_join(get((b"Cookie", b"a=b")), EntryFlag.NO_CACHE | EntryFlag.PUBLIC, rules)
+    assert may_join(get((b"Cookie", b"a=b")), EntryFlag.COOKIELESS, rules) is (rules is LETTER)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +125,7 @@ def test_default_ignores_a_clients_no_cache_when_the_origin_fails() -> None:
 
 def test_default_gives_no_guess_to_a_cookie_when_the_origin_fails() -> None:
     times = Times(NOW_MS - 9000, NOW_MS - 1000)
-    assert not stale_on_error_allowed(get((b"Cookie", b"a")), times, EntryFlag.HEURISTIC, NOW_MS, DEFAULT, 502)
+    assert not stale_on_error_allowed(get((b"Cookie", b"a")), times, EntryFlag.COOKIELESS, NOW_MS, DEFAULT, 502)
 
 
 def test_age_is_never_negative_nor_beyond_31_bits() -> None:

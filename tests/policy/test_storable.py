@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flyby.policy import CacheRules, EntryFlag, Reason
+from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, steady_ms, storable
+from flyby.policy.rules import ProfileName
 from flyby.wire import Fields
 from tests.policy.heads import DEFAULT, LETTER, NOW_MS, Lines, Request, answer, at, decide, get, lifetime_s, planned
 
@@ -157,7 +158,7 @@ def test_default_refuses(lines: Lines, path: bytes, status: int, request_lines: 
     planned(answer(*lines, LM, status=status), request, LETTER)
 
 
-@pytest.mark.parametrize("status", [400, 403, 405, 406, 407, 408, 411, 413, 414, 415, 417, 421, 426, 429, 431])
+@pytest.mark.parametrize("status", [400, 403, 405, 406, 407, 408, 411, 413, 414, 415, 417, 421, 426])
 def test_default_refuses_errors_that_a_request_provokes(status: int) -> None:
     assert decide(answer(FRESH, status=status), rules=DEFAULT) is Reason.PROVOKED
     assert lifetime_s(answer(FRESH, status=status), rules=LETTER) == 60
@@ -168,11 +169,159 @@ def test_default_stores_explicit_freshness(status: int) -> None:
     assert lifetime_s(answer(FRESH, status=status), rules=DEFAULT) == 60
 
 
-@pytest.mark.parametrize("directive", [b"public, max-age=60", b"s-maxage=60"])
-def test_default_stores_set_cookie_that_says_shared(directive: bytes) -> None:
-    plan = planned(answer((CC, directive), (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d")), rules=DEFAULT)
-    assert plan.head.get_all(b"set-cookie") == [b"a=b", b"c=d"]
-    assert plan.flags & EntryFlag.SET_COOKIE
+COOKIES = [(b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (CC, b"public, max-age=60"), (CC, b"s-maxage=60"), (CC, b"max-age=60, public, immutable"), (CC, b"no-cache"),
+        (CC, b'public, max-age=60, no-cache="Set-Cookie"'), (b"CDN-Cache-Control", b"public, max-age=60"),
+        (b"Expires", at(60)), (b"Vary", b"Cookie"), LM,
+    ],
+)  # fmt: skip
+def test_default_never_stores_set_cookie(line: tuple[bytes, bytes]) -> None:
+    response = answer(line, ETAG, *COOKIES)
+    assert decide(response, rules=DEFAULT) is Reason.SET_COOKIE
+    assert decide(response, rules=CacheRules.compile(ttl_s=60)) is Reason.SET_COOKIE
+
+
+def test_a_route_says_what_becomes_of_set_cookie() -> None:
+    response = answer(FRESH, *COOKIES)
+    for profile in ("default", "rfc9111"):
+        plan = planned(response, rules=CacheRules(profile=profile, set_cookie="store"))
+        assert plan.head.get_all(b"set-cookie") == [b"a=b", b"c=d"]
+        assert plan.withheld == frozenset()
+        assert plan.flags & EntryFlag.SET_COOKIE
+        plan = planned(response, rules=CacheRules(profile=profile, set_cookie="strip"))
+        assert b"set-cookie" not in plan.head
+        assert plan.withheld == {b"set-cookie"}
+    assert planned(answer(FRESH), rules=CacheRules(set_cookie="strip")).withheld == frozenset()
+    assert planned(response, rules=LETTER).head.get_all(b"set-cookie") == [b"a=b", b"c=d"]
+    private = answer((CC, b"private, max-age=60"), *COOKIES)
+    assert decide(private, rules=CacheRules(set_cookie="strip")) is Reason.PRIVATE
+
+
+@pytest.mark.parametrize(
+    ("rules", "keeps", "refuses"),
+    [
+        (DEFAULT, False, True),
+        (LETTER, True, False),
+        (CacheRules(set_cookie="store"), True, False),
+        (CacheRules(set_cookie="strip"), False, False),
+        (CacheRules(profile="rfc9111", set_cookie="strip"), False, False),
+    ],
+)
+def test_what_a_304_may_bring(rules: CacheRules, keeps: bool, refuses: bool) -> None:
+    assert (rules.keeps_set_cookie, rules.refuses_set_cookie) == (keeps, refuses)
+
+
+@pytest.mark.parametrize("status", [428, 429, 431, 511])
+@pytest.mark.parametrize("rules", [LETTER, DEFAULT, CacheRules(ttl_override_s=60)], ids=["rfc9111", "default", "ttl"])
+def test_rfc_6585_forbids_storing(status: int, rules: CacheRules) -> None:
+    for directive in (b"public, max-age=60", b"s-maxage=60", b"max-age=60, must-understand"):
+        assert decide(answer((CC, directive), status=status), rules=rules) is Reason.STATUS
+
+
+@pytest.mark.parametrize("directive", [b"no-cache", b"private"])
+@pytest.mark.parametrize("name", [b"Content-Type", b"content-encoding", b"Content-Range", b"ETag", b"VARY"])
+def test_a_field_that_the_content_needs_cannot_be_withheld(directive: bytes, name: bytes) -> None:
+    value = b'public, max-age=60, %b="X-A, %b"' % (directive, name)
+    assert decide(answer((CC, value), ETAG)) is Reason.NEEDED_FIELD
+
+
+def test_withheld_fields_go_to_the_client_that_caused_the_fetch() -> None:
+    response = answer((CC, b'max-age=60, no-cache="X-A", private="x-b, X-C"'), (b"X-A", b"1"), (b"X-B", b"2"))
+    plan = planned(response)
+    assert plan.withheld == {b"x-a", b"x-b"}
+    assert [name for name, _ in plan.head] == [b"Date", CC]
+
+
+@pytest.mark.parametrize(
+    ("lines", "cookie", "verdict"),
+    [
+        pytest.param([(CC, b"no-cache"), ETAG], True, 0, id="tag"),
+        pytest.param([(CC, b"no-cache"), (b"ETag", b'W/"x"')], True, 0, id="weak-tag"),
+        pytest.param([(CC, b"no-cache"), ETAG, LM], True, 0, id="tag-and-date"),
+        pytest.param([(CC, b"no-cache, max-age=60"), ETAG], True, 0, id="tag-and-lifetime"),
+        pytest.param([(CC, b"max-age=0"), ETAG], True, 0, id="never-fresh-tag"),
+        pytest.param([(CC, b"no-cache"), LM], True, Reason.COOKIE, id="date"),
+        pytest.param([(CC, b"no-cache"), LM], False, EntryFlag.COOKIELESS, id="date-without-cookie"),
+        pytest.param([(CC, b"max-age=0"), LM], True, Reason.COOKIE, id="never-fresh-date"),
+        pytest.param([(CC, b"max-age=0"), LM], False, EntryFlag.COOKIELESS, id="never-fresh-date-without-cookie"),
+        pytest.param([(b"Expires", at(-9)), LM], True, Reason.COOKIE, id="expired-date"),
+        pytest.param([(CC, b"max-age=60"), LM], True, 0, id="fresh-date"),
+        pytest.param([(CC, b"max-age=60, no-cache"), LM], True, Reason.COOKIE, id="fresh-but-validated-date"),
+        pytest.param([(CC, b"no-cache, public"), LM], True, 0, id="public-date"),
+        pytest.param([LM], False, EntryFlag.COOKIELESS, id="guess"),
+        pytest.param([LM], True, Reason.COOKIE, id="guess-beside-cookie"),
+        pytest.param([LM, ETAG], True, Reason.COOKIE, id="guess-with-tag"),
+        pytest.param([LM, (CC, b"public")], True, 0, id="public-guess"),
+        pytest.param([], True, Reason.NO_FRESHNESS, id="nothing"),
+        pytest.param([ETAG], True, Reason.NO_FRESHNESS, id="tag-alone"),
+        pytest.param([(CC, b"no-cache")], True, Reason.NO_FRESHNESS, id="no-cache-alone"),
+        pytest.param([(b"Last-Modified", b"yesterday")], True, Reason.NO_FRESHNESS, id="no-date"),
+    ],
+)
+def test_default_beside_a_cookie(lines: Lines, cookie: bool, verdict: int | Reason) -> None:
+    decided = decide(answer(*lines), get((b"Cookie", b"a=b")) if cookie else get(), DEFAULT)
+    if isinstance(verdict, Reason):
+        assert decided is verdict
+    else:
+        assert isinstance(decided, Plan)
+        assert decided.flags & EntryFlag.COOKIELESS == verdict
+
+
+@pytest.mark.parametrize("status", [301, 302, 404, 500])
+def test_a_cookie_is_no_reason_where_nothing_would_be_guessed(status: int) -> None:
+    assert decide(answer(LM, status=status), get((b"Cookie", b"a=b")), DEFAULT) is Reason.NO_FRESHNESS
+
+
+@pytest.mark.parametrize(
+    ("age_s", "profile", "guess_s", "seconds"),
+    [
+        (6000, "default", None, 600),
+        (60000, "default", None, 600),
+        (1000, "default", None, 100),
+        (60000, "rfc9111", None, 6000),
+        (86400 * 1000, "rfc9111", None, 7 * 86400),
+        (60000, "default", 3600, 3600),
+        (60000, "rfc9111", 30, 30),
+        (60000, "default", 0, 0),
+    ],
+)
+def test_a_guess_has_a_cap(age_s: int, profile: ProfileName, guess_s: float | None, seconds: int) -> None:
+    rules = CacheRules.compile(profile=profile, guess_s=guess_s)
+    assert lifetime_s(answer((b"Last-Modified", at(-age_s))), rules=rules) == seconds
+    assert lifetime_s(answer((b"Last-Modified", at(-age_s)), (CC, b"max-age=9999")), rules=rules) == 9999
+
+
+@pytest.mark.parametrize(
+    ("line", "ended"),
+    [((b"Content-Length", b"10"), True), ((b"Transfer-Encoding", b"chunked"), True), ((b"X", b"y"), False)],
+)
+def test_the_whole_in_answer_to_a_range(line: tuple[bytes, bytes], ended: bool) -> None:
+    """RFC 9110 14.2: an origin may ignore Range, and has then sent the whole."""
+    request = get((b"Range", b"bytes=0-1"))
+    assert lifetime_s(answer(FRESH, line), request, LETTER) == 60
+    decided = decide(answer(FRESH, line), request, DEFAULT)
+    assert isinstance(decided, Plan) if ended else decided is Reason.UNENDED
+    assert lifetime_s(answer(FRESH, line), rules=DEFAULT) == 60
+
+
+def test_a_wall_clock_that_was_set_back_makes_nothing_younger() -> None:
+    """Dates are compared with the wall clock, ages and freshness with the clock that never steps back."""
+    steady, ahead = steady_ms(NOW_MS, 5_000, 0)
+    assert (steady, ahead) == (NOW_MS, NOW_MS - 5_000)
+    an_hour_back = NOW_MS - 3_600_000 + 1_000
+    steady, ahead = steady_ms(an_hour_back, 6_000, ahead)
+    assert (steady, ahead) == (NOW_MS + 1_000, NOW_MS - 5_000)
+    steady, ahead = steady_ms(NOW_MS + 60_000, 7_000, ahead)
+    assert (steady, ahead) == (NOW_MS + 60_000, NOW_MS + 53_000)
+    response = answer((b"Date", format_http_date(an_hour_back // 1000)), FRESH, date=False)
+    plan = storable(get(), response, request_ms=NOW_MS, response_ms=NOW_MS, rules=LETTER, skew_ms=NOW_MS - an_hour_back)
+    assert isinstance(plan, Plan)
+    assert (plan.times.born_ms, plan.times.fresh_ms) == (NOW_MS, NOW_MS + 60_000)
 
 
 def test_default_stores_explicit_freshness_beside_a_cookie() -> None:

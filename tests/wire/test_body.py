@@ -99,13 +99,33 @@ def test_line_ends_are_crlf(data: bytes) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", "field-name"), (b"X: y\r\n z\r\n\r\n", "field-fold"),
         (b"X: y\n\r\n", "field-value"),
         (b"X: y\x00\r\n\r\n", "field-value"), (b"X : y\r\n\r\n", "field-name"), (b"\n", "field-name"),
-        (b"\rX", "bare-cr"), (b"Transfer-Encoding: identity\r\n\r\n", "trailer"),
-        (b"Content-Length: 5\r\n\r\n", "trailer"),
-        (b"X:GET / HTTP/1.1\r\nHost: edge.test\r\n\r\n", "trailer"), (b"Content_Length: 5\r\n\r\n", "field-name-alias"),
+        (b"\rX", "bare-cr"),
     ],
 )  # fmt: skip
 def test_trailers_that_are_refused(section: bytes, reason: str) -> None:
     assert refused_content(b"5\r\nhello\r\n0\r\n" + section) == (400, reason)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked", b"Content-Length: 5", b"content-LENGTH: x",
+        b"Host: other.test", b"Content_Length: 5", b"Transfer.Encoding: chunked", b"'Content-Length': 5",
+    ],
+)  # fmt: skip
+def test_a_forbidden_trailer_field_is_dropped_and_the_content_stays(line: bytes) -> None:
+    section = b"X:GET / HTTP/1.1\r\n%b\r\nY: z\r\n\r\n" % line
+    kept = Fields([(b"X", b"GET / HTTP/1.1"), (b"Y", b"z")])
+    assert content(b"5\r\nhello\r\n0\r\n" + section, BodyKind.CHUNKED) == (b"hello", kept)
+    assert content(b"5\r\nhello\r\n0\r\n%b\r\n\r\n" % line, BodyKind.CHUNKED) == (b"hello", None)
+
+
+def test_a_trailer_of_a_response_is_corrected_as_a_field_is() -> None:
+    data = b"5\r\nhello\r\n0\r\nX-T : 1\x01\r\nContent-Length : 5\r\n\r\n"
+    reader = BodyReader(BodyKind.CHUNKED, -1, STANDARD_LIMITS, "response")
+    assert reader.feed(data)[1] == len(data)
+    assert reader.trailers == Fields([(b"X-T", b"1\x01")])
+    assert refused_content(data) == (400, "field-name")
 
 
 def test_limits_of_extensions() -> None:

@@ -36,7 +36,8 @@ def test_status_lines(start: bytes, status: int, reason: bytes, version: int) ->
     [
         (b"HTTP/1.1 20 OK", "status"), (b"HTTP/1.1 2000 OK", "status"), (b"HTTP/1.1 -20 OK", "status"),
         (b"HTTP/1.1 999 X", "status"), (b"HTTP/1.1 600 X", "status"), (b"HTTP/1.1 099 X", "status"),
-        (b"HTTP/1.1 000 X", "status"), (b"HTTP/1.1  200 OK", "status"), (b"HTTP/1.1 200", "status"),
+        (b"HTTP/1.1 000 X", "status"), (b"HTTP/1.1  200 OK", "status"), (b"HTTP/1.1 200 \rOK", "bare-cr"),
+        (b"HTTP/1.1 20", "status"), (b"HTTP/1.1 200\rOK", "bare-cr"), (b"HTTP/1.1 600", "status"),
         (b"HTTP/1.1 200\tOK", "status"), (b"HTTP/1.1 2\xb20 OK", "status"), (b"HTTP/1.1\t200 OK", "version"),
         (b"HTTP/2.0 200 OK", "version"), (b"http/1.1 200 OK", "version"), (b"HTTP/1.10 200 OK", "version"),
         (b"HTTP/1.2 200 OK", "version"), (b"ICY 200 OK", "version"), (b"<html>", "version"), (b"", "version"),
@@ -52,7 +53,8 @@ def test_status_lines_that_are_refused(start: bytes, reason: str) -> None:
     ("line", "reason"),
     [
         (b"X-A: b\x00c", "field-value"), (b"X-A: b\nX-C: d", "field-value"), (b"X-A: b\r\n c", "field-fold"),
-        (b": x", "field-name"), (b"Foo", "field-name"), (b"X[A]: b", "field-name"), (b"X : b", "field-name"),
+        (b": x", "field-name"), (b"Foo", "field-name"), (b"X[A]: b", "field-name"), (b"X :\x00b", "field-value"),
+        (b"X \r\n: b", "field-name"), (b"X\x0b: b", "field-name"), (b"X y: b", "field-name"), (b" X: b", "field-fold"),
         (b"X: b\rc", "bare-cr"),
     ],
 )  # fmt: skip

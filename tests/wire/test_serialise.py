@@ -34,7 +34,8 @@ def test_every_reason_reads_back(status: int) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        (b"A", b"b\r\nC: d"), (b"A", b"b\nC: d"), (b"A", b"b\rc"), (b"A", b"b\x00"), (b"A", b"\x7f"), (b"A", b"b\r\n"),
+        (b"A", b"b\r\nC: d"), (b"A", b"b\nC: d"), (b"A", b"b\rc"), (b"A", b"b\x00"), (b"A", b"b\r\n"),
+        (b"A", b"\x01\n"),
         (b"", b"b"), (b"A ", b"b"), (b"A: b\r\nC", b"d"), (b"A: b", b"c"), (b"A\n", b"b"), (b"\xe9", b"b"),
         (b"A\x00", b"b"),
     ],
@@ -47,6 +48,14 @@ def test_a_field_cannot_split_a_head(name: bytes, value: bytes) -> None:
         serialise_response(200, b"OK", fields)
     with pytest.raises(ValueError, match="a field cannot be written"):
         last_chunk(fields)
+
+
+@pytest.mark.parametrize("byte", [1, 8, 11, 12, 14, 31, 127])
+def test_a_control_byte_of_an_origin_s_value_is_passed_on_to_clients_alone(byte: int) -> None:
+    fields = Fields([(b"A", b"b%bc" % bytes([byte]))])
+    assert response(serialise_response(200, b"OK", fields)).fields == fields
+    with pytest.raises(ValueError, match="a field cannot be written"):
+        serialise_request(b"GET", b"/", fields)
 
 
 @pytest.mark.parametrize(("method", "path"), [

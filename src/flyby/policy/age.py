@@ -12,13 +12,11 @@ as old.
 from __future__ import annotations
 
 from flyby.policy.cache_control import DELTA_MAX, delta_seconds
-from flyby.policy.dates import parse_http_date
-from flyby.wire import Fields
+from flyby.policy.freshness import Stamps, date_s
 
 
-def age_value(fields: Fields, strict: bool = False) -> int:
+def age_value(lines: tuple[bytes, ...], strict: bool = False) -> int:
     """The Age that a response brought, in seconds; 0 when it brought none (RFC 9111 5.1)."""
-    lines = fields.get_all(b"age")
     if not lines:
         return 0
     if strict:
@@ -27,17 +25,20 @@ def age_value(fields: Fields, strict: bool = False) -> int:
     return delta_seconds(lines[0].partition(b",")[0].strip(b" \t")) or 0
 
 
-def date_value(fields: Fields, response_ms: int) -> int:
-    """When the response was made, in seconds: its Date, or when it arrived if that is missing or no date (RFC 9110
-    6.6.1).
-    """
-    value = fields.get(b"date")
-    date = parse_http_date(value, response_ms) if value is not None else None
-    return response_ms // 1000 if date is None else date
-
-
-def corrected_initial_age_ms(fields: Fields, request_ms: int, response_ms: int, strict: bool = False) -> int:
-    """RFC 9111 4.2.3, in milliseconds. Date has whole seconds, and so is compared in whole seconds."""
-    apparent_s = max(0, response_ms // 1000 - date_value(fields, response_ms))
-    corrected_ms = age_value(fields, strict) * 1000 + max(0, response_ms - request_ms)
+def initial_age_ms(stamps: Stamps, request_ms: int, response_ms: int, wall_ms: int, strict: bool = False) -> int:
+    """RFC 9111 4.2.3, in milliseconds. Date has whole seconds, and is compared in whole seconds with the wall clock."""
+    apparent_s = max(0, wall_ms // 1000 - date_s(stamps.date, wall_ms))
+    corrected_ms = age_value(stamps.age, strict) * 1000 + max(0, response_ms - request_ms)
     return max(apparent_s * 1000, corrected_ms)
+
+
+def steady_ms(wall_ms: int, boot_ms: int, ahead_ms: int) -> tuple[int, int]:
+    """The time that ages and freshness are measured in, and the new `ahead_ms`, which is kept where all workers see it.
+
+    `boot_ms` is a clock of the machine that nobody sets and that runs while it sleeps (CLOCK_BOOTTIME); `ahead_ms` is
+    the most by which the wall clock was ever ahead of it. So the time follows the wall clock forwards and never steps
+    back: when the wall clock does, nothing becomes younger or fresher than it was (RFC 9111 4.2.3 wants ages that are
+    not too low). Dates in messages are still compared with the wall clock: `storable` takes the difference, `skew_ms`.
+    """
+    ahead_ms = max(ahead_ms, wall_ms - boot_ms)
+    return boot_ms + ahead_ms, ahead_ms

@@ -105,17 +105,26 @@ def request_control(fields: Fields) -> CacheControl:
 
 
 def response_control(fields: Fields, targeted: tuple[bytes, ...]) -> CacheControl:
-    """The directives that bind us: the first targeted field that is valid and not empty (RFC 9213 2.2), else
-    Cache-Control.
+    """The directives that bind us in a response with these fields; see `control_of`."""
+    return control_of(control_values(fields, targeted), targeted)
+
+
+def control_values(fields: Fields, targeted: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+    """The combined values of the targeted fields and, at the end, of Cache-Control; None for one that is not there."""
+    return (*(fields.combined(name) for name in targeted), fields.combined(b"cache-control"))
+
+
+def control_of(values: tuple[bytes | None, ...], targeted: tuple[bytes, ...]) -> CacheControl:
+    """The directives in `control_values`: of the first targeted field that is valid and not empty (RFC 9213 2.2), else
+    of Cache-Control.
     """
-    for name in targeted:
-        value = fields.combined(name)
+    for name, value in zip(targeted, values, strict=False):
         if value is not None:
             # Surrogate-Control is older than structured fields: its directives are named in any case.
             control = parse_targeted(value.lower() if name == b"surrogate-control" else value)
             if control is not None:
                 return control
-    value = fields.combined(b"cache-control")
+    value = values[-1]
     return NONE if value is None else parse_cache_control(value)
 
 

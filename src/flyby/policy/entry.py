@@ -29,7 +29,7 @@ class Times:
 
 # Of keys, stored heads and flags. A cache that outlives its process is dropped by code that reads them in another way,
 # so whoever changes one of them counts on.
-STORED_FORMAT = 1
+STORED_FORMAT = 2
 
 
 class EntryFlag(enum.IntEnum):
@@ -47,6 +47,7 @@ class EntryFlag(enum.IntEnum):
     SET_COOKIE = 512  # carries Set-Cookie
     TOO_LARGE = 2048  # no response: the last one outgrew the store; beside HIT_FOR_MISS
     NO_STALE = 1024  # its freshness information was invalid: not to be stretched (4.2.1)
+    COOKIELESS = 2048  # rests on a guess or on a date alone: in profile default not for requests with a Cookie
 
 
 class Request(Protocol):

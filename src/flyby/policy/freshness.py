@@ -1,54 +1,64 @@
-"""For how long a response is fresh (RFC 9111 4.2.1), or may be guessed to be (4.2.2).
+"""For how long a response is fresh by its dates (RFC 9111 4.2.1), or may be guessed to be (4.2.2).
 
-First of: s-maxage, max-age, Expires - Date, and a tenth of Date - Last-Modified where the status allows a guess or
-the response is `public`. A lifetime may be negative (an Expires before Date). Contradictory or malformed values are
-`invalid`: the response is stale from the start, and stays so.
+What Cache-Control says comes first (`template.Source` has the order). A lifetime may be negative (an Expires before
+Date). An Expires that cannot be read, or is given twice differently, makes the response stale from the start.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flyby.policy.age import date_value
-from flyby.policy.cache_control import INVALID, CacheControl
 from flyby.policy.dates import parse_http_date
 from flyby.wire import Fields
 
 # RFC 9110 15.1: heuristically cacheable.
 HEURISTIC_STATUSES = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501))
 HEURISTIC_FRACTION = 10
-HEURISTIC_MAX_S = 7 * 86400
+
+# All that the times of a response depend on, beside its Template and when it came.
+TIME_FIELDS: tuple[bytes, ...] = (b"age", b"date", b"expires", b"last-modified")
 
 
 @dataclass(frozen=True, slots=True)
-class Lifetime:
-    """`seconds` of freshness from the response's birth; how it is known."""
+class Stamps:
+    """The raw values of TIME_FIELDS: the first line of Date and Last-Modified, all lines of Age and Expires."""
 
-    seconds: int
-    explicit: bool
-    invalid: bool = False
+    date: bytes | None = None
+    age: tuple[bytes, ...] = ()
+    expires: tuple[bytes, ...] = ()
+    last_modified: bytes | None = None
 
 
-def lifetime(status: int, fields: Fields, control: CacheControl, response_ms: int) -> Lifetime | None:
-    """The freshness lifetime of a response (RFC 9111 4.2.1, 4.2.2); None when nothing is said and nothing can be
-    guessed.
+def stamps_of(fields: Fields) -> Stamps:
+    """The stamps of a response with these fields."""
+    return Stamps(
+        date=fields.get(b"date"),
+        age=tuple(fields.get_all(b"age")),
+        expires=tuple(fields.get_all(b"expires")),
+        last_modified=fields.get(b"last-modified"),
+    )
+
+
+def date_s(date: bytes | None, wall_ms: int) -> int:
+    """When the response was made, in seconds: its Date, or when it arrived if that is missing or no date (RFC 9110
+    6.6.1).
     """
-    for given in (control.s_maxage, control.max_age):
-        if given is not None:
-            return Lifetime(0, True, True) if given == INVALID else Lifetime(given, True)
-    if not control.targeted:
-        # A targeted field is used in place of Cache-Control and Expires both (RFC 9213 2.2).
-        lines = fields.get_all(b"expires")
-        if lines:
-            expires = parse_http_date(lines[0], response_ms) if len(set(lines)) == 1 else None
-            if expires is None:
-                return Lifetime(0, True, True)
-            return Lifetime(expires - date_value(fields, response_ms), True)
-    if status not in HEURISTIC_STATUSES and not control.public:
+    found = parse_http_date(date, wall_ms) if date is not None else None
+    return wall_ms // 1000 if found is None else found
+
+
+def expires_lifetime(stamps: Stamps, wall_ms: int) -> int | None:
+    """Expires less Date; None when Expires is no date, or two."""
+    if len(set(stamps.expires)) != 1:
         return None
-    modified_line = fields.get(b"last-modified")
-    modified = parse_http_date(modified_line, response_ms) if modified_line is not None else None
+    expires = parse_http_date(stamps.expires[0], wall_ms)
+    return None if expires is None else expires - date_s(stamps.date, wall_ms)
+
+
+def guessed_lifetime(stamps: Stamps, wall_ms: int, most_s: float) -> int | None:
+    """A tenth of the time since Last-Modified, at most `most_s`; None when that is no date."""
+    modified = parse_http_date(stamps.last_modified, wall_ms) if stamps.last_modified is not None else None
     if modified is None:
         return None
-    guess = (date_value(fields, response_ms) - modified) // HEURISTIC_FRACTION
-    return Lifetime(min(max(guess, 0), HEURISTIC_MAX_S), False)
+    guess = (date_s(stamps.date, wall_ms) - modified) // HEURISTIC_FRACTION
+    return int(min(max(guess, 0), most_s))

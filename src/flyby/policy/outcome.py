@@ -60,6 +60,7 @@ class Reason(enum.StrEnum):
     NO_STORE = "no-store"
     PRIVATE = "private"
     SET_COOKIE = "set-cookie"
+    NEEDED_FIELD = "needed-field"
     NO_FRESHNESS = "no-freshness"
     VARY_STAR = "vary-star"
     VARY_FIELDS = "vary-fields"
@@ -72,10 +73,14 @@ class Reason(enum.StrEnum):
     PATH = "dot-segments"
     MALFORMED = "malformed-cache-control"
     CONTENT_RANGE = "content-range"
+    UNENDED = "unended"
     TOO_LARGE = "too-large"
     INCOMPLETE = "incomplete"  # the origin broke a begun response off
     CLIENT_LEFT = "client-left"  # the client did, or before it began
     ROUTE = "route-off"
+
+    # What is said of a response that was stored, or came from the store.
+    GUESSED = "guessed"
 
 
 # RFC 9211 2.2 has these words and no others; every other reason travels as `detail`.

@@ -28,7 +28,7 @@ class Reuse(enum.Enum):
 
     FRESH = "fresh"
     STALE = "stale"  # the client takes it stale (max-stale)
-    STALE_REVALIDATE_BEHIND = "stale-while-revalidate"  # send it, and refresh it behind the client's back
+    STALE_REVALIDATE_BEHIND = "stale-while-revalidate"  # send it, and refresh it in the background
     REVALIDATE = "revalidate"  # ask the origin first, with the validators that there are
     MISS = "miss"  # not for this request: as if nothing were stored
 
@@ -58,9 +58,17 @@ def allowed_for(request: Request, flags: int, rules: CacheRules) -> bool:
     """Whether a stored response is for such a request at all, fresh or not; False only in the default profile."""
     fields = request.fields
     points = rules.points
-    if points.guard_cookies and flags & EntryFlag.HEURISTIC and not flags & EntryFlag.PUBLIC and b"cookie" in fields:
+    if points.guard_cookies and flags & EntryFlag.COOKIELESS and b"cookie" in fields:
         return False
     return not (points.guard_authorization and b"authorization" in fields and not flags & EntryFlag.AUTHORIZED)
+
+
+def may_join(request: Request, flags: int, rules: CacheRules) -> bool:
+    """Whether a request that waited for a fetch may be given its response, which is stored with these `flags`.
+
+    Following is reuse: what must be validated before each use (RFC 9111 5.2.2.4) is validated by each request.
+    """
+    return not flags & EntryFlag.NO_CACHE and allowed_for(request, flags, rules)
 
 
 def stale_on_error_allowed(
@@ -99,7 +107,7 @@ def current_age_s(times: Times, now_ms: int) -> int:
 
 
 def _asks_for_validation(no_cache: bool, max_age: int | None, min_fresh: int | None, times: Times, now_ms: int) -> bool:
-    """RFC 9111 5.2.1.1, 5.2.1.3, 5.2.1.4. A number that is none asks for nothing."""
+    """RFC 9111 5.2.1.1, 5.2.1.3, 5.2.1.4. A malformed number is ignored."""
     if no_cache:
         return True
     if max_age is not None and max_age != INVALID and now_ms - times.born_ms > max_age * 1000:

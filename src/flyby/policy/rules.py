@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ProfileName = Literal["default", "rfc9111"]
+SetCookie = Literal["store", "strip"]
 
 TARGETED = (b"cdn-cache-control", b"surrogate-control")
 MAX_VARIANTS = 64
 MAX_VARY_FIELDS = 8
+HIT_FOR_MISS_S = 120.0
+# The most that is guessed of a freshness (RFC 9111 4.2.2 names a tenth of the age, and a week is its usual bound).
+GUESS_S: dict[str, float] = {"default": 600.0, "rfc9111": 7 * 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Profile:
     """The points in which profiles differ. Every field is False in `rfc9111`."""
 
     ignore_reload: bool  # a client's no-cache, max-age and min-fresh do not reach the origin (against RFC 9111 5.2.1)
-    guard_cookies: bool  # Set-Cookie only with public or s-maxage; no guessed freshness beside a Cookie
+    guard_cookies: bool  # Set-Cookie is not stored, unless the route says how; no guessed freshness beside a Cookie
     guard_authorization: bool  # RFC 9111 3.5 asked of a stored response too before a request with Authorization gets it
     guard_errors: bool  # errors that a request can provoke are not stored, whatever they say
     guard_guesses: bool  # freshness is guessed for 200, 203, 204, 206 and 300 only (RFC 9110 15.1 names more)
@@ -31,13 +35,14 @@ class Profile:
     guard_loops: bool  # a redirect to the requested URI itself is not stored
     strict_age: bool  # an Age that is not one number makes a response old (RFC 9111 5.1: ignore it)
     strict_partial: bool  # a 206 whose length belies its Content-Range is not stored, and is not combined or served
+    guard_unended: bool  # the whole, sent to a Range request, is stored only where its end can be seen
     refuse_post: bool  # a POST's response is not kept for later GETs (RFC 9110 9.3.3 allows it)
     stale_with_s_maxage: bool  # the windows of RFC 5861 hold beside s-maxage (RFC 9111 5.2.2.10 forbids them)
 
 
 PROFILES: dict[str, Profile] = {
-    "default": Profile(*(True,) * 12),
-    "rfc9111": Profile(*(False,) * 12),
+    "default": Profile(*(True,) * 13),
+    "rfc9111": Profile(*(False,) * 13),
 }
 
 
@@ -79,10 +84,25 @@ class CacheRules:
     max_variants: int = MAX_VARIANTS
     strip_tags: bool = True
     owner: bytes = b""
+    set_cookie: SetCookie | None = None
+    guess_s: float = -1.0  # below 0: the profile's
+    hit_for_miss_s: float = HIT_FOR_MISS_S
     points: Profile = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", PROFILES[self.profile])
+        if self.guess_s < 0:
+            object.__setattr__(self, "guess_s", GUESS_S[self.profile])
+
+    @property
+    def refuses_set_cookie(self) -> bool:
+        """Whether a response with Set-Cookie is not stored."""
+        return self.set_cookie is None and self.points.guard_cookies
+
+    @property
+    def keeps_set_cookie(self) -> bool:
+        """Whether Set-Cookie is stored, and taken from a 304 into what is stored."""
+        return self.set_cookie == "store" or (self.set_cookie is None and not self.points.guard_cookies)
 
     @classmethod
     def compile(
@@ -99,6 +119,9 @@ class CacheRules:
         max_variants: int = MAX_VARIANTS,
         strip_tags: bool = True,
         owner: bytes = b"",
+        set_cookie: SetCookie | None = None,
+        guess_s: float | None = None,
+        hit_for_miss_s: float = HIT_FOR_MISS_S,
     ) -> CacheRules:
         """From the words of a configuration (`[cache]` and `[routes.cache]`)."""
 
@@ -117,4 +140,7 @@ class CacheRules:
             max_variants=max_variants,
             strip_tags=strip_tags,
             owner=owner,
+            set_cookie=set_cookie,
+            guess_s=-1.0 if guess_s is None else guess_s,
+            hit_for_miss_s=hit_for_miss_s,
         )

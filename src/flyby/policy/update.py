@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 
-from flyby.policy.conditional import weak_match
+from flyby.policy.conditional import strong_match, weak_match
 from flyby.wire import Fields, strip_hop_by_hop
 
 # Heroku's router adds these to each response, about that one response; never stored, never taken from a 304.
@@ -29,10 +29,32 @@ _KEPT = REPORTING | {
 }
 
 
-def freshen(stored: Fields, new: Fields) -> Fields:
-    """The stored fields, updated from a 304 or a HEAD's 200 (RFC 9111 3.2). The Age is the new one, or none."""
+def validates(stored: Fields, new: Fields) -> bool:
+    """Whether a 304 with these fields speaks of this stored response (RFC 9111 4.3.4).
+
+    One with another validator must not be used to update it: the whole is then to be fetched. Entity tags are compared
+    weakly where one of the two is weak: nginx weakens the tag of what it compresses, and sends the strong one with 304.
+    """
+    etag, known = new.get(b"etag"), stored.get(b"etag")
+    if etag is not None and known is not None:
+        weak = etag.startswith(b"W/") or known.startswith(b"W/")
+        return weak_match(etag, known) if weak else strong_match(etag, known)
+    modified, since = new.get(b"last-modified"), stored.get(b"last-modified")
+    if modified is not None and since is not None:
+        return modified == since
+    return etag is None  # a validator of which nothing is stored
+
+
+def freshen(stored: Fields, new: Fields, *, set_cookie: bool = False) -> Fields:
+    """The stored fields, updated from a 304 or a HEAD's 200 (RFC 9111 3.2). The Age is the new one, or none.
+
+    `set_cookie` says whether Set-Cookie is taken (`CacheRules.keeps_set_cookie`): it is for the client whose request
+    was the validation, and for others only where a route says so.
+    """
     new = strip_hop_by_hop(new)
     replaced = {name.lower() for name, _ in new} - _KEPT
+    if not set_cookie:
+        replaced.discard(b"set-cookie")
     fields = stored.without(replaced | {b"age"})
     for name, value in new:
         if name.lower() in replaced:

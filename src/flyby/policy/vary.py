@@ -35,7 +35,11 @@ def members(value: bytes) -> list[bytes]:
 
 def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
     """The names in Vary, lower-case and sorted; None for `*`, or for what is no name, which no request matches."""
-    value = fields.combined(b"vary")
+    return names_in(fields.combined(b"vary"))
+
+
+def names_in(value: bytes | None) -> tuple[bytes, ...] | None:
+    """`vary_names` of the combined value of Vary."""
     if value is None:
         return ()
     names = {name.lower() for name in members(value)}

@@ -200,6 +200,11 @@ cdef class Fill:
         return self.ours() and self._slot.ring != 0
 
     @property
+    def has_head(self):
+        """Whether the response's head has come, however the fetch has ended."""
+        return self.ours() and load64(&self._slot.object) != 0
+
+    @property
     def key(self):
         self.learn()
         return self._key
@@ -616,6 +621,11 @@ cdef class Fill:
             worker_at(&self._attachment.m, self._attachment.m.worker).insert_bytes += self._slot.available
         self.end(FILL_COMPLETE, 0)
         return stored
+
+    def touch(self):
+        """Call the subscribers though nothing is to be read: the owner has a sign that the origin is at work."""
+        if self.ours() and self.owner:
+            self._attachment.moved(self._slot)
 
     def abort(self, uint32_t reason=REASON_LOST):
         """The fetch has failed, or is not for sharing; readers see FAILED and the reason. The first ending stands."""

@@ -4,7 +4,7 @@ from flyby.wire._body import BodyReader
 from flyby.wire._fields import Fields
 from flyby.wire._head import HeadReader, RequestHead, ResponseHead
 from flyby.wire.framing import BodyKind
-from flyby.wire.hop_by_hop import HOP_BY_HOP, strip_hop_by_hop
+from flyby.wire.hop_by_hop import HOP_BY_HOP, effective_fields, strip_hop_by_hop
 from flyby.wire.limits import STANDARD_LIMITS, WireLimits
 from flyby.wire.serialise import (
     CHUNK_END,
@@ -31,6 +31,7 @@ __all__ = [
     "ResponseHead",
     "WireLimits",
     "chunk_head",
+    "effective_fields",
     "last_chunk",
     "open_response",
     "serialise_request",

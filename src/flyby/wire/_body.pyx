@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 from flyby.errors import WireError
 from flyby.wire._classes cimport CLASSES, HEX, QUOTED, TOKEN, VALUE
 from flyby.wire._fields cimport Fields
-from flyby.wire._scan cimport DONE, FieldSection
+from flyby.wire._scan cimport DONE, FieldSection, imitates_framing
 
 cdef int KIND_NONE = 0
 cdef int KIND_LENGTH = 1
@@ -30,7 +30,8 @@ cdef int KIND_CLOSE = 3
 cdef int MOST_DIGITS = 16
 cdef long long LARGEST = 0x7FFFFFFFFFFFFFFF
 
-# What a trailer must not say, for a recipient that merges it would frame or route the message anew (RFC 9110 6.5.1).
+# What a trailer must not say, for a recipient that merges it would frame or route the message anew: the field is
+# dropped, the content stays (RFC 9110 6.5.1).
 cdef tuple NEVER_TRAILERS = (b"transfer-encoding", b"content-length", b"host")
 
 
@@ -194,7 +195,7 @@ cdef class BodyReader:
         cdef Py_ssize_t stopped
         cdef const unsigned char *base
         if self._section is None:
-            self._section = FieldSection(self._limits, self._side)
+            self._section = FieldSection(self._limits, self._side, trailers=True)
         if held == 0:
             stopped = self._section.scan(data + position, 0, taken)
             if self._section.state == DONE:
@@ -215,9 +216,10 @@ cdef class BodyReader:
 
     cdef int _end(self) except -1:
         cdef Fields fields = self._section.fields
-        for name in NEVER_TRAILERS:
-            if name in fields:
-                raise WireError(self._fault, "trailer", "a trailer field would frame or route the message")
+        fields = fields.without(NEVER_TRAILERS)
+        for key in list(fields._keys):
+            if imitates_framing(key):
+                fields.remove(key)
         if len(fields):
             self.trailers = fields
         self._state = FINISHED

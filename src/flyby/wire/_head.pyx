@@ -27,7 +27,7 @@ from flyby.wire._classes cimport CLASSES, DIGIT, PATH, QUERY, TOKEN, VALUE
 from flyby.wire._fields cimport Fields
 from flyby.wire._scan cimport DONE, FieldSection
 from flyby.wire._target cimport authority, resolve
-from flyby.wire.agreement import agree_request, agree_response
+from flyby.wire.agreement import agree_request, agree_response, tidied
 from flyby.wire.framing import BodyKind, connection_close, request_framing, response_framing, upgrade_of
 
 cdef int LEADING_LINES = 4  # empty lines before a request; RFC 9112 2.2 asks for at least one
@@ -288,12 +288,16 @@ cdef class HeadReader:
                     if not CLASSES[byte] & DIGIT:
                         raise WireError(502, "status", "the status is not three digits")
                     self._status = self._status * 10 + byte - c"0"
-                elif byte != c" ":
+                elif byte != c" " and byte != c"\r":
                     raise WireError(502, "status", "the status is not three digits followed by one space")
                 elif not 100 <= self._status <= 599:
                     raise WireError(502, "status", "the status is out of range")
-                else:
+                elif byte == c" ":
                     self._state = REASON
+                else:
+                    # RFC 9112 4: the space is the sender's duty. Without it and a reason nothing is ambiguous.
+                    self._line_end = position
+                    self._state = START_FEED
             elif byte != c"\n":
                 raise WireError(502, "bare-cr", "a carriage return without a line feed")
             else:
@@ -313,7 +317,7 @@ cdef class HeadReader:
         cdef int hosts = 0
         cdef bint plain = True
         cdef bint connection = False
-        cdef bint tidy = False
+        cdef bint tidy = self._section.corrected
         cdef bint safe
         cdef int lengths = 0
         cdef bytes key
@@ -349,7 +353,7 @@ cdef class HeadReader:
         if connection:
             self._keep_alive = not connection_close(self._version, fields, self._requests)
         if not self._requests:
-            self._reason = PyBytes_FromStringAndSize(<const char *>base + 13, self._line_end - 13)
+            self._reason = PyBytes_FromStringAndSize(<const char *>base + 13, max(0, self._line_end - 13))
             self._kind, self._length = CLOSE, -1
             if lengths == 1 and not tidy and self._plain_length():
                 self._kind = LENGTH
@@ -358,7 +362,8 @@ cdef class HeadReader:
             agree_response(self._whole(base, length, tidy), self._status)
             self.complete = True
             return 0
-        if hosts != 1:
+        if hosts > 1 or (hosts == 0 and self._version > 10):
+            # RFC 9112 3.2. HTTP/1.0 knows no Host.
             raise WireError(400, "host", "a request needs exactly one Host field")
         self._method = PyBytes_FromStringAndSize(<const char *>base, self._method_end)
         self._target = PyBytes_FromStringAndSize(
@@ -396,23 +401,25 @@ cdef class HeadReader:
         return True
 
     cdef bytes _whole(self, const unsigned char *base, Py_ssize_t length, bint tidy):
-        """The head as one object: as it came, or with its field lines in their plainest form."""
-        cdef list lines
+        """The head as one object: as it came, or `tidied`."""
         if not tidy:
             return PyBytes_FromStringAndSize(<const char *>base, length)
-        lines = [PyBytes_FromStringAndSize(<const char *>base, self._line_end + 2)]
-        for name, value in self._section.fields:
-            lines.append(b"%b: %b\r\n" % (name, value))
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        return tidied(PyBytes_FromStringAndSize(<const char *>base, self._line_end + 2), self._section.fields)
 
     def take_request(self, bytes scheme):
         """The complete request head; the reader is then ready for the next one."""
         cdef RequestHead head
         if not self.complete:
             raise ValueError("no complete head to take")
-        host = authority(self._host, scheme)
-        path, host = resolve(self._method, self._target, scheme, host)
+        if not self._host and self._version == 10:
+            host = b""  # and no site is meant, unless the target names one
+        else:
+            host = authority(self._host, scheme)
+        path, named = resolve(self._method, self._target, scheme)
+        if named is not None:
+            # RFC 9112 3.2.2: the target's authority counts, and takes the place of the received Host.
+            host = named
+            self._section.fields.set(b"Host", host)
         head = RequestHead.__new__(RequestHead)
         head.method = self._method
         head.target = self._target

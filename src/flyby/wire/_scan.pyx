@@ -7,8 +7,9 @@ its state and its offsets between calls, so that a section which arrives in a th
 one, and gives the same verdict. The buffer belongs to the caller, who passes the same bytes again (perhaps at another
 address) with more behind them.
 
-Nothing is repaired. A bare CR or LF, NUL or another control byte, white space before the colon or before the first
-name, a folded line (obs-fold) and an empty name are faults: each of them is read differently by some other server.
+A bare CR or LF, NUL, white space before the first name, a folded line (obs-fold) and an empty name are faults: each of
+them is read differently by some other server. So are in a request white space before the colon and control bytes in a
+value; in a response these are mended or kept, but never in a field that frames the message (`agreement` has the list).
 """
 
 cimport cython
@@ -17,6 +18,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from flyby.errors import WireError
 from flyby.wire._classes cimport CLASSES, TOKEN, VALUE
 from flyby.wire._fields cimport Fields
+from flyby.wire.agreement import TO_THE_LETTER as _TO_THE_LETTER_NAMES
+
+cdef frozenset _TO_THE_LETTER = _TO_THE_LETTER_NAMES
 
 # Spellings that messages really use, so that their lower-case names are made once.
 cdef dict _KEYS = {}
@@ -60,12 +64,20 @@ cdef bint _spells(bytes key, const char *letters):
     return letters[at] == 0
 
 
+cdef bint imitates_framing(bytes key):
+    """Whether CGI and WSGI servers would take this name for a framing field's, which it is not."""
+    if len(key) < 13 or key == b"content-length" or key == b"transfer-encoding":
+        return False
+    return _spells(key, "contentlength") or _spells(key, "transferencoding")
+
+
 @cython.final
 cdef class FieldSection:
     """Reads one field section; the owner calls `begin` before each."""
 
-    def __cinit__(self, limits, side):
-        self.strict_names = side == "request"
+    def __cinit__(self, limits, side, *, bint trailers=False):
+        self.strict = side == "request"
+        self.frames = not trailers
         if side == "request":
             self.fault, self.excess = 400, 431
             self.line_limit, self.block_limit, self.count_limit = limits.header_line, limits.header_block, limits.fields
@@ -80,6 +92,7 @@ cdef class FieldSection:
     cdef void begin(self, Py_ssize_t offset):
         self.fields = Fields()
         self.state = LINE_START
+        self.corrected = self.odd = False
         self.move(offset)
 
     cdef void move(self, Py_ssize_t offset):
@@ -100,14 +113,23 @@ cdef class FieldSection:
         if found is None:
             key = name.lower()
             # CGI and WSGI servers fold names: Content_Length arrives at the app as a second Content-Length.
-            if self.strict_names and len(key) >= 13 and key != b"content-length" and key != b"transfer-encoding":
-                if _spells(key, "contentlength") or _spells(key, "transferencoding"):
-                    raise self.malformed("field-name-alias", "a field name imitates a framing field")
+            if self.strict and self.frames and imitates_framing(key):
+                raise self.malformed("field-name-alias", "a field name imitates a framing field")
         else:
             key = <bytes>found
+        if self.odd:
+            self._odd_line(key)
         self.fields.append(
             name, key, PyBytes_FromStringAndSize(<const char *>base + self.value_start, end - self.value_start)
         )
+        return 0
+
+    cdef int _odd_line(self, bytes key) except -1:
+        """Take note of a line that llhttp would refuse, unless its field frames the message."""
+        if self.frames and (key in _TO_THE_LETTER or imitates_framing(key)):
+            raise self.malformed("framing-field", "a field that frames the message is not in its exact form")
+        self.corrected = True
+        self.odd = False
         return 0
 
     cdef Py_ssize_t scan(self, const unsigned char *base, Py_ssize_t position, Py_ssize_t end) except -1:
@@ -125,8 +147,13 @@ cdef class FieldSection:
                         position += 1
                     if position == stop:
                         break
-                    if base[position] != c"\r":
-                        raise self.malformed("field-value", "a field value holds a control byte or a bare line end")
+                    byte = base[position]
+                    if byte != c"\r":
+                        if self.strict or byte == c"\n" or byte == 0:
+                            raise self.malformed("field-value", "a field value holds a control byte or a bare line end")
+                        self.odd = True
+                        position += 1
+                        continue
                     self.value_end = position
                     self.state = LINE_FEED
                 elif self.state == NAME:
@@ -134,15 +161,25 @@ cdef class FieldSection:
                         position += 1
                     if position == stop:
                         break
-                    if base[position] != c":":
-                        raise self.malformed("field-name", "a field name is not a token followed by a colon")
                     self.name_end = position
-                    self.state = PADDING
+                    byte = base[position]
+                    if byte == c":":
+                        self.state = PADDING
+                    elif not self.strict and (byte == c" " or byte == c"\t"):
+                        self.odd = True
+                        self.state = GAP
+                    else:
+                        raise self.malformed("field-name", "a field name is not a token followed by a colon")
                 elif self.state == PADDING:
                     if byte != c" " and byte != c"\t":
                         self.value_start = position
                         self.state = CONTENT
                         continue
+                elif self.state == GAP:
+                    if byte == c":":
+                        self.state = PADDING
+                    elif byte != c" " and byte != c"\t":
+                        raise self.malformed("field-name", "a field name is not a token followed by a colon")
                 elif self.state == LINE_START:
                     if byte == c"\r":
                         self.state = LAST_FEED

@@ -3,7 +3,8 @@
 """Heads as bytes: measured and checked in one pass, written in a second (RFC 9112 3, 4, 5).
 
 Every part is checked here, whoever made it: names are tokens, values and reasons hold no control bytes, a target
-holds visible ASCII, so that no part can end its line. `serialise` says the rest.
+holds visible ASCII, so that no part can end its line. In a response's values, which are the origin's affair, control
+bytes other than CR, LF and NUL pass (RFC 9110 5.5). `serialise` says the rest.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -26,6 +27,18 @@ cdef bint _all(bytes text, unsigned char allowed) noexcept:
     return True
 
 
+cdef bint _is_value(bytes text, bint controls) noexcept:
+    cdef const unsigned char *byte = <const unsigned char *>PyBytes_AS_STRING(text)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+    cdef Py_ssize_t index
+    for index in range(size):
+        if CLASSES[byte[index]] & VALUE:
+            continue
+        if not controls or byte[index] == 0 or byte[index] == c"\r" or byte[index] == c"\n":
+            return False
+    return True
+
+
 cdef bint _is_target(bytes text) noexcept:
     cdef const unsigned char *byte = <const unsigned char *>PyBytes_AS_STRING(text)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
@@ -36,7 +49,7 @@ cdef bint _is_target(bytes text) noexcept:
     return size > 0
 
 
-cdef bytes _write(bytes start, Fields fields, left_out, bytes more, bint end):
+cdef bytes _write(bytes start, Fields fields, left_out, bytes more, bint end, bint controls):
     """`start`, the field lines but those whose key is in `left_out` (None for none), `more`, and the empty line."""
     cdef Py_ssize_t count = len(fields._keys)
     cdef Py_ssize_t total = PyBytes_GET_SIZE(start) + PyBytes_GET_SIZE(more) + (2 if end else 0)
@@ -50,7 +63,7 @@ cdef bytes _write(bytes start, Fields fields, left_out, bytes more, bint end):
             continue
         name = <bytes>fields._names[index]
         value = <bytes>fields._values[index]
-        if PyBytes_GET_SIZE(name) == 0 or not _all(name, TOKEN) or not _all(value, VALUE):
+        if PyBytes_GET_SIZE(name) == 0 or not _all(name, TOKEN) or not _is_value(value, controls):
             raise ValueError(f"a field cannot be written: {name!r}")
         total += PyBytes_GET_SIZE(name) + PyBytes_GET_SIZE(value) + 4
     written = PyBytes_FromStringAndSize(NULL, total)
@@ -89,7 +102,7 @@ cdef bytes _status_line(int status, bytes reason):
 
 def field_lines(Fields fields not None):
     """The field lines, and the empty line."""
-    return _write(b"", fields, None, b"", True)
+    return _write(b"", fields, None, b"", True, True)
 
 
 cpdef bytes serialise_request(bytes method, bytes path, Fields fields):
@@ -100,12 +113,12 @@ cpdef bytes serialise_request(bytes method, bytes path, Fields fields):
         raise ValueError(f"a method cannot be written: {method!r}")
     if not _is_target(path):
         raise ValueError(f"a request target cannot be written: {path!r}")
-    return _write(method + b" " + path + b" HTTP/1.1\r\n", fields, None, b"", True)
+    return _write(method + b" " + path + b" HTTP/1.1\r\n", fields, None, b"", True, False)
 
 
 def serialise_response(int status, bytes reason not None, Fields fields not None):
     """A complete HTTP/1.1 response head."""
-    return _write(_status_line(status, reason), fields, None, b"", True)
+    return _write(_status_line(status, reason), fields, None, b"", True, True)
 
 
 cpdef bytes open_response(int status, bytes reason, Fields fields, left_out, bytes more):
@@ -114,4 +127,4 @@ cpdef bytes open_response(int status, bytes reason, Fields fields, left_out, byt
     """
     if reason is None or fields is None or more is None:
         raise TypeError("a response head is made of a reason, Fields and lines")
-    return _write(_status_line(status, reason), fields, left_out, more, False)
+    return _write(_status_line(status, reason), fields, left_out, more, False, True)

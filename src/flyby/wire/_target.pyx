@@ -81,8 +81,8 @@ cdef bytes _ipv6(bytes literal):
         raise _bad_host("the host is not a valid IPv6 literal") from None
 
 
-cdef tuple resolve(bytes method, bytes target, bytes scheme, bytes host):
-    """(path, authority) of a request whose Host field said `host`, which is in its one spelling already."""
+cdef tuple resolve(bytes method, bytes target, bytes scheme):
+    """(path, authority) of a request; the authority is None where the target names none."""
     cdef const char *text = PyBytes_AS_STRING(target)
     cdef Py_ssize_t start
     cdef Py_ssize_t end
@@ -94,11 +94,11 @@ cdef tuple resolve(bytes method, bytes target, bytes scheme, bytes host):
         authority(target, scheme)
         raise WireError(405, "method", "CONNECT is not allowed")
     if text[0] == c"/":
-        return target, host
+        return target, None
     if target == b"*":
         if method != b"OPTIONS":
             raise WireError(400, "target", "only OPTIONS may ask for *")
-        return target, host
+        return target, None
     start = target.find(b"://")
     # Only the scheme of this connection: another one would give the same path two keys.
     if start < 0 or target[:start].lower() != scheme:
@@ -107,9 +107,7 @@ cdef tuple resolve(bytes method, bytes target, bytes scheme, bytes host):
     end = start
     while end < PyBytes_GET_SIZE(target) and text[end] != c"/" and text[end] != c"?":
         end += 1
-    # 3.2.2: the target's authority replaces Host. We want them equal, so that nobody can mistake which one counted.
-    if authority(target[start:end], scheme) != host:
-        raise WireError(400, "host", "the request target names another host than the Host field")
+    host = authority(target[start:end], scheme)
     path = target[end:]
     if not path and method == b"OPTIONS":
         return b"*", host  # 3.2.4: an OPTIONS without a path asks the server as a whole

@@ -71,6 +71,18 @@ def connection_options(fields: Fields) -> frozenset[bytes]:
     return frozenset(_OPTION.findall(value.lower()))
 
 
+def effective_fields(fields: Fields) -> Fields:
+    """The fields of a request that its origin may see, and that rules may therefore obey: see `policy.effective`.
+
+    Names with an underscore are not among them: to CGI, WSGI and Rack they are aliases of names with a hyphen, and they
+    are never sent on.
+    """
+    kept = strip_hop_by_hop(fields)
+    for name in {name.lower() for name, _ in kept if b"_" in name}:
+        kept.remove(name)
+    return kept
+
+
 def strip_hop_by_hop(fields: Fields) -> Fields:
     """A copy without hop-by-hop fields and without those that `Connection` names, the protected ones excepted."""
     options = connection_options(fields)

@@ -3,7 +3,7 @@
 Whatever goes out is written afresh from parsed parts: one space, CRLF, names as they came. Every name, value and
 start-line part is checked on the way out, whoever made it (a peer, the configuration, an edge script), so that a
 head can never be split by its content: a part with CR, LF, NUL or another control byte is a ValueError, not a
-response.
+response; but for those that an origin's field value may hold (`_serialise`).
 """
 
 from __future__ import annotations
