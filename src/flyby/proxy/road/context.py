@@ -84,4 +84,7 @@ def cache_rules(cache: Cache, route: RouteCache, owner: bytes = b"") -> CacheRul
         max_variants=cache.max_variants,
         strip_tags=cache.strip_tags,
         owner=owner,
+        set_cookie=route.set_cookie,
+        guess_s=cache.guess_s,
+        hit_for_miss_s=cache.hit_for_miss_s,
     )
