@@ -419,6 +419,7 @@ cdef class Fetch(Listener):
                 raise UpstreamError(503, "no-room", "proxy_internal_error", "the rest of a stored part cannot be stored")
             return False
         self._way = STORE
+        self._written = self.fill.available  # the part that was held before
         if self._client is not None:
             exchange.note(MISS, self.why, head.status)
             self._begin_stored(plan)

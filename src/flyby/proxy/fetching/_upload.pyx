@@ -86,7 +86,7 @@ cdef class Upload:
     def _changed(self):
         """Content has come, or its end, or a fault in it."""
         cdef Content content = self._content
-        if content.error is not None and not content.size:
+        if content.error is not None:
             self._fetch.content_failed(content.error)
         elif self._connection is not None:
             self.pump()
