@@ -15,6 +15,7 @@ EXTENSIONS = [
     "flyby.wire._names",
     "flyby.wire._plain",
     "flyby.upstream._deadline",
+    "flyby.upstream._exchange",
     "flyby.upstream._outgoing",
     "flyby.upstream._member",
     "flyby.upstream._connection",

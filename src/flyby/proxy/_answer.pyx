@@ -60,7 +60,7 @@ cdef class Answer:
         self._downstream = exchange.downstream
         self._connection = self.lease.connection
         exchange.stop = self.discard
-        self._downstream.on_writable(self._connection.resume_reading)
+        self._downstream.on_writable((<object>self._connection).resume_reading)
         return self
 
     cpdef data(self, view):

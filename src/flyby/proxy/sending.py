@@ -11,7 +11,7 @@ import asyncio
 from flyby.errors import UpstreamError, WireError
 from flyby.proxy.downstream import Downstream
 from flyby.proxy.forwarding import safe_trailers
-from flyby.upstream import UpstreamConnection
+from flyby.upstream import UpstreamExchange
 from flyby.wire import CHUNK_END, BodyKind, RequestHead, chunk_head, last_chunk
 
 KEPT = 65_536  # bytes of content that are kept
@@ -30,7 +30,7 @@ class Sending:
         self._task: asyncio.Task[None] | None = None
         self.whole = True
 
-    def start(self, connection: UpstreamConnection) -> asyncio.Task[None]:
+    def start(self, connection: UpstreamExchange) -> asyncio.Task[None]:
         """Send on `connection`, in the background."""
         self._task = asyncio.create_task(self._send(connection))
         return self._task
@@ -55,7 +55,7 @@ class Sending:
         self.whole = False
         self._kept.clear()
 
-    async def _send(self, connection: UpstreamConnection) -> None:
+    async def _send(self, connection: UpstreamExchange) -> None:
         downstream = self._downstream
         downstream.expect_satisfied()
         try:
@@ -83,5 +83,5 @@ class Sending:
         elif self.whole:
             self.answered()
 
-    def _send_part(self, connection: UpstreamConnection, part: bytes) -> None:
+    def _send_part(self, connection: UpstreamExchange, part: bytes) -> None:
         connection.send([chunk_head(len(part)), part, CHUNK_END] if self._chunked else part)
