@@ -48,6 +48,7 @@ EXTENSIONS = [
     "flyby.upstream._connection",
     "flyby.upstream._deadline",
     "flyby.upstream._direct",
+    "flyby.upstream._exchange",
     "flyby.upstream._member",
     "flyby.upstream._outgoing",
     "flyby.upstream._pool",

@@ -60,12 +60,29 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.unsent = 0
         self.high: int | None = None
+        self.protocol: asyncio.BaseProtocol | None = None
+        self.write_paused = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high = high
+        if high is not None and self.unsent > high and self.protocol is not None and not self.write_paused:
+            self.write_paused = True
+            self.protocol.pause_writing()
+
+    def hold(self, unsent: int) -> None:
+        """So many bytes wait to be sent."""
+        self.unsent = unsent
+        if self.protocol is None or self.high is None:
+            return
+        if unsent > self.high and not self.write_paused:
+            self.write_paused = True
+            self.protocol.pause_writing()
+        elif unsent <= self.high // 4 and self.write_paused:
+            self.write_paused = False
+            self.protocol.resume_writing()
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -133,6 +150,7 @@ class Wire:
         self.connection = UpstreamConnection(loop, STANDARD_LIMITS, first_byte_s, between_bytes_s)
         self.transport = FakeTransport()
         self.connection.connection_made(self.transport)
+        self.transport.protocol = self.connection
 
     def feed(self, data: bytes, size: int = 65_536) -> None:
         """What the loop does when bytes arrive, `size` at a time."""

@@ -307,29 +307,6 @@ def test_an_idle_connection_that_stirs_is_gone(end: object) -> None:
     run(play())
 
 
-def test_an_answer_before_the_request_was_sent_whole_ends_reuse() -> None:
-    async def play() -> None:
-        # Bytes of the request still wait in the transport when the head comes.
-        wire = Wire()
-        task = await wire.ask(b"POST")
-        wire.transport.unsent = 10
-        wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        await task
-        wire.transport.unsent = 0
-        wire.connection.stream(Recorder())
-        assert not wire.connection.reusable
-        # More of the request is sent after the head came.
-        wire = Wire()
-        task = await wire.ask(b"POST")
-        wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        await task
-        wire.connection.send(b"more")
-        wire.connection.stream(Recorder())
-        assert not wire.connection.reusable
-
-    run(play())
-
-
 def test_a_sink_holds_the_flow_and_the_silence_is_not_the_origins() -> None:
     async def play() -> None:
         wire = Wire(between_bytes_s=5.0)

@@ -11,22 +11,25 @@ from flyby.clock import ManualClock
 from flyby.config import Eject
 from flyby.config import Pool as Settings
 from flyby.upstream import pool
+from flyby.upstream._exchange import UpstreamExchange
 from flyby.upstream.balance import Member
-from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Origin
 from flyby.upstream.pool import DIAL, FULL, WAIT, Lease, Pool
 
 
-class FakeConnection:
+class FakeConnection(UpstreamExchange):
+    """What a pool knows of a connection, set by hand."""
+
+    reusable = True
+    died_unanswered = False
+
     def __init__(self, born: float) -> None:
         self.born = born
-        self.generation = 0
-        self.reusable = True
         self.silent = True
-        self.detached = False
-        self.died_unanswered = False
-        self.on_closed: Any = None
         self.end = ""
+
+    def at_rest(self) -> bool:
+        return self.reusable
 
     def quiet(self) -> bool:
         return self.silent
@@ -109,7 +112,7 @@ class Bench:
     def open(self) -> tuple[Lease, FakeConnection]:
         self.member.in_flight += 1
         connection = FakeConnection(self.clock.monotonic())
-        return self.pool.dialled(cast(UpstreamConnection, connection)), connection
+        return self.pool.dialled(connection), connection
 
     def again(self, fresh: bool = False) -> Lease:
         self.member.in_flight += 1
@@ -407,17 +410,17 @@ def test_an_idle_connection_that_closes_is_forgotten() -> None:
     bench = Bench()
     lease, connection = bench.dial()
     lease.release()
-    connection.on_closed(connection)
+    bench.pool._closed(connection)
     assert bench.counts == "leased=0 dialling=0 idle=0 waiting=0"
 
 
 def test_a_pipe_takes_no_place() -> None:
     bench = Bench(max_connections=1)
     lease, connection = bench.dial()
-    connection.on_closed(connection)  # lost while leased: its lease ends it
+    bench.pool._closed(connection)  # lost while leased: its lease ends it
     assert bench.pool.leased == 1
     connection.detached, connection.reusable = True, False
-    bench.pool._closed(cast(UpstreamConnection, connection))
+    bench.pool._closed(connection)
     assert (bench.counts, bench.member.in_flight) == ("leased=0 dialling=0 idle=0 waiting=0", 0)
     lease.release()
     lease.discard()

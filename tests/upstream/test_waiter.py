@@ -15,7 +15,8 @@ from flyby.clock import ManualClock
 from flyby.config import Eject
 from flyby.config import Pool as Settings
 from flyby.errors import Retry, UpstreamError
-from flyby.upstream import Lease, Member, Origin, UpstreamConnection, Wait, Waiter
+from flyby.upstream import Lease, Member, Origin, Wait, Waiter
+from flyby.upstream._exchange import UpstreamExchange
 from flyby.upstream._waiter import LeaseSource
 from flyby.upstream.donors import DonorStatistics
 from flyby.upstream.pool import Pool
@@ -37,11 +38,11 @@ class Source(LeaseSource):
             for number in range(origins)
         ]
         super().__init__("app", self.pools, self.time)
-        self.dials: list[tuple[Pool, asyncio.Future[UpstreamConnection]]] = []
+        self.dials: list[tuple[Pool, asyncio.Future[UpstreamExchange]]] = []
         self.swept = 0
 
-    async def dial(self, pool: Pool) -> UpstreamConnection:
-        end: asyncio.Future[UpstreamConnection] = asyncio.get_running_loop().create_future()
+    async def dial(self, pool: Pool) -> UpstreamExchange:
+        end: asyncio.Future[UpstreamExchange] = asyncio.get_running_loop().create_future()
         self.dials.append((pool, end))
         return await end
 
@@ -51,7 +52,7 @@ class Source(LeaseSource):
     async def connect(self) -> FakeConnection:
         """The earliest dial succeeds."""
         connection = FakeConnection(1000.0)
-        self.dials.pop(0)[1].set_result(cast(UpstreamConnection, connection))
+        self.dials.pop(0)[1].set_result(connection)
         await turns()
         return connection
 
@@ -282,7 +283,7 @@ async def test_given_up_as_the_dial_succeeds() -> None:
     source = Source()
     request, wait = ask(source)
     await turns()
-    source.dials.pop()[1].set_result(cast(UpstreamConnection, FakeConnection(1000.0)))
+    source.dials.pop()[1].set_result(FakeConnection(1000.0))
     await turns(1)  # the Task is done, its callback is yet to run
     wait.cancel()
     await turns()
@@ -359,7 +360,7 @@ class Donors:
     def donate(self) -> Lease:
         self.pool.member.in_flight += 1
         self.pool.checkout()
-        return self.pool.dialled(cast(UpstreamConnection, FakeConnection(1000.0)))
+        return self.pool.dialled(FakeConnection(1000.0))
 
     def checkout(self, exclude: Collection[str] = ()) -> Lease | None:
         self.asked.append((tuple(exclude), None))
@@ -458,7 +459,7 @@ def test_whatever_happens_each_is_told_once_and_nothing_is_left(seed: int) -> No
                     if end.cancelled():
                         continue
                     if draw.random() < 0.7:
-                        end.set_result(cast(UpstreamConnection, FakeConnection(1000.0)))
+                        end.set_result(FakeConnection(1000.0))
                     else:
                         end.set_exception(refused())
                 case 5 if held:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from flyby.clock import Clock
 from flyby.tunnel.messages import Ping, Register, printable
-from flyby.upstream import DonorStatistics, Lease, Member, Origin, UpstreamConnection
+from flyby.upstream import DonorStatistics, Lease, Member, Origin, UpstreamExchange
 from flyby.upstream.balance import EjectSettings
 
 REST_S = 1.0  # how long a dyno that handed a request back gets none
@@ -71,9 +71,9 @@ class Dyno:
         self.ready = register.ready
         self.leaving = False
         self.resting_until = 0.0
-        self.idle: list[UpstreamConnection] = []
+        self.idle: list[UpstreamExchange] = []
         self.leased = 0
-        self.links: dict[UpstreamConnection, asyncio.Transport] = {}
+        self.links: dict[UpstreamExchange, asyncio.Transport] = {}
         self.pipes: set[asyncio.Transport] = set()
         self.donated = 0
         self.refused = 0
@@ -118,7 +118,7 @@ class Dyno:
 
     # ---- links -------------------------------------------------------------------------------------------------------
 
-    def add(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
+    def add(self, connection: UpstreamExchange, transport: asyncio.Transport) -> None:
         """A link has been donated."""
         connection.donated = True
         connection.on_closed = self._closed
@@ -140,7 +140,7 @@ class Dyno:
             self._drop(connection)
         return None
 
-    def give_back(self, connection: UpstreamConnection) -> None:
+    def give_back(self, connection: UpstreamExchange) -> None:
         """End the lease that holds `connection`."""
         connection.generation += 1
         self.leased -= 1
@@ -151,12 +151,12 @@ class Dyno:
             self._drop(connection)
         self._freed(self)
 
-    def _drop(self, connection: UpstreamConnection) -> None:
+    def _drop(self, connection: UpstreamExchange) -> None:
         connection.on_closed = None
         self.links.pop(connection, None)
         connection.close()
 
-    def _closed(self, connection: UpstreamConnection) -> None:
+    def _closed(self, connection: UpstreamExchange) -> None:
         """A link closed by itself, or has become a pipe."""
         transport = self.links.pop(connection, None)
         if connection in self.idle:

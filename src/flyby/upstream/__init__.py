@@ -4,6 +4,7 @@ The proxy leases a connection from a `Backend`, sends on it, reads the response'
 a sink. Knows neither the store nor the policy.
 """
 
+from flyby.upstream._exchange import UpstreamExchange
 from flyby.upstream._waiter import Wait, Waiter
 from flyby.upstream.backend import RELEASE_LENGTH, Backend, BackendStatistics, OriginStatistics
 from flyby.upstream.balance import Member, choose
@@ -25,6 +26,7 @@ __all__ = [
     "OriginStatistics",
     "Sink",
     "UpstreamConnection",
+    "UpstreamExchange",
     "Wait",
     "Waiter",
     "choose",

@@ -4,15 +4,18 @@
 
            send            expect              head complete         stream
     IDLE ───────▶ SENT ───────────▶ HEAD ───────────────────────▶ HELD ───────────▶ BODY
-      ▲                             └──── 101: HELD, then detach() ──▶ CLOSED         │
-      └───────────────────────── message complete, and reusable ◀───────────────────┘   anything else: CLOSED
+      ▲                             └──── 101: HELD, then detach() ──▶ CLOSED         │ message complete, and reusable
+      │ the request is wholly sent                                                    ▼
+      └───────────────────────────── TAIL ◀── content is still to be sent ────────────┤   anything else: CLOSED
+      ▲────────────────────────────────────── the request was wholly sent ────────────┘
 
 Rules. (1) Framing is `wire`'s; a message is delivered whole and what lies behind it is never read as the next
 response: surplus bytes, bytes on an idle connection and a parse error all cost the connection. (2) Every holder gets
 one ending: a receiver sees `head` once or `fail` once (`read_head` returns or raises once), a sink sees `end` once or
 `fail` once; after `abort` (the holder's own doing) they see nothing more. (3) Memory is bounded: bytes that nobody has
 asked for yet are kept up to 64 KiB, then reading pauses; a sink holds the flow with `pause_reading`, and gets at most
-what was already read.
+what was already read. (4) The connection is at rest when both messages are complete, whichever comes last. (5) What
+has been received counts before a write that failed.
 
 All connections of a loop read into one buffer: a chunk is used up within `buffer_updated`, or copied. What came behind
 a head is not copied when the receiver lets the content flow within its `head`. Plain TCP is written to at once, past
@@ -21,11 +24,11 @@ at when it goes off, so that an exchange makes no timer of its own. A head has o
 request that was sent to its own last byte, however it drips; only a whole interim head begins it anew, a few times.
 """
 
-from flyby.errors import Retry, UpstreamError, WireError
+from flyby.errors import UpstreamError, WireError
 from flyby.upstream import faults
-from flyby.upstream.awaited import Awaited as _Awaited
+from flyby.upstream.awaited import Awaited
 from flyby.upstream._deadline cimport Deadline
-from flyby.upstream._outgoing cimport Outgoing
+from flyby.upstream._outgoing cimport BODY, CLOSED, HEAD, HELD, IDLE, SENT, TAIL, Outgoing, RequestSide, State
 from flyby.upstream.read_buffer import read_buffer
 from flyby.upstream.tls import orderly_end
 from flyby.wire import BodyKind
@@ -34,16 +37,14 @@ from flyby.wire._head cimport HeadReader, ResponseHead
 
 cdef Py_ssize_t AHEAD_LIMIT = 65_536  # bytes kept for a holder that has not asked for them yet
 cdef int INTERIM_LIMIT = 16
-cdef double INTERIM_SHARE = 4  # interim heads prolong the wait for the final one to so many times its limit at most
 
-cdef tuple NAMES = ("idle", "sent", "head", "held", "body", "closed")
+cdef tuple NAMES = ("idle", "sent", "head", "held", "body", "tail", "closed")
 cdef object KIND_NONE = BodyKind.NONE
 cdef object KIND_LENGTH = BodyKind.LENGTH
 cdef object KIND_CLOSE = BodyKind.CLOSE
-cdef object NEVER = Retry.NEVER
 
 
-cdef class Connection:
+cdef class Connection(RequestSide):
     """The protocol of an outgoing transport. A response's time limits are given in seconds.
 
     `generation` counts the leases it was given to, `on_closed` is called once when it is gone or detached: both belong
@@ -60,7 +61,7 @@ cdef class Connection:
         view = self._buffer = read_buffer(loop)
         self._input = &view[0]
         self._reader = HeadReader(limits, "response")
-        self._out = Outgoing(loop)
+        self._out = Outgoing()
         self._ahead = b""
         self._head_s = first_byte_s
         self._keep = True
@@ -69,52 +70,7 @@ cdef class Connection:
     def __repr__(self):
         return f"<UpstreamConnection {NAMES[self._state]} exchanges={self.exchanges} reusable={self.reusable}>"
 
-    # ---- what a holder does ------------------------------------------------------------------------------------------
-
-    @property
-    def reusable(self):
-        """Whether the next request may go out on it."""
-        return self._state == IDLE and self._keep
-
-    @property
-    def died_unanswered(self):
-        """Whether it was lost as kept connections are: before the request, or before the first byte of an answer."""
-        return self._failure is not None and self._failure.retry is not NEVER
-
-    cpdef bint quiet(self):
-        """Whether nothing waits to be read: no byte of an answer that nobody asked for, no end of the stream.
-
-        The loop may not have come round to them yet; a request that went out now would take them for its answer.
-        """
-        return self._out.quiet()
-
-    cpdef send(self, data):
-        """Write a part of the request at once. Failures surface in the receiver, in `read_head` and `drain`."""
-        cdef State state = self._state
-        if state == IDLE:
-            self._state = SENT
-            self._received = self._early = False
-            self.exchanges += 1
-        elif state == HELD or state == BODY:
-            self._early = True
-        elif state == CLOSED and self._failure is None:
-            self._failure = faults.terminated("the connection closed before the request was sent", Retry.ALWAYS)
-        if state == CLOSED or not self._out.open():
-            return
-        # Bytes only: a transport may keep what it is given, and a view's memory need not live as long.
-        if not isinstance(data, bytes):
-            data = bytes(data) if isinstance(data, (bytearray, memoryview)) else b"".join(data)
-        self._out.write(<bytes>data)
-        if state == HEAD and self._reader.empty:
-            self._await_head()
-
-    async def drain(self):
-        """Wait until less than 64 KiB wait to be sent. Raises `UpstreamError` when the connection is lost."""
-        paused = self._out.wait()
-        if paused is not None and not self._closed():
-            await paused
-        if self._closed():
-            raise self._failure or faults.terminated("the connection to the origin was closed")
+    # ---- what a holder does: the request's part stands in `_outgoing.pyx` --------------------------------------------
 
     cpdef expect(self, bytes method, receiver, timeout=None):
         """Hand the response's heads to `receiver`: each 1xx but 101 to its `interim` (RFC 9110 15.2), then the final
@@ -136,7 +92,7 @@ cdef class Connection:
         self._method = method
         self._interims = 0
         self._head_s = self._first_byte_s if timeout is None else timeout
-        self._await_head()
+        self._await()
         if self._ahead:
             ahead = self._ahead
             self._ahead = b""
@@ -148,12 +104,6 @@ cdef class Connection:
             return
         if self._throttled:
             self._unthrottle()
-
-    async def read_head(self, bytes method, on_interim=None, timeout=None):
-        """`expect`, for who can wait: returns the final head, or raises `UpstreamError`."""
-        receiver = _Awaited(self._loop.create_future(), on_interim)
-        self.expect(method, receiver, timeout)
-        return await receiver.answer
 
     cpdef stream(self, sink):
         """Let the content flow. What is here already is delivered before this returns, an ending too."""
@@ -169,8 +119,8 @@ cdef class Connection:
         else:
             self._left = -1
             self._body = BodyReader(self._kind, self._length, self._limits, "response")
-        ahead = self._rest
-        self._rest = None
+        ahead = self._behind
+        self._behind = None
         if ahead is None:
             ahead = memoryview(self._ahead)
             self._ahead = b""
@@ -184,7 +134,7 @@ cdef class Connection:
         if not self._paused:
             if self._throttled:
                 self._unthrottle()
-            self._deadline.within(self._between_bytes_s)
+            self._await()
 
     cpdef pause_reading(self):
         """Hold the content back; only the sink's holder calls it, while the content flows."""
@@ -198,8 +148,7 @@ cdef class Connection:
         """Let it flow again; does nothing when it flows."""
         if self._paused:
             self._paused = False
-            if self._state == BODY:
-                self._deadline.within(self._between_bytes_s)
+            self._await()
             self._unthrottle()
 
     def detach(self):
@@ -214,9 +163,9 @@ cdef class Connection:
             raise self._failure or faults.terminated("the origin closed the connection after its 101")
         if not self._throttled:
             transport.pause_reading()
-        ahead = self._ahead if self._rest is None else bytes(self._rest)
+        ahead = self._ahead if self._behind is None else bytes(self._behind)
         self._ahead = b""
-        self._rest = None
+        self._behind = None
         self._state = CLOSED
         self.detached = True
         self._forget_transport()
@@ -226,13 +175,13 @@ cdef class Connection:
 
     cpdef abort(self):
         """Drop the connection now; the holder hears nothing more of it, but `read_head` and `drain` raise."""
-        self._sink = None
+        self._sink = self._out.on_drained = None
         if self._failure is None:
             self._failure = faults.terminated("the exchange was given up")
         receiver = self._receiver
         self._receiver = None
         self._shut(True)
-        if isinstance(receiver, _Awaited):
+        if isinstance(receiver, Awaited):
             receiver.fail(self._failure)
 
     cpdef close(self):
@@ -259,59 +208,63 @@ cdef class Connection:
             self._ahead += bytes(self._buffer[:nbytes])
             if len(self._ahead) >= AHEAD_LIMIT and not self._throttled:
                 self._throttled = True
-                self._transport.pause_reading()
-        elif state == IDLE:
+                if not self._transport.is_closing():
+                    self._transport.pause_reading()
+        elif state != CLOSED:
             # Nobody asked: an answer to no request, or the rest of a longer answer than was announced.
             self._shut(True)
 
     def eof_received(self):
         cdef State state = self._state
         self._keep = False
-        self._eof = orderly_end(self._transport)
+        self._eof = not self._out.reset and orderly_end(self._transport)
         if state == BODY:
             self._end_of_stream()
         elif state == HEAD:
             self._fail(self._early_end())
-        elif state == IDLE:
-            self._shut(False)
+        elif state == IDLE or state == TAIL:
+            self._shut(state == TAIL)
         # False: the transport closes itself. Bytes that are kept are still delivered; there is nothing to wait for.
         return False
 
     def connection_lost(self, exc):
-        cdef State state = self._state
+        cdef State state
         if self._lost:
             return
-        self._lost = True
         self._keep = False
-        if state == BODY:
+        if exc is not None:
+            self._read_on(exc)
+        self._lost = True
+        state = self._state
+        if state == BODY and self._eof:
+            self._end_of_stream()
+        elif state == BODY:
             # Without the end of the stream before it: a reset, or TLS without close_notify (RFC 9112 9.8: incomplete).
             self._fail(faults.incomplete())
         elif state == HEAD:
             self._fail(self._early_end())
-        elif state == IDLE:
+        elif state == IDLE or state == TAIL:
             self._shut(True)
         self._forget_transport()
         self._deadline.stop()
         self._out.resume()
 
-    def pause_writing(self):
-        self._out.pause()
-
-    def resume_writing(self):
-        self._out.resume()
-        if self._state == HEAD and self._reader.empty:
-            # The origin has taken request bytes just now: it is being sent to, not waited for.
-            self._await_head()
+    cdef int _read_on(self, exc) except -1:
+        """A write of the transport has failed: take in what the origin sent before, up to 64 KiB that nobody takes."""
+        cdef Py_ssize_t untaken = 0
+        cdef Py_ssize_t size = 0
+        while SENT <= self._state <= BODY and untaken < AHEAD_LIMIT:
+            size = self._out.receive(self._input, len(self._buffer))
+            if size <= 0:
+                break
+            if self._paused or self._state != BODY:
+                untaken += size
+            self.buffer_updated(size)
+        # A reset is no orderly end, but the peer may have ended its stream before it (EPIPE, not ECONNRESET).
+        self._eof = size == 0 and isinstance(exc, BrokenPipeError)
+        return 0
 
     # ---- a response's head -------------------------------------------------------------------------------------------
-
-    cdef int _await_head(self, double now=-1) except -1:
-        """The origin has its time for the head from now on; the loop is asked for the time when it is negative."""
-        if now < 0:
-            now = self._loop.time()
-        self._deadline.within_from(now, self._head_s)
-        self._patience = self._deadline.at + (INTERIM_SHARE - 1) * self._head_s
-        return 0
 
     cdef int _feed_head(self, view) except -1:
         """Read heads; interim ones are handed on as they come, up to 16 of them."""
@@ -326,13 +279,16 @@ cdef class Connection:
                 if not self._reader.complete:
                     break
                 head = self._reader.take_response()
+                if self._was_late(head.status):
+                    raise faults.given_up()
                 if head.status >= 200 or head.status == 101:
                     self._final(head, receiver, view[at:])
                     return 0
                 self._interims += 1
                 if self._interims > INTERIM_LIMIT:
                     raise faults.malformed("too many interim heads")
-                self._deadline.within(self._head_s, self._patience)
+                if not self._open:
+                    self._deadline.within(self._head_s, self._patience)
                 receiver.interim(head)
                 if self._receiver is not receiver:
                     return 0
@@ -344,6 +300,11 @@ cdef class Connection:
             return 0
         return 0
 
+    cdef bint _was_late(self, int status):
+        """Whether this is a 408 that says nothing of this request (RFC 9110 15.5.9): the origin was tired of waiting for
+        one on a kept connection when it had just been sent. An agent's 408 is its app's answer."""
+        return status == 408 and self.exchanges > 1 and not self._open and not self._interims and not self.donated
+
     cdef int _final(self, ResponseHead head, receiver, rest) except -1:
         self._kind, self._length = head.framing(self._method)
         self._status = head.status
@@ -352,15 +313,14 @@ cdef class Connection:
         # A connection that switched protocols speaks HTTP no more, nor does one whose content ends with it.
         if not head.keep_alive or head.status == 101 or self._kind is KIND_CLOSE:
             self._keep = False
-        self._early = self._out.unsent()
         self._receiver = None
-        self._rest = rest
+        self._behind = rest
         try:
             receiver.head(head)
         finally:
-            if self._rest is not None:
-                self._ahead = bytes(self._rest)
-                self._rest = None
+            if self._behind is not None:
+                self._ahead = bytes(self._behind)
+                self._behind = None
         return 0
 
     # ---- its content -------------------------------------------------------------------------------------------------
@@ -398,13 +358,14 @@ cdef class Connection:
         sink = self._sink
         self._sink = self._body = None
         self._deadline.lift()
-        if surplus or self._early or self._out.unsent():
+        if surplus or self._out.broken:
             self._keep = False
         if self._keep:
-            self._state = IDLE
+            self._state = TAIL
             if self._paused or self._throttled:
-                # Idle, it must read: that is how it learns that the origin closes.
+                # It must read: that is how it learns that the origin closes.
                 self._unthrottle()
+            self._rest()
         else:
             self._shut(self._out.unsent())
         self._paused = False
@@ -425,9 +386,6 @@ cdef class Connection:
         return 0
 
     # ---- ends --------------------------------------------------------------------------------------------------------
-
-    cdef bint _closed(self) noexcept:
-        return self._lost or self._state == CLOSED
 
     cdef int _fail(self, error) except -1:
         """End the exchange with `error`, told to whoever waits for the response."""
@@ -450,7 +408,7 @@ cdef class Connection:
         self._state = CLOSED
         self._keep = False
         self._ahead = b""
-        self._rest = self._body = self._receiver = None
+        self._behind = self._body = self._receiver = None
         self._deadline.stop()
         if self._transport is not None and not self._lost:
             # What was never sent will never be of use; closing would wait for it.
@@ -460,6 +418,8 @@ cdef class Connection:
                 self._transport.close()
         self._out.resume()
         self._tell_closed()
+        if self.finishing:
+            self.finished()
         return 0
 
     cdef int _forget_transport(self) except -1:
@@ -485,4 +445,7 @@ cdef class Connection:
         return 0
 
     def _on_deadline(self):
-        self._fail(faults.not_answered_in_time() if self._state == HEAD else faults.silent())
+        if self._open:
+            self._fail(faults.not_taken())
+        else:
+            self._fail(faults.not_answered_in_time() if self._state == HEAD else faults.silent())

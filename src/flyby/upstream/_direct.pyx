@@ -12,9 +12,11 @@ A `Listener` is a receiver too, and a sink: whatever does not end with `ended` e
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcmp
 
+from flyby.upstream._connection cimport Connection
+from flyby.upstream._outgoing cimport BODY, HEAD, HELD, IDLE
 from flyby.upstream._waiter cimport Waiter
-from flyby.upstream._connection cimport BODY, HEAD, HELD, IDLE, Connection
 from flyby.wire import BodyKind
 from flyby.wire._body cimport BodyReader
 
@@ -41,59 +43,66 @@ cdef class Listener(Waiter):
 
 
 cdef class DirectConnection(Connection):
-    cdef int ask(self, const char *head, Py_ssize_t length, bytes method, Listener listener, double now) except -1:
+    cdef int ask(
+        self, const char *head, Py_ssize_t length, bytes method, Listener listener, double now, bint more=False
+    ) except -1:
         """`send` and `expect` in one; `now` is the loop's time, or negative when the loop is to be asked."""
         if self._state != IDLE or not self._out.open():
-            self.send(PyBytes_FromStringAndSize(head, length))
+            self.send(PyBytes_FromStringAndSize(head, length), more)
             self.expect(method, listener)
             return 0
         self._state = HEAD
-        self._received = self._early = False
+        self._received = False
+        self._open = more
         self.exchanges += 1
         self._receiver = self._listener = listener
         self._method = method
         self._interims = 0
         self._head_s = self._first_byte_s
         self._out.put(head, length)
-        return self._await_head(now) if self._receiver is listener else 0
+        return self._await(now) if self._receiver is listener else 0
 
     def buffer_updated(self, Py_ssize_t nbytes):
-        if self._state == BODY and self._sink is self._listener and self._listener is not None and self._left >= 0:
+        if self._counted and self._state == BODY:
             self._deadline.extend()
             self._feed_listener(self._input, nbytes)
-        elif self._state != HEAD or self._received or self._receiver is not self._listener or not self._feed_plain(nbytes):
+        elif self._state != HEAD or self._received or self._listener is None or not self._feed_plain(nbytes):
             Connection.buffer_updated(self, nbytes)
 
     cdef bint _feed_plain(self, Py_ssize_t size) except -1:
         """Let the listener read the head; False when it is not for it, and nothing has changed."""
         cdef Listener listener = self._listener
         cdef long long content = 0
-        cdef Py_ssize_t length = listener.recognise(self._input, size, &content)
+        cdef Py_ssize_t length = 0
+        # A 408 on a kept connection may be no answer to this request.
+        if self.exchanges == 1 or size < 12 or memcmp(self._input + 9, b"408", 3):
+            length = listener.recognise(self._input, size, &content)
         if not length:
+            self._listener = None
             return False
         self._received = True
         self._receiver = None
         self._deadline.lift()
-        self._early = self._out.unsent()
         if content < 0:
             self._kind = CHUNKED
             self._state = HELD
             self._listener = None
-            self._rest = self._buffer[length:size]
+            self._behind = self._buffer[length:size]
             try:
                 listener.begin()
             finally:
-                if self._rest is not None:
-                    self._ahead = bytes(self._rest)
-                    self._rest = None
+                if self._behind is not None:
+                    self._ahead = bytes(self._behind)
+                    self._behind = None
             return True
         self._kind = LENGTH
         self._state = BODY
+        self._counted = True
         self._sink = listener
         self._left = content
         self._feed_listener(self._input + length, size - length)
         if self._state == BODY and self._sink is listener and not self._paused:
-            self._deadline.within(self._between_bytes_s)
+            self._await()
         return True
 
     cdef int _feed_listener(self, const unsigned char *base, Py_ssize_t size) except -1:
@@ -107,8 +116,13 @@ cdef class DirectConnection(Connection):
         return 0
 
     cdef int _tell_end(self, sink, BodyReader body) except -1:
-        cdef Listener listener = self._listener
+        if not self._counted:
+            return Connection._tell_end(self, sink, body)
+        self._counted = False
         self._listener = None
-        if sink is listener and sink is not None:
-            return listener.ended()
-        return Connection._tell_end(self, sink, body)
+        return (<Listener?>sink).ended()
+
+    cdef int _shut(self, bint abort) except -1:
+        # Whatever the ending: a listener that holds the lease would keep itself alive through it.
+        self._listener = None
+        return Connection._shut(self, abort)

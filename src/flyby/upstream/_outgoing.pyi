@@ -1,10 +1,16 @@
 """Types of `_outgoing.pyx`."""
 
-import asyncio
 from typing import final
+
+from flyby.upstream._exchange import UpstreamExchange
 
 WRITE_HIGH_WATER: int
 
 @final
-class Outgoing:
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
+class Outgoing: ...
+
+class RequestSide(UpstreamExchange):
+    @property
+    def exchanges(self) -> int: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...

@@ -1,5 +1,6 @@
 """The map of the kept connections of one origin."""
 
+from flyby.upstream._exchange cimport UpstreamExchange
 from flyby.upstream._member cimport Member
 
 
@@ -9,10 +10,10 @@ cdef double moment(clock, bint systems) except -1
 cdef class Lease:
     cdef object _pool            # a Pool, or another `pool.Home`
     cdef long long _generation   # of the connection, while it is ours
-    cdef readonly object connection
+    cdef readonly UpstreamExchange connection
     cdef readonly bint reused    # it has had an exchange before
 
-    cdef bint _held(self) except -1
+    cdef bint _held(self) noexcept
     cpdef release(self)
     cpdef discard(self)
     cpdef observe(self, double latency_s, bint failed)
@@ -52,15 +53,15 @@ cdef class Pool:
 
     cdef double _now(self) except -1
     cpdef Lease take(self)
-    cpdef give_back(self, connection)
-    cdef int take_back(self, connection, double now) except -1
+    cpdef give_back(self, UpstreamExchange connection)
+    cdef int take_back(self, UpstreamExchange connection, double now) except -1
     cdef Lease take_at(self, double now)
-    cdef bint _good(self, connection, double since, double now) except -1
-    cdef Lease _lease(self, connection, bint reused)
+    cdef bint _good(self, UpstreamExchange connection, double since, double now) except -1
+    cdef Lease _lease(self, UpstreamExchange connection, bint reused)
     cpdef join(self, Place place)
     cpdef leave(self, Place place)
     cdef Place _next(self)
     cdef object _loop(self)
     cdef int _watch(self) except -1
     cdef int _place_free(self) except -1
-    cdef int _throw_away(self, connection) except -1
+    cdef int _throw_away(self, UpstreamExchange connection) except -1

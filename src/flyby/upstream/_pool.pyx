@@ -25,7 +25,7 @@ from collections import OrderedDict
 cimport cython
 
 from flyby.clock import SystemClock
-from flyby.upstream._connection cimport IDLE, Connection
+from flyby.upstream._exchange cimport UpstreamExchange
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -60,7 +60,7 @@ cdef double moment(clock, bint systems) except -1:
 cdef class Lease:
     """The right to one exchange on `connection`; ended by `release`, `discard` or the connection's `detach`."""
 
-    def __init__(self, pool, connection, bint reused):
+    def __init__(self, pool, UpstreamExchange connection not None, bint reused):
         self._pool = pool
         self._generation = connection.generation
         self.connection = connection
@@ -94,22 +94,28 @@ cdef class Lease:
         """Whether the connection is still this lease's."""
         return self._held()
 
-    cdef bint _held(self) except -1:
-        if isinstance(self.connection, Connection):
-            return self._generation == (<Connection>self.connection).generation
+    cdef bint _held(self) noexcept:
         return self._generation == self.connection.generation
 
     cpdef release(self):
-        """Give the connection back; it is kept if it can be used again. Nothing happens the second time."""
-        if self._held():
-            if isinstance(self._pool, Pool):
-                (<Pool>self._pool).give_back(self.connection)
-            else:
-                self._pool.give_back(self.connection)
+        """Give the connection back; it is kept if it can be used again. Nothing happens the second time.
+
+        After a response that came before the request was wholly sent, the lease lasts until the rest is sent: whoever
+        releases it before goes on to send.
+        """
+        if not self._held():
+            return
+        if self.connection.finishing:
+            self.connection._on_finished = (<object>self).release
+        elif isinstance(self._pool, Pool):
+            (<Pool>self._pool).give_back(self.connection)
+        else:
+            self._pool.give_back(self.connection)
 
     cpdef discard(self):
         """Drop the connection, whatever it is doing. Nothing happens after `release`."""
         if self._held():
+            self.connection._on_finished = None
             self.connection.abort()
             self._pool.give_back(self.connection)
 
@@ -133,7 +139,7 @@ cdef class Lease:
 
     cdef int returned(self, double now) except -1:
         """`release`, `now`."""
-        if not isinstance(self._pool, Pool):
+        if self.connection.finishing or not isinstance(self._pool, Pool):
             self.release()
         elif self._held():
             (<Pool>self._pool).take_back(self.connection, now)
@@ -193,14 +199,12 @@ cdef class Pool:
         return self.take_at(self._now()) if self._idle else None
 
     cdef Lease take_at(self, double now):
+        cdef UpstreamExchange connection
         cdef double since
-        cdef bint quiet
         while self._idle:
             connection, since = <tuple>self._idle.pop()
-            if self._good(connection, since, now):
-                quiet = (<Connection>connection).quiet() if isinstance(connection, Connection) else connection.quiet()
-                if quiet:
-                    return self._lease(connection, True)
+            if self._good(connection, since, now) and connection.quiet():
+                return self._lease(connection, True)
             self._throw_away(connection)
         return None
 
@@ -217,7 +221,7 @@ cdef class Pool:
             return DIAL
         return WAIT if self.waiting < self._most_waiting else FULL
 
-    def dialled(self, connection):
+    def dialled(self, UpstreamExchange connection not None):
         """The connection that was asked for by DIAL is open."""
         self.dialling -= 1
         self.opened += 1
@@ -229,7 +233,7 @@ cdef class Pool:
         self.dialling -= 1
         self._place_free()
 
-    def trade_for_dial(self, lease):
+    def trade_for_dial(self, Lease lease not None):
         """A kept connection is not what was wanted: its place is, for a new one."""
         lease.connection.generation += 1
         self.leased -= 1
@@ -237,15 +241,12 @@ cdef class Pool:
         self._throw_away(lease.connection)
         return DIAL
 
-    cpdef give_back(self, connection):
+    cpdef give_back(self, UpstreamExchange connection):
         """End the lease that holds `connection`."""
         self.take_back(connection, self._now())
 
-    cdef int take_back(self, connection, double now) except -1:
-        if isinstance(connection, Connection):
-            (<Connection>connection).generation += 1
-        else:
-            connection.generation += 1
+    cdef int take_back(self, UpstreamExchange connection, double now) except -1:
+        connection.generation += 1
         self.leased -= 1
         self.member.in_flight -= 1
         if self.closed or not self._good(connection, now, now):
@@ -259,7 +260,7 @@ cdef class Pool:
             self._idle.append((connection, now))
         return 0
 
-    def _rested(self, connection):
+    def _rested(self, UpstreamExchange connection):
         """A connection has come back a turn of the loop ago: it goes to the queue's first, if it is still at rest."""
         cdef double now = self._now()
         cdef Place place
@@ -340,6 +341,8 @@ cdef class Pool:
 
     def expire(self):
         """Close what was idle for too long or is too old; the seconds until that may be due again."""
+        cdef UpstreamExchange connection
+        cdef double since
         cdef double now = self._now()
         kept = []
         due = None
@@ -359,29 +362,19 @@ cdef class Pool:
         while self._idle:
             self._throw_away(self._idle.pop()[0])
 
-    cdef bint _good(self, connection, double since, double now) except -1:
-        cdef Connection known
-        if isinstance(connection, Connection):
-            known = <Connection>connection
-            return (
-                known._state == IDLE and known._keep
-                and now - since < self._idle_s and now - known.born < self._lifetime_s
-            )
-        return connection.reusable and now - since < self._idle_s and now - connection.born < self._lifetime_s
+    cdef bint _good(self, UpstreamExchange connection, double since, double now) except -1:
+        return connection.at_rest() and now - since < self._idle_s and now - connection.born < self._lifetime_s
 
-    cdef Lease _lease(self, connection, bint reused):
+    cdef Lease _lease(self, UpstreamExchange connection, bint reused):
         cdef Lease lease = Lease.__new__(Lease)
         self.leased += 1
         lease._pool = self
-        if isinstance(connection, Connection):
-            lease._generation = (<Connection>connection).generation
-        else:
-            lease._generation = connection.generation
+        lease._generation = connection.generation
         lease.connection = connection
         lease.reused = reused
         return lease
 
-    cdef int _throw_away(self, connection) except -1:
+    cdef int _throw_away(self, UpstreamExchange connection) except -1:
         connection.on_closed = None
         connection.close()
         return 0

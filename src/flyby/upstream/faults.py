@@ -21,6 +21,12 @@ def unanswered(kept: bool) -> UpstreamError:
     return terminated("the origin closed the connection without an answer", retry)
 
 
+def given_up() -> UpstreamError:
+    """A 408 on a kept connection: the origin was about to close it when the request was sent (RFC 9110 15.5.9)."""
+    detail = "the origin gave up waiting for a request as this one was sent (408)"
+    return terminated(detail, Retry.IF_REUSED)
+
+
 def incomplete() -> UpstreamError:
     """The stream ended inside a response."""
     detail = "the origin broke off before the response was complete"
@@ -52,3 +58,8 @@ def not_answered_in_time() -> UpstreamError:
 def silent() -> UpstreamError:
     """The response has begun, and then nothing came for too long."""
     return UpstreamError(504, "between-bytes-timeout", "connection_read_timeout", "the origin stopped answering")
+
+
+def not_taken() -> UpstreamError:
+    """The origin does not read the request's content."""
+    return UpstreamError(504, "write-timeout", "connection_write_timeout", "the origin stopped reading the request")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from flyby.clock import Clock
+from flyby.upstream._exchange import UpstreamExchange
 from flyby.upstream._pool import DIAL, FULL, WAIT, Decision, Lease, Place, Pool
 from flyby.upstream.balance import Member
-from flyby.upstream.connection import UpstreamConnection
 from flyby.upstream.dial import Origin
 
 __all__ = ["DIAL", "FULL", "WAIT", "Decision", "Home", "Lease", "Place", "Pool", "PoolSettings"]
@@ -41,5 +41,5 @@ class Home(Protocol):
     def tags(self) -> tuple[bytes, ...]:
         """For what is stored of the responses that come from here."""
 
-    def give_back(self, connection: UpstreamConnection) -> None:
+    def give_back(self, connection: UpstreamExchange) -> None:
         """End the lease that holds `connection`."""
