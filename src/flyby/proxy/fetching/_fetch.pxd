@@ -6,8 +6,8 @@ from flyby.proxy.road._downstream cimport Downstream
 from flyby.proxy.road._exchange cimport Exchange
 from flyby.store._entry cimport Entry
 from flyby.store._fill cimport Fill
-from flyby.upstream._connection cimport Connection
 from flyby.upstream._direct cimport Listener
+from flyby.upstream._exchange cimport UpstreamExchange
 from flyby.upstream._pool cimport Lease
 from flyby.wire._head cimport ResponseHead
 
@@ -41,6 +41,7 @@ cdef class Fetch(Listener):
     # What it owns, and gives back on every way out.
     cdef readonly Lease lease
     cdef readonly Fill fill
+    cdef UpstreamExchange _upstream  # the lease's
     cdef object _wait                # for a connection: a Wait
     cdef object _timer               # of the origin's silence, while the client is half-closed
     # Its audience.

@@ -47,7 +47,7 @@ from flyby.proxy.road._exchange cimport Exchange
 from flyby.store._entry cimport Entry
 from flyby.store._fill cimport Fill
 from flyby.store._layout cimport FILL_COMPLETE
-from flyby.upstream._connection cimport Connection
+from flyby.upstream._exchange cimport UpstreamExchange
 from flyby.upstream._direct cimport Listener
 from flyby.upstream._pool cimport Lease
 from flyby.wire._head cimport RequestHead, ResponseHead
@@ -161,11 +161,9 @@ cdef class Fetch(Listener):
 
     def request_sent(self):
         """The last byte of the request has been sent."""
-        (<Connection>self.lease.connection).finish_request()
+        self._upstream.finish_request()
         if self.state == DONE:
-            # The response was over before; only now may the connection carry the next request.
-            self._upload.leave()
-            self.lease.release()
+            self._leave_upload()
 
     def _acquire_now(self):
         self._acquire()
@@ -202,10 +200,11 @@ cdef class Fetch(Listener):
     cdef int _ask(self, Lease lease) except -1:
         """Send the request, with what there is of its content."""
         cdef Exchange exchange = self.exchange
-        cdef Connection connection = <Connection?>lease.connection
+        cdef UpstreamExchange connection = <UpstreamExchange?>lease.connection
         cdef bytes data
         context = exchange.context
         self.lease = lease
+        self._upstream = connection
         self.state = ASKING
         self._started = context.clock.monotonic()
         self.request_ms = context.clock.wall_ms()
@@ -216,12 +215,10 @@ cdef class Fetch(Listener):
             data = request_head(exchange, self._fields(), lease.origin.authority, None, upgrade)
             if self._upload is not None:
                 data += self._upload.first()
-                connection.send(data)
+                connection.send(data, not self._upload.all_sent)
                 self._upload.send_on(connection)
             else:
                 connection.send(data)
-            if self._upload is None or self._upload.all_sent:
-                connection.finish_request()
         except BaseException:
             self._abandon()
             raise
@@ -316,7 +313,7 @@ cdef class Fetch(Listener):
             backend.donors.refused(self.lease)
         lease = self.lease
         if self._upload is None or self._upload.all_sent:
-            (<Connection>lease.connection).stream(Ignored())
+            (<UpstreamExchange>lease.connection).stream(Ignored())
             lease.release()
         else:
             lease.discard()
@@ -380,7 +377,7 @@ cdef class Fetch(Listener):
         """RFC 9111 4.3.4: the stored response is still right; its fields are brought up to date."""
         cdef Exchange exchange = self.exchange
         cdef Entry entry
-        (<Connection>self.lease.connection).stream(Ignored())
+        self._upstream.stream(Ignored())
         self.lease.release()
         entry = renewal.renew(exchange, exchange.context.store, self.stale, self)
         self._let_fill_go(Ended.REVALIDATED)
@@ -423,7 +420,7 @@ cdef class Fetch(Listener):
         if self._client is not None:
             exchange.note(MISS, self.why, head.status)
             self._begin_stored(plan)
-        (<Connection>self.lease.connection).stream(self)
+        self._upstream.stream(self)
         if self._client is not None:
             self._client.flush()
         return True
@@ -483,7 +480,7 @@ cdef class Fetch(Listener):
         """Read what nobody needs, if it is little, so that the connection can be kept."""
         kind, length = self.response.framing(self.exchange.request.method)
         if kind is NONE or (kind is LENGTH and length <= DROPPED):
-            (<Connection>self.lease.connection).stream(self)
+            self._upstream.stream(self)
             return 0
         return self._abandon()
 
@@ -493,13 +490,13 @@ cdef class Fetch(Listener):
         length = content_length(self.response, exchange.request.method)
         client.begin_ready(response_head(exchange, self.response, status), length, self.response.status)
         self._to_client()
-        (<Connection>self.lease.connection).stream(self)
+        self._upstream.stream(self)
         client.flush()
         return 0
 
     cdef int _to_client(self) except -1:
         self._way = CLIENT
-        self._client.on_writable((<Connection>self.lease.connection).resume_reading)
+        self._client.on_writable(self._upstream.resume_reading)
         return 0
 
     cdef int _mark(self, reason) except -1:
@@ -525,7 +522,7 @@ cdef class Fetch(Listener):
         if self._way == CLIENT:
             client.data(view)
             if client.paused:
-                (<Connection>self.lease.connection).pause_reading()
+                self._upstream.pause_reading()
         elif self._way == STORE:
             if not self.fill.write(view):
                 self._outgrow(view)
@@ -593,13 +590,13 @@ cdef class Fetch(Listener):
             return self._abandon()
         self._way = HELD
         self._overflow = bytes(view)
-        (<Connection>self.lease.connection).pause_reading()
+        self._upstream.pause_reading()
         self.fill.abort(Ended.UNSTORABLE)
         return self._read_along()
 
     cdef int _fill_window(self) except -1:
         """Give the window what it takes; the origin waits for its slowest reader."""
-        cdef Connection connection = <Connection>self.lease.connection
+        cdef UpstreamExchange connection = self._upstream
         self._overflow = self._overflow[self.fill.write_some(self._overflow) :]
         if self._overflow:
             if self.state == STREAMING:
@@ -626,7 +623,7 @@ cdef class Fetch(Listener):
             return 0
         self._to_client()
         if not self._client.paused:
-            (<Connection>self.lease.connection).resume_reading()
+            self._upstream.resume_reading()
         return 0
 
     cpdef end(self, trailers):
@@ -637,10 +634,10 @@ cdef class Fetch(Listener):
         cdef Downstream client = self._client
         self.state = DONE
         self._stop_timer()
+        # Where the response came first, the pool has the connection when the rest of the request has been sent.
+        self.lease.release()
         if self._upload is None or self._upload.all_sent:
             self._leave_upload()
-            self.lease.release()
-        # Else `request_sent` gives the connection back, when the rest of the request has been sent on it.
         if self._way == STORE:
             if self._joined is None or not len(self._joined.after) or self.fill.write(self._joined.after):
                 self.fill.commit()

@@ -3,14 +3,14 @@
 
 from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._exchange cimport Exchange
-from flyby.upstream._connection cimport Connection
+from flyby.upstream._exchange cimport UpstreamExchange
 
 
 cdef class Upload:
     cdef object _fetch
     cdef Exchange _exchange
     cdef Content _content
-    cdef Connection _connection      # that it is sent on; None before
+    cdef UpstreamExchange _connection # that it is sent on; None before
     cdef bint _chunked
     cdef list _kept                  # what was sent, for a second try; None: it cannot be sent again
     cdef Py_ssize_t _kept_bytes
@@ -21,7 +21,7 @@ cdef class Upload:
     cdef bint ready(self) except -1
     cdef int begin(self) except -1
     cdef bytes first(self)
-    cdef int send_on(self, Connection connection) except -1
+    cdef int send_on(self, UpstreamExchange connection) except -1
     cdef int pump(self) except -1
     cdef bint rewind(self) except -1
     cdef int answered(self) except -1

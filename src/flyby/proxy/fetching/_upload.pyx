@@ -22,7 +22,7 @@ from flyby.wire import BodyKind, chunk_head, last_chunk
 
 from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._exchange cimport Exchange
-from flyby.upstream._connection cimport Connection
+from flyby.upstream._exchange cimport UpstreamExchange
 
 cdef enum:
     KEPT = 65_536   # bytes of content that are kept for a second try
@@ -111,7 +111,7 @@ cdef class Upload:
             self.all_sent = True
         return b"".join(parts)
 
-    cdef int send_on(self, Connection connection) except -1:
+    cdef int send_on(self, UpstreamExchange connection) except -1:
         """The head has been sent on `connection`: send there what is still to come."""
         self._connection = connection
         if self.all_sent:
@@ -132,7 +132,7 @@ cdef class Upload:
     cdef int pump(self) except -1:
         """Send what has come, at the origin's pace."""
         cdef Content content = self._content
-        cdef Connection connection = self._connection
+        cdef UpstreamExchange connection = self._connection
         if self.all_sent or connection is None:
             return 0
         if content.size and connection.is_write_paused():
@@ -169,9 +169,11 @@ cdef class Upload:
         return self._stop_timer()
 
     cdef int leave(self) except -1:
-        """Nothing more is sent."""
+        """Nothing more is sent; a request that is not whole ends with its connection."""
         self._stop_timer()
         self._give_place_back()
+        if self._connection is not None and not self.all_sent:
+            self._connection.abort()
         self._connection = None
         self._content.on_change = None
         return 0
