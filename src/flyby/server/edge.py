@@ -30,7 +30,7 @@ from flyby.metrics import Metrics, MetricsSnapshot
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
 from flyby.proxy.fetching.pressure import Pressure
-from flyby.proxy.http1._connection import Connection
+from flyby.proxy.http1.connection import Connection
 from flyby.proxy.http1.connections import Connections
 from flyby.proxy.lane._crowd import Crowds
 from flyby.proxy.lane._lane import Lane

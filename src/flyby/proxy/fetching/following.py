@@ -20,7 +20,9 @@ from flyby.proxy.fetching.delivery import Delivery
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.stored import hit, lookup, variants
-from flyby.store import EMPTY, FAILED, Entry, Fill
+from flyby.store import EMPTY, FAILED, HEAD, Entry, Fill
+
+LINGER_S = 0.001  # how long a head waits for its content
 
 GoOn = Callable[[Exchange, Ended, Entry | None], None]
 
@@ -35,7 +37,7 @@ def failed_too(ended: Ended) -> UpstreamError:
 class Following:
     """One request that waits for a Fill, whose handle it owns. `go_on` is called when the Fill gives it no response."""
 
-    __slots__ = ("_exchange", "_fill", "_go_on", "_stale", "_timer")
+    __slots__ = ("_due", "_exchange", "_fill", "_go_on", "_lingered", "_stale", "_timer")
 
     def __init__(self, exchange: Exchange, fill: Fill, stale: Entry | None, go_on: GoOn) -> None:
         self._exchange = exchange
@@ -43,6 +45,7 @@ class Following:
         self._stale = stale
         self._go_on = go_on
         self._timer: asyncio.TimerHandle | None = None
+        self._due = self._lingered = False
         exchange.source = self
 
     def __repr__(self) -> str:
@@ -54,7 +57,7 @@ class Following:
         self._fill.subscribe(self._moved)
         self._patience()
         if self._fill.state != EMPTY:
-            asyncio.get_running_loop().call_soon(self._moved)
+            self._moved()
 
     def _patience(self) -> None:
         """Wait so long for the next sign of progress."""
@@ -64,11 +67,23 @@ class Following:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._stalled)
 
     def _moved(self) -> None:
+        """The Fill has moved; what it did within one turn of the loop is looked at once, when the owner is through."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._due = False
         fill = self._fill
         if fill is None:
             return
         if fill.state == EMPTY:
             self._patience()  # an interim response
+            return
+        if fill.state == HEAD and not fill.available and not self._lingered:
+            # The content may come with the next packet: one write instead of two, and a length that is known.
+            self._lingered = self._due = True
+            asyncio.get_running_loop().call_later(LINGER_S, self._look)
             return
         self._exchange.run_step(self._judge, fill)
 

@@ -71,7 +71,7 @@ def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial
         times.swr_s,
         times.sie_s,
         length,
-        compress=worth_packing(fields),
+        compress=not flags & EntryFlag.PARTIAL and worth_packing(fields),  # a part grows, and is then read whole
         tags=plan.tags + exchange.extra_tags + fetch.lease.tags,
         place=place_of(key),
     )

@@ -20,7 +20,7 @@ from flyby.clock import Clock
 from flyby.config import Limits, Timeouts
 from flyby.errors import WireError
 from flyby.policy import Outcome, Reason
-from flyby.proxy.http1._connection import Connection
+from flyby.proxy.http1.connection import Connection
 from flyby.proxy.road._downstream import ShortCut
 from flyby.proxy.road._exchange import Exchange
 from flyby.wire import RequestHead

@@ -66,8 +66,6 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CHUNKED = BodyKind.CHUNKED
 cdef bytes CHUNK_END = _CHUNK_END
 cdef bytes LAST_CHUNK = last_chunk(None)
-cdef bytes STAY = b"\r\n"
-cdef bytes CLOSE = b"Connection: close\r\n\r\n"
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 cdef uint32_t PUBLIC = EntryFlag.PUBLIC
 
@@ -331,11 +329,10 @@ cdef class Crowd(Onward):
         if client._closing or outbox._transport.is_closing():
             return False
         if not self._headed:
-            client._keep_alive = client._keep_alive and not client._connections.draining
+            ending = client._connection_field() + b"\r\n"
             client.begun = True
             client._framing = self._framing
             follower._exchange.note(Outcome.MISS, Reason.COLLAPSED, self.status)
-            ending = STAY if client._keep_alive else CLOSE
             parts[1].iov_base = PyBytes_AS_STRING(ending)
             parts[1].iov_len = PyBytes_GET_SIZE(ending)
         for number in range(count):

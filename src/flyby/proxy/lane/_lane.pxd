@@ -54,7 +54,6 @@ cdef class Lane(ShortCut):
     cdef int _part_count
     cdef iovec _parts[129]
     cdef Block *_pinned[129]  # the block that a part lies in, held until it is sent
-    cdef list _plains  # or the bytes that it was unpacked to
     cdef int64_t _total
     cdef char *_out
     cdef size_t _used
@@ -71,7 +70,7 @@ cdef class Lane(ShortCut):
     cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1
     cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept
     cdef void _add_text(self, char *start, size_t length) noexcept
-    cdef void _add_part(self, char *start, size_t length, Block *pinned, object plain) noexcept
+    cdef void _add_part(self, char *start, size_t length, Block *pinned) noexcept
     cdef bint _send(self, Downstream client) except -1
     cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept

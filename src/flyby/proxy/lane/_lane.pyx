@@ -26,7 +26,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
 from flyby.clock import SystemClock
-from flyby.errors import StoreError
 from flyby.log import AccessLog, AccessRecord
 from flyby.proxy.road._identity import identity
 from flyby.proxy.lane.remainder import Remainder
@@ -40,7 +39,7 @@ from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy.stored._selection cimport SUFFIX, Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
-from flyby.store._entry cimport Entry, entry_of, piece_of, promote
+from flyby.store._entry cimport piece_of, promote
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
@@ -92,7 +91,6 @@ cdef class Lane(ShortCut):
         self.read_buffer = memoryview(buffer)
         self._input = &view[0]
         self.closed = True
-        self._plains = []
         self._selection = Selection()
         self._conditions = Conditions()
         self._out = <char *>malloc(OUT)
@@ -254,6 +252,9 @@ cdef class Lane(ShortCut):
         if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
             if found.status != 200 or seen.again & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
                 return False
+        # What is packed and long is unpacked a piece at a time, at the client's pace.
+        if found.codec == LZ4 and found.length > UNPACKED:
+            return False
         return client._outbox._fd >= 0 or found.length <= MOST_OF_TLS
 
     cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1:
@@ -265,7 +266,6 @@ cdef class Lane(ShortCut):
         cdef char *start = self._out + self._used
         cdef char *to = start
         cdef Map *m = &self._store.m
-        cdef Entry entry = None
         cdef char *body = NULL
         cdef bint in_place = False
         cdef Worker *counts
@@ -292,17 +292,11 @@ cdef class Lane(ShortCut):
         if whole and length:
             body = body_of(found)
             if found.codec == LZ4:
-                in_place = length <= UNPACKED and unpack_to(body, stored_of(found), to, length)
-                if in_place and found.hits >= HOT:
+                in_place = unpack_to(body, stored_of(found), to, length)
+                if not in_place:
+                    return False
+                if found.hits >= HOT:
                     promote(self._store, found, to)
-                elif not in_place:
-                    entry = entry_of(self._store, found)
-                    try:
-                        entry.decompress()
-                    except StoreError:
-                        entry._block = NULL  # the pin stays the caller's
-                        return False
-                    body = PyBytes_AS_STRING(entry._plain)
             elif length <= SMALL:
                 memcpy(to, body, length)
                 in_place = True
@@ -315,8 +309,8 @@ cdef class Lane(ShortCut):
         self._add_text(start, to - start + (length if in_place else 0))
         if body != NULL and not in_place:
             self._total += length
-            self._add_part(body, length, found if entry is None else NULL, None if entry is None else entry._plain)
-        elif entry is None:
+            self._add_part(body, length, found)
+        else:
             unpin(m, unit_of(m, found))
         self._answers[self._count - 1].end = self._total
         return True
@@ -347,15 +341,13 @@ cdef class Lane(ShortCut):
             if <char *>last.iov_base + last.iov_len == start:
                 last.iov_len += length
                 return
-        self._add_part(start, length, NULL, None)
+        self._add_part(start, length, NULL)
 
-    cdef void _add_part(self, char *start, size_t length, Block *pinned, object plain) noexcept:
+    cdef void _add_part(self, char *start, size_t length, Block *pinned) noexcept:
         cdef int number = self._part_count
         self._parts[number].iov_base = start
         self._parts[number].iov_len = length
         self._pinned[number] = pinned
-        if plain is not None:
-            self._plains.append((number, plain))
         self._part_count += 1
 
     # ---- the write ---------------------------------------------------------------------------------------------------
@@ -393,8 +385,6 @@ cdef class Lane(ShortCut):
             if self._pinned[number] != NULL:
                 unpin(m, unit_of(m, self._pinned[number]))
         self._part_count = 0
-        if self._plains:
-            self._plains.clear()
 
     cdef int _finished(self, Downstream client) except -1:
         """Count and log the answers: their last byte is on its way."""
@@ -449,7 +439,6 @@ cdef class Lane(ShortCut):
         """The socket took `done` bytes: the rest becomes the connection's business, pins and all."""
         cdef list chunks = []
         cdef list records = []
-        cdef dict plains = dict(self._plains)
         cdef int64_t skipped = done
         cdef int64_t length
         cdef int64_t before = 0
@@ -460,8 +449,7 @@ cdef class Lane(ShortCut):
                 view = memoryview(
                     piece_of(self._store, self._pinned[number], <char *>self._parts[number].iov_base, length)
                 )
-            elif number in plains:
-                view = memoryview(plains[number])
+                self._pinned[number] = NULL  # the piece has it
             else:
                 view = PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, length)
             if skipped >= length:
@@ -469,7 +457,6 @@ cdef class Lane(ShortCut):
                 continue
             chunks.append(view if not skipped else memoryview(view)[skipped:])
             skipped = 0
-        self._plains.clear()
         self._part_count = 0
         self.hits += self._count
         if self._log is not None:

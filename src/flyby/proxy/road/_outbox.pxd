@@ -9,6 +9,14 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
 
 
+cdef class Pieces:
+    cdef object _source
+    cdef Py_ssize_t _offset
+    cdef Py_ssize_t _end
+
+    cdef object take(self)
+
+
 cdef class Outbox:
     cdef object _transport
     cdef int _fd  # of a plain socket; -1 where only the transport can write (TLS)

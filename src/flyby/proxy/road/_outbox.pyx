@@ -33,6 +33,27 @@ cdef enum:
 
 
 @cython.final
+cdef class Pieces:
+    """Stored content that is unpacked while it is sent: what `source.read(offset, most)` gives from `offset` to `end`."""
+
+    def __init__(self, source, Py_ssize_t offset, Py_ssize_t end):
+        self._source = source
+        self._offset = offset
+        self._end = end
+
+    def __len__(self):
+        return self._end - self._offset
+
+    cdef object take(self):
+        """The next piece; None when there is no more."""
+        if self._offset >= self._end:
+            return None
+        piece = self._source.read(self._offset, min(<Py_ssize_t>PIECE_AT_ONCE, self._end - self._offset))
+        self._offset += len(piece)
+        return piece
+
+
+@cython.final
 cdef class Outbox:
     """The outgoing side of one connection; `sent` counts the bytes that were handed over."""
 
@@ -97,6 +118,9 @@ cdef class Outbox:
         cdef list ready = self._ready
         cdef int64_t done
         while ready and not self._transport.is_closing() and self._transport.get_write_buffer_size() < high:
+            unpack_next(ready)
+            if not ready:
+                break
             done = self._direct(ready)
             self.sent += done
             while ready and done >= len(ready[0]):
@@ -104,6 +128,8 @@ cdef class Outbox:
                 del ready[0]
             if not ready:
                 break
+            if type(ready[0]) is Pieces:
+                continue
             rest = memoryview(ready[0])[done:]
             piece = rest[:PIECE]
             self._queued = True
@@ -142,7 +168,7 @@ cdef class Outbox:
                 return 0
             self._queued = False
         try:
-            while count < VECTOR and count < len(chunks):
+            while count < VECTOR and count < len(chunks) and type(chunks[count]) is not Pieces:
                 PyObject_GetBuffer(chunks[count], &views[count], PyBUF_SIMPLE)
                 parts[count].iov_base = views[count].buf
                 parts[count].iov_len = views[count].len
@@ -209,6 +235,20 @@ cdef class Outbox:
             return done
         self._transport.abort()
         return -1
+
+
+cdef int unpack_next(list ready) except -1:
+    """Let the next piece of packed content take its place, if that is the first of `ready` or comes behind a head."""
+    cdef int at
+    for at in range(min(2, len(ready))):
+        if type(ready[at]) is Pieces:
+            piece = (<Pieces>ready[at]).take()
+            if piece is None:
+                del ready[at]
+            else:
+                ready.insert(at, piece)
+            return 0
+    return 0
 
 
 cdef inline void move(iovec *part, Py_ssize_t by) noexcept nogil:

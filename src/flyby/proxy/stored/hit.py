@@ -22,6 +22,7 @@ from flyby.policy import (
     parse_range,
     stale_on_error_allowed,
 )
+from flyby.proxy.road._outbox import PIECE, Pieces
 from flyby.wire import REASONS, Fields, RequestHead, serialise_response
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def serve(
     extra = age_fields(age_s, cache_status(outcome, reason, ttl_s=ttl_s, fwd_status=fwd_status))
     downstream = exchange.downstream
     if not is_conditional(exchange.request):
-        downstream.send_stored(entry.head + extra, entry.length, (entry.body(),), entry.status)
+        downstream.send_stored(entry.head + extra, entry.length, (content(entry, 0, entry.length),), entry.status)
         return
     fields = stored_fields(entry.head)
     verdict = evaluate(exchange.request, fields, entry.status)
@@ -84,7 +85,14 @@ def serve(
     elif entry.status == 200 and exchange.request.method == b"GET" and b"range" in exchange.request.fields:
         _serve_range(exchange, entry, fields, extra)
     else:
-        downstream.send_stored(entry.head + extra, entry.length, (entry.body(),), entry.status)
+        downstream.send_stored(entry.head + extra, entry.length, (content(entry, 0, entry.length),), entry.status)
+
+
+def content(entry: Entry, first: int, length: int) -> memoryview | Pieces:
+    """Stored content to be sent: as it lies in the store, or unpacked a piece at a time while it is sent."""
+    if entry.compressed and length > PIECE:
+        return Pieces(entry, first, first + length)
+    return entry.body(first, length)
 
 
 def status_line(status: int) -> bytes:
@@ -103,7 +111,7 @@ def _serve_range(exchange: Exchange, entry: Entry, fields: Fields, extra: bytes)
     matches = if_range_matches(request.fields.get(b"if-range"), fields)
     ranges = parse_range(request.fields.combined(b"range"), entry.length) if matches else None
     if ranges is None:
-        downstream.send_stored(entry.head + extra, entry.length, (entry.body(),), 200)
+        downstream.send_stored(entry.head + extra, entry.length, (content(entry, 0, entry.length),), 200)
     elif ranges is UNSATISFIABLE:
         exchange.status = 416
         head = status_line(416) + b"Content-Range: bytes */%d\r\n" % entry.length
@@ -114,15 +122,15 @@ def _serve_range(exchange: Exchange, entry: Entry, fields: Fields, extra: bytes)
         fields.set(b"Content-Range", b"bytes %d-%d/%d" % (first, last, entry.length))
         head = serialise_response(206, REASONS[206], fields)[:-2]
         length = last - first + 1
-        downstream.send_stored(head + extra, length, (entry.body(first, length),), 206)
+        downstream.send_stored(head + extra, length, (content(entry, first, length),), 206)
     else:
         exchange.status = 206
         boundary = secrets.token_hex(16).encode()
         heads, closing = multipart(ranges, entry.length, fields.get(b"content-type"), boundary)
         fields.set(b"Content-Type", b"multipart/byteranges; boundary=" + boundary)
-        views: list[memoryview | bytes] = []
+        views: list[memoryview | bytes | Pieces] = []
         for part_head, (first, last) in zip(heads, ranges, strict=True):
-            views += [part_head, entry.body(first, last - first + 1)]
+            views += [part_head, content(entry, first, last - first + 1)]
         views.append(closing)
         head = serialise_response(206, REASONS[206], fields)[:-2]
         downstream.send_stored(head + extra, sum(map(len, views)), views, 206)

@@ -96,7 +96,7 @@ def serve(exchange: Exchange) -> bool:
     if part is None:
         return False
     now_ms = exchange.context.clock.wall_ms()
-    view = entry.body(part.first - held.first, part.length)
+    view = hit.content(entry, part.first - held.first, part.length)
     fields.set(b"Content-Range", bytes(part))
     status = cache_status(Outcome.HIT, ttl_s=(entry.fresh_ms - now_ms) // 1000)
     extra = hit.age_fields(max(0, (now_ms - entry.born_ms) // 1000), status)

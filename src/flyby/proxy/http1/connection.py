@@ -1,0 +1,13 @@
+"""The HTTP/1 connection as asyncio's loops want it: they look for their own class among a protocol's bases."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flyby.proxy.http1 import _connection
+
+
+class Connection(_connection.Connection, asyncio.BufferedProtocol):
+    """One client connection; see `_connection`."""
+
+    __slots__ = ()
