@@ -64,8 +64,8 @@ cdef extern from "<time.h>" nogil:
 READ_BUFFER = 65_536  # bytes of one read(2)
 
 cdef enum:
-    OUT = 131_072  # bytes of heads and small bodies that are put together for one write
-    UNPACKED = 32_768  # a packed body up to this is unpacked there too
+    OUT = 262_144  # bytes of heads and small bodies that are put together for one write
+    UNPACKED = 131_072  # a packed body up to this is unpacked there too
     SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
     LONGEST_KEY = 16_384
     MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
