@@ -496,7 +496,7 @@ cdef class Fetch(Listener):
 
     cdef int _to_client(self) except -1:
         self._way = CLIENT
-        self._client.on_writable(self._upstream.resume_reading)
+        self._client.on_writable((<object>self._upstream).resume_reading)
         return 0
 
     cdef int _mark(self, reason) except -1:

@@ -529,7 +529,7 @@ cdef class Connection(Downstream):
         if self._state == CONTENT:
             # The rest of the content is read, passed on or dropped; then comes the next request.
             if self.content.on_change is None:
-                self.content.on_change = self.content.take
+                self.content.on_change = (<object>self.content).take
                 self.content.take()
             return 0
         idle_s = self._connections.timeouts.idle_s
