@@ -387,6 +387,19 @@ def test_a_used_connection_is_not_handed_out_when_it_expired_unseen() -> None:
     assert connection.end == "closed"
 
 
+@pytest.mark.parametrize(("most", "bound", "places"), [(3, None, 3), (3, 9, 3), (3, 2, 2)])
+def test_the_processs_bound_counts_too(most: int, bound: int | None, places: int) -> None:
+    pool = Pool(
+        Origin.parse("http://origin"),
+        Settings(max_connections=most),
+        Member("origin:80", Eject()),
+        ManualClock(),
+        bound,
+    )
+    assert [pool.checkout() for _ in range(4)] == [DIAL] * places + [WAIT] * (4 - places)
+    assert pool.full
+
+
 def test_a_fresh_connection_takes_the_place_of_an_idle_one() -> None:
     bench = Bench(max_connections=2)
     first, one = bench.dial()

@@ -158,12 +158,12 @@ cdef class Place:
 cdef class Pool:
     """See the module's text."""
 
-    def __init__(self, origin, settings, member, clock):
+    def __init__(self, origin, settings, member, clock, bound=None):
         self.origin = origin
         self.member = member
         self.clock = clock
         self.tags = ()
-        self._most = settings.max_connections
+        self._most = settings.max_connections if bound is None else min(settings.max_connections, bound)
         self._most_waiting = settings.max_waiters
         self._wait_s = settings.wait_s
         self._idle_s = settings.idle_s
