@@ -62,6 +62,7 @@ cdef class Pool:
     cpdef join(self, Place place)
     cpdef leave(self, Place place)
     cdef Place _next(self)
+    cdef bint _is_full(self) noexcept
     cdef object _loop(self)
     cdef int _watch(self) except -1
     cdef int _place_free(self) except -1

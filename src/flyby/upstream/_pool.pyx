@@ -189,6 +189,9 @@ cdef class Pool:
     @property
     def full(self):
         """Whether a request would have to wait."""
+        return self._is_full()
+
+    cdef bint _is_full(self) noexcept:
         return not self._idle and self.leased + self.dialling + self._resting >= self._most
 
     cdef double _now(self) except -1:
