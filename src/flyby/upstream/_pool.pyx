@@ -381,6 +381,7 @@ cdef class Pool:
         return lease
 
     cdef int _look_at_surplus(self, UpstreamExchange connection) except -1:
+        """Remember an origin that has sent more than a response."""
         if connection.surplus:
             self._wary_until = self._now() + WARY_S
         return 0
