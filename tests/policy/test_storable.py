@@ -196,6 +196,7 @@ def test_a_route_says_what_becomes_of_set_cookie() -> None:
         plan = planned(response, rules=CacheRules(profile=profile, set_cookie="strip"))
         assert b"set-cookie" not in plan.head
         assert plan.withheld == {b"set-cookie"}
+        assert not plan.flags & EntryFlag.SET_COOKIE
     assert planned(answer(FRESH), rules=CacheRules(set_cookie="strip")).withheld == frozenset()
     assert planned(response, rules=LETTER).head.get_all(b"set-cookie") == [b"a=b", b"c=d"]
     private = answer((CC, b"private, max-age=60"), *COOKIES)

@@ -89,6 +89,8 @@ def plan_template(facts: Facts, rules: CacheRules) -> Template | Reason:
         return refused
     source, seconds = _source(facts, control, rules)
     flags = _flags(facts, control, source, seconds)
+    if facts.set_cookie and rules.keeps_set_cookie:
+        flags |= EntryFlag.SET_COOKIE
     # RFC 9111 4.2.4: stale use can be allowed only where nothing forbids it.
     forbidden = control.no_cache or control.must_revalidate or control.proxy_revalidate
     windows = not forbidden and (control.s_maxage is None or rules.points.stale_with_s_maxage)
@@ -216,8 +218,6 @@ def _flags(facts: Facts, control: CacheControl, source: Source, seconds: float) 
         flags |= EntryFlag.AUTHORIZED
     if facts.etag or facts.last_modified:
         flags |= EntryFlag.VALIDATOR
-    if facts.set_cookie:
-        flags |= EntryFlag.SET_COOKIE
     if facts.status == 206:
         flags |= EntryFlag.PARTIAL
     if source is Source.GUESS or source is Source.NOTHING:
