@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, steady_ms, storable
+from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, guessed, steady_ms, storable
 from flyby.policy.rules import ProfileName
 from flyby.wire import Fields
 from tests.policy.heads import DEFAULT, LETTER, NOW_MS, Lines, Request, answer, at, decide, get, lifetime_s, planned
@@ -295,6 +295,23 @@ def test_a_guess_has_a_cap(age_s: int, profile: ProfileName, guess_s: float | No
     rules = CacheRules.compile(profile=profile, guess_s=guess_s)
     assert lifetime_s(answer((b"Last-Modified", at(-age_s))), rules=rules) == seconds
     assert lifetime_s(answer((b"Last-Modified", at(-age_s)), (CC, b"max-age=9999")), rules=rules) == 9999
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([LM], True),
+        ([LM, (CC, b"public")], True),
+        ([LM, FRESH], False),
+        ([LM, ETAG, (CC, b"no-cache")], False),
+        ([ETAG], False),
+        ([(b"Last-Modified", at(0)), ETAG], False),
+        ([(b"Expires", at(60))], False),
+    ],
+)
+def test_which_freshness_is_a_guess(lines: Lines, expected: bool) -> None:
+    plan = planned(answer(*lines))
+    assert guessed(plan.times, plan.flags) is expected
 
 
 @pytest.mark.parametrize(

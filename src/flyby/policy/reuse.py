@@ -67,6 +67,11 @@ def allowed_for(request: Request, flags: int, rules: CacheRules) -> bool:
     return not (points.guard_authorization and b"authorization" in fields and not flags & EntryFlag.AUTHORIZED)
 
 
+def guessed(times: Times, flags: int) -> bool:
+    """Whether a stored response is fresh by a guess alone (RFC 9111 4.2.2), which Cache-Status then says."""
+    return flags & (EntryFlag.HEURISTIC | EntryFlag.NO_CACHE) == EntryFlag.HEURISTIC and times.fresh_ms > times.born_ms
+
+
 def may_join(request: Request, flags: int, rules: CacheRules) -> bool:
     """Whether a request that waited for a fetch may be given its response, which is stored with these `flags`.
 
