@@ -254,6 +254,8 @@ def test_withheld_fields_go_to_the_client_that_caused_the_fetch() -> None:
         pytest.param([(CC, b"max-age=60"), LM], True, 0, id="fresh-date"),
         pytest.param([(CC, b"max-age=60, no-cache"), LM], True, Reason.COOKIE, id="fresh-but-validated-date"),
         pytest.param([(CC, b"no-cache, public"), LM], True, 0, id="public-date"),
+        pytest.param([(CC, b"max-age=0, stale-while-revalidate=9"), LM], True, 0, id="served-while-validated"),
+        pytest.param([(CC, b"max-age=0, stale-if-error=9"), LM], True, Reason.COOKIE, id="served-on-error"),
         pytest.param([LM], False, EntryFlag.COOKIELESS, id="guess"),
         pytest.param([LM], True, Reason.COOKIE, id="guess-beside-cookie"),
         pytest.param([LM, ETAG], True, Reason.COOKIE, id="guess-with-tag"),

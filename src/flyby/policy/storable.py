@@ -90,8 +90,9 @@ def times(
         # Never fresh: of use only to be validated, or while it may be served stale.
         if seconds <= 0 and not flags & EntryFlag.VALIDATOR and not template.kept_stale:
             return Reason.NO_FRESHNESS
-        if template.shares_dates:
-            # Two visitors' pages may have one date, and a 304 would then give one of them the other's.
+        if template.shares_dates and not template.swr_s:
+            # Two visitors' pages may have one date, and a 304 would then give one of them the other's. What may be
+            # served while it is validated was made for all, as what is fresh for a while.
             flags |= EntryFlag.COOKIELESS
     if template.beside_cookie and flags & EntryFlag.COOKIELESS:
         return Reason.COOKIE
