@@ -475,7 +475,7 @@ def _curl(edge: ServedEdge, ca: str, *options: str) -> tuple[int, str]:
 
 def test_curl_and_a_reload_by_signal(serve_edge: Serve, tmp_path: Path) -> None:
     certificate, key, ca = _files(tmp_path)
-    edge = serve_edge("--tls-cert", certificate, "--tls-key", key, secure=True, workers=2)
+    edge = serve_edge("--demo", "--tls-cert", certificate, "--tls-key", key, secure=True, workers=2)
     code, said = _curl(edge, ca, "-v", "--http2")
     assert code == 0, said
     assert "ALPN" in said
@@ -510,7 +510,7 @@ def test_curl_and_a_reload_by_signal(serve_edge: Serve, tmp_path: Path) -> None:
 
 def test_a_session_is_good_for_every_worker(serve_edge: Serve, tmp_path: Path) -> None:
     certificate, key, _ = _files(tmp_path)
-    edge = serve_edge("--tls-cert", certificate, "--tls-key", key, secure=True, workers=3)
+    edge = serve_edge("--demo", "--tls-cert", certificate, "--tls-key", key, secure=True, workers=3)
     context = trusting()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     session: ssl.SSLSession | None = None
@@ -527,7 +527,7 @@ def test_a_session_is_good_for_every_worker(serve_edge: Serve, tmp_path: Path) -
 
 def test_a_drain_ends_idle_and_busy_secure_connections(serve_edge: Serve, tmp_path: Path) -> None:
     certificate, key, _ = _files(tmp_path)
-    edge = serve_edge("--tls-cert", certificate, "--tls-key", key, secure=True)
+    edge = serve_edge("--demo", "--tls-cert", certificate, "--tls-key", key, secure=True)
     with socket.create_connection(edge.address, 5) as one, socket.create_connection(edge.address, 5) as other:
         idle = trusting().wrap_socket(one, server_hostname="localhost")
         busy = trusting().wrap_socket(other, server_hostname="localhost")
@@ -547,7 +547,7 @@ def test_a_drain_ends_idle_and_busy_secure_connections(serve_edge: Serve, tmp_pa
 def test_a_certificate_that_cannot_be_used_ends_the_start(serve_edge: Serve, tmp_path: Path) -> None:
     certificate, key = issue(tmp_path, "edge", "localhost", days=(-9, -1))
     with pytest.raises(Exception, match=r"ended with 2:\n.*has expired"):
-        serve_edge("--tls-cert", certificate, "--tls-key", key, secure=True)
+        serve_edge("--demo", "--tls-cert", certificate, "--tls-key", key, secure=True)
 
 
 def test_check_reads_the_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -561,7 +561,8 @@ def test_check_reads_the_certificates(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["check", "-c", str(file)])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.splitlines()[1] == f'{file}: "{certificate}" expires in 3 days (renew it)'
+    assert capsys.readouterr().out.splitlines()[1] == f'{file}:3:1: warning: "{certificate}" expires in 3 days (renew it)'
     with pytest.raises(SystemExit):
         main(["check", "-c", str(file), "--json"])
-    assert json.loads(capsys.readouterr().out)["remarks"] == [f'"{certificate}" expires in 3 days (renew it)']
+    [remark] = json.loads(capsys.readouterr().out)["remarks"]
+    assert remark["message"] == f'"{certificate}" expires in 3 days (renew it)'
