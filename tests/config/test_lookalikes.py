@@ -58,7 +58,20 @@ def test_a_path_that_may_be_meant_as_it_stands_is_told(text: str, ours: str | No
 
 @pytest.mark.parametrize(
     "text",
-    ["/", "/a.b", "/wiki/Foo_(bar)", "/a+b", "/:id", "/x/*rest", "/img/*.css", "/a[1]", "/a-b/c_d", "/~u", "/$x"],
+    [
+        "/",
+        "/a.b",
+        "/wiki/Foo_(bar)",
+        "/a+b",
+        "/:id",
+        "/x/*rest",
+        "/img/*.css",
+        "*.css",
+        "/a[1]",
+        "/a-b/c_d",
+        "/~u",
+        "/$x",
+    ],
 )
 def test_a_path_of_ours_is_left_alone(text: str) -> None:
     assert not looks_foreign(text)

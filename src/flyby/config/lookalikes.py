@@ -34,7 +34,7 @@ _REST = re.compile(rf"\(?{_ANY}\)?|\*\*?|\{{\*\*?(?P<template>\w+)?\}}|\{{(?P<ca
 
 def looks_foreign(text: str) -> bool:
     """Whether a path looks like a pattern of another language, though it may be meant as it stands."""
-    return _LOOKS.search(text) is not None
+    return _LOOKS.search("/" + text.removeprefix("/")) is not None
 
 
 def translated(text: str) -> str | None:

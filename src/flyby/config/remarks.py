@@ -1,11 +1,14 @@
 """What works but should be looked at: a configuration with remarks is served, and `flyby check` says each.
 
+The server logs them when it takes the configuration up, but for the place in the file.
+
 What a remark is about depends on this machine, too (its processors, its limits, who may read a file), so two machines
 may say different things of one file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import stat
@@ -76,11 +79,12 @@ def _state(server: Server) -> Iterator[Fault]:
 def _certificates(server: Server) -> Iterator[Fault]:
     if not server.tls or find_spec("ssl") is None:
         return
-    from flyby.config.certificates import load
+    from flyby.config.certificates import CertificateError, load
 
     for index, each in enumerate(server.tls):
-        for remark in load(each.certificate, each.key, each.hosts).remarks:
-            yield Fault(("server", "tls", index), remark, on_key=True)
+        with contextlib.suppress(CertificateError):  # it was sound just now; what it is by now is found at a reload
+            for remark in load(each.certificate, each.key, each.hosts).remarks:
+                yield Fault(("server", "tls", index), remark, on_key=True)
 
 
 def _readable_by_all(path: str) -> bool:

@@ -78,7 +78,7 @@ def run(
         operations.error("%s", error)
         return error.exit_code
     raise_limit()
-    remark(certificates)
+    remark(config)
     if config.empty and not known:
         operations.warning("no backend is configured yet: every request is answered with 404 until one is added")
 

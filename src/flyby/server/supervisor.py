@@ -23,7 +23,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flyby.config import Config
+from flyby.config.remarks import remarks_of
 from flyby.config.rules import refuse_to_empty
+from flyby.config.shape import spelled
 from flyby.errors import ConfigError
 from flyby.log import operations
 from flyby.server.children import FIRST_DELAY_S, Child, Kernel
@@ -259,7 +261,7 @@ class Supervisor:
                 operations.warning("%s has changed; that takes effect at the next start", name)
         self.config = config
         operations.info("configuration reloaded")
-        remark(self.certificates)
+        remark(config)
         for child in self._children:
             if child.pid and child.index >= 0:
                 self._kernel.kill(child.pid, signal.SIGHUP)
@@ -270,7 +272,7 @@ def _at(config: Config, name: str) -> object:
     return getattr(getattr(config, table), key)
 
 
-def remark(certificates: Certificates) -> None:
-    """Log what works but should be mended."""
-    for each in certificates.remarks:
-        operations.warning("%s", each)
+def remark(config: Config) -> None:
+    """Log what works but should be looked at."""
+    for each in remarks_of(config):
+        operations.warning("%s: %s%s", spelled(each.path), each.message, f" ({each.hint})" if each.hint else "")
