@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flyby.config import Backend, Config, Limits, Purge, Route, Server
-from flyby.config.remarks import remarks_of, secrets_in
+from flyby.config.remarks import remarks_of, remarks_of_file
 from flyby.config.shape import Fault
 
 APP = Backend(origins=["http://127.0.0.1:1"])
@@ -27,9 +27,9 @@ def remarks(routes: tuple[Route, ...] = (), **server: Any) -> list[Fault]:
     return list(remarks_of(Config(server=Server(**server), backends={"app": APP}, routes=list(routes))))
 
 
-def test_a_configuration_that_is_as_it_should_be_has_none(tmp_path: Path) -> None:
+def test_a_configuration_that_is_as_it_should_be_has_none() -> None:
     routes = (Route(path="/api"), Route(path="*.css"), Route(host="a.b:8080"))
-    assert remarks(routes, workers=8, state=str(tmp_path), limits=Limits(connections=40000)) == []
+    assert remarks(routes, workers=8, limits=Limits(connections=40000)) == []
     assert remarks(workers="auto") == []
 
 
@@ -42,7 +42,6 @@ def test_a_configuration_that_is_as_it_should_be_has_none(tmp_path: Path) -> Non
             ("server", "limits", "connections"),
             "only 65536 descriptors can be opened",
         ),
-        ({"state": "/no/such/place"}, ("server", "state"), '"/no/such/place" is not there'),
     ],
 )
 def test_the_server(server: dict[str, Any], path: tuple[str, ...], says: str) -> None:
@@ -80,9 +79,16 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path) -> None:
     file.write_text("")
     config = Config(server=Server(purge=Purge(secret="s")))
     file.chmod(0o640)
-    assert list(secrets_in(str(file), config)) == []
+    assert list(remarks_of_file(str(file), config)) == []
     file.chmod(0o644)
-    [remark] = secrets_in(str(file), config)
+    [remark] = remarks_of_file(str(file), config)
     assert remark.path == ("server", "purge", "secret")
     assert remark.hint == f"chmod o-r {file}"
-    assert list(secrets_in(str(file), Config())) == []
+    assert list(remarks_of_file(str(file), Config())) == []
+
+
+def test_a_state_that_is_not_there(tmp_path: Path) -> None:
+    [remark] = remarks_of_file("f", Config(server=Server(state="/no/such/place")))
+    assert remark.path == ("server", "state")
+    assert remark.message.startswith('"/no/such/place" is not there')
+    assert list(remarks_of_file("f", Config(server=Server(state=str(tmp_path))))) == []

@@ -14,7 +14,7 @@ from pathlib import Path as FilePath
 
 from flyby.config.model import Config
 from flyby.config.positions import Positions
-from flyby.config.remarks import remarks_of, secrets_in
+from flyby.config.remarks import remarks_of, remarks_of_file
 from flyby.config.rules import faults_of
 from flyby.config.shape import Fault, decode
 from flyby.errors import ConfigError, Problem
@@ -96,7 +96,7 @@ def remarks(path: str | os.PathLike[str], config: Config) -> list[Problem]:
     file = os.fspath(path)
     with FilePath(file).open("rb") as stream:
         text = stream.read(MAX_FILE).decode("utf-8-sig").replace("\r\n", "\n")
-    return _placed([*remarks_of(config), *secrets_in(file, config)], text, file)
+    return _placed([*remarks_of(config), *remarks_of_file(file, config)], text, file)
 
 
 def _placed(faults: list[Fault], text: str, file: str) -> list[Problem]:

@@ -30,7 +30,6 @@ def remarks_of(config: Config) -> Iterator[Fault]:
     """The remarks on a sound configuration, each at its place."""
     yield from _workers(config.server)
     yield from _descriptors(config.server)
-    yield from _state(config.server)
     yield from _certificates(config.server)
     for index, route in enumerate(config.routes):
         if route.path is not None and looks_foreign(route.path):
@@ -44,8 +43,9 @@ def remarks_of(config: Config) -> Iterator[Fault]:
             yield Fault(("routes", index, "host"), what, "leave the port out: then it is any")
 
 
-def secrets_in(path: str, config: Config) -> Iterator[Fault]:
-    """A file with a secret in it that every user of the machine can read."""
+def remarks_of_file(path: str, config: Config) -> Iterator[Fault]:
+    """The remarks that only the file itself gives rise to: what it names, and who can read it."""
+    yield from _state(config.server)
     secret: Path = ("server", "purge", "secret")
     if config.server.purge.secret is not None and _readable_by_all(path):
         yield Fault(secret, f"{path} holds it, and can be read by every user", f"chmod o-r {path}")
