@@ -36,6 +36,7 @@ def test_a_configuration_that_is_as_it_should_be_has_none() -> None:
 @pytest.mark.parametrize(
     ("server", "path", "says"),
     [
+        ({"trusted_proxies": ["10.0.0.0/8", "::/0"]}, ("server", "trusted_proxies", 1), '"::/0" is everybody'),
         ({"workers": 9}, ("server", "workers"), "9 workers share 2 processors"),
         (
             {"limits": Limits(connections=65536)},
@@ -44,7 +45,7 @@ def test_a_configuration_that_is_as_it_should_be_has_none() -> None:
         ),
     ],
 )
-def test_the_server(server: dict[str, Any], path: tuple[str, ...], says: str) -> None:
+def test_the_server(server: dict[str, Any], path: tuple[str | int, ...], says: str) -> None:
     [remark] = remarks(**server)
     assert remark.path == path
     assert remark.message.startswith(says)

@@ -30,6 +30,7 @@ def remarks_of(config: Config) -> Iterator[Fault]:
     """The remarks on a sound configuration, each at its place."""
     yield from _workers(config.server)
     yield from _descriptors(config.server)
+    yield from _trust(config.server)
     yield from _certificates(config.server)
     for index, route in enumerate(config.routes):
         if route.path is not None and looks_foreign(route.path):
@@ -68,6 +69,13 @@ def _descriptors(server: Server) -> Iterator[Fault]:
     elif hard < FEW_DESCRIPTORS:
         what = f"a worker can open only {hard} descriptors, three quarters of them for clients"
         yield Fault(("server",), what, "raise LimitNOFILE or ulimit -Hn", on_key=True)
+
+
+def _trust(server: Server) -> Iterator[Fault]:
+    for index, text in enumerate(server.trusted_proxies):
+        if text.endswith("/0"):
+            what = f'"{text}" is everybody: any client can say that it is another'
+            yield Fault(("server", "trusted_proxies", index), what, "name the networks of the proxies")
 
 
 def _state(server: Server) -> Iterator[Fault]:
