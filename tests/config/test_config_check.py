@@ -149,6 +149,9 @@ def told(text: str) -> list[str]:
         (BASE + "[[routes]]\nbackend = {}", "f:4:11: no backend has a share"),
         (BASE + "[[routes]]\nhost = 'a*.b'", "f:4:8: 'a*.b' can have a wildcard only as its whole first label"),
         (BASE + "[[routes]]\nhost = 'http://a'", "f:4:8: "),
+        (BASE + "[[routes]]\nhost = '.example.com'", "before its first dot (write *.example.com for every name"),
+        (BASE + "[[routes]]\nhost = '(www|m).example.com'", "is no regular expression here (write example.com or"),
+        (BASE + "[[routes]]\nhost = '~^www'", "is no regular expression here"),
         (BASE + "[[routes]]\nhost = 'https://A.b/x'", "f:4:8: 'https://A.b/x' must be a host, without scheme and p"),
         (BASE + "[[routes]]\npath = '/u/{id}'", "f:4:8: '/u/{id}' never matches: no path holds { (it is no regular"),
         (BASE + "[[routes]]\npath = '^/u$'", "f:4:8: '^/u$' never matches: no path holds ^ (it is no regular"),
@@ -171,6 +174,14 @@ def told(text: str) -> list[str]:
         (BASE + "[[routes]]\nredirect = { to = 'a.b' }", "f:4:19: 'a.b' must be an absolute URL or a path"),
         (BASE + "[[routes]]\nredirect = { to = '//a.b' }", "f:4:19: '//a.b' must be an absolute URL or a path"),
         (BASE + "[[routes]]\nredirect = { to = 'ftp://a' }", "f:4:19: 'ftp://a' must be an http:// or https:// URL"),
+        (
+            BASE + "[[routes]]\nredirect = { to = 'https://a.b$request_uri' }",
+            "f:4:19: '$request_uri' in 'https://a.b$request_uri' is no part of a host, and there are no",
+        ),
+        (
+            BASE + "[[routes]]\nredirect = { to = 'https://{host}/' }",
+            "f:4:19: '{host}' in 'https://{host}/' is no part",
+        ),
         (BASE + "[[routes]]\npath = '/:h'\nredirect = { to = 'http://:h/' }", "f:5:19: "),
         (
             BASE + "[[routes]]\nredirect = { to = '/', status = 399 }",

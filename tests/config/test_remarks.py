@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flyby.config import Backend, Config, Limits, Purge, Route, Server
+from flyby.config import Backend, Config, Limits, Purge, Redirect, Route, RouteCache, Server
 from flyby.config.remarks import remarks_of, remarks_of_file
 from flyby.config.shape import Fault
 
@@ -65,14 +65,50 @@ def test_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (Route(path="/img/.*"), "path", '"/img/.*" is matched literally'),
         (Route(path="/(a|b)"), "path", '"/(a|b)" is matched literally'),
+        (Route(redirect=Redirect(to="https://a.b$request_uri")), "redirect.to", '"$request_uri" is sent literally'),
+        (Route(redirect=Redirect(to="https://a.b{uri}")), "redirect.to", '"{uri}" is sent literally'),
+        (Route(redirect=Redirect(to="https://a.b%{REQUEST_URI}")), "redirect.to", '"%{REQUEST_URI}" is sent literally'),
+        (Route(rewrite="/v2/$1"), "rewrite", '"$1" is sent literally'),
+        (Route(rewrite=r"/v2/\1"), "rewrite", r'"\1" is sent literally'),
+        (Route(headers={"A": ".*Mobile.*"}), "headers.A", '".*Mobile.*" is compared literally'),
+        (Route(headers={"A": "^(a|b)$"}), "headers.A", '"^(a|b)$" is compared literally'),
         (Route(host="a.b:443"), "host", '"a.b:443" matches no client that leaves the default port out'),
         (Route(host="*.a.b:80"), "host", '"*.a.b:80" matches no client that leaves the default port out'),
     ],
 )
 def test_routes(route: Route, key: str, says: str) -> None:
     [remark] = remarks((Route(path="/first"), route))
-    assert remark.path == ("routes", 1, key)
+    assert remark.path == ("routes", 1, *key.split("."))
     assert remark.message.startswith(says)
+    assert remark.hint
+
+
+@pytest.mark.parametrize(
+    ("cache", "place", "name"),
+    [
+        (RouteCache(query_deny=["a", "utm_*"]), ("query_deny", 1), "utm_*"),
+        (RouteCache(query_allow=["^q$"]), ("query_allow", 0), "^q$"),
+        (RouteCache(ignore_cookies=["_ga*", "_ga.*"]), ("ignore_cookies", 1), "_ga.*"),
+        (RouteCache(keep_cookies=["*_session"]), ("keep_cookies", 0), "*_session"),
+    ],
+)
+def test_names_that_look_like_patterns(cache: RouteCache, place: tuple[str, int], name: str) -> None:
+    [remark] = remarks((Route(cache=cache),))
+    assert remark.path == ("routes", 0, "cache", *place)
+    assert remark.message == f'"{name}" is compared literally: it is no pattern'
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        Route(path="/:a/*rest", rewrite="/x/:a/*rest"),
+        Route(rewrite="/odata/$metadata"),
+        Route(headers={"Accept": "*/*", "User-Agent": "Mozilla/5.0 (compatible; X/1.0)"}),
+        Route(cache=RouteCache(query_deny=["utm_source", "a.b"], ignore_cookies=["_ga*", "a.b"])),
+    ],
+)
+def test_routes_that_mean_what_they_say(route: Route) -> None:
+    assert remarks((route,)) == []
 
 
 def test_a_secret_that_everybody_can_read(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Paths that are written in the language of another proxy or framework, and what they are in ours.
+"""Texts that are written in the language of another proxy or framework, and what they are in ours.
 
-A path here is matched literally but for `:segment`, `*rest` and `*.ending`. Regular expressions (nginx, HAProxy) and
-templates (OpenAPI, Flask, Spring) look as if they meant something, and match nothing: so each is told, with what to
-write instead where that can be said.
+A path here is matched literally but for `:segment`, `*rest` and `*.ending`, a target is sent literally but for what the
+path has captured, and names and values are compared whole. Regular expressions (nginx, HAProxy), templates
+(OpenAPI, Flask, Spring) and variables (nginx, Caddy, Apache) look as if they meant something, and mean nothing: so each
+is told, with what to write instead where that can be said.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ _LOOKS = re.compile(
     r"|\*\Z(?<=/\*)"  # a star alone
     r"|\$\Z"  # the end
 )
+_EXPRESSION = re.compile(r"\.[*+]|\A[\^~]|\([^)]*\|[^)]*\)|\[[^\]]+\][*+]|\\[dws.]")
+_VARIABLE = re.compile(
+    r"\$[0-9&]|\\[0-9]"  # what a regular expression has captured
+    r"|\$\{?(?:uri|document_uri|request_uri|host|http_host|server_name|scheme|args|is_args|query_string)\b\}?"  # nginx
+    r"|%?\{[\w.]+\}"  # Caddy, Apache
+)
 _ANY = r"\.[*+]\??"
 _ENDING = re.compile(rf"(?:{_ANY}|\({_ANY}\)|\w*\*+)(?:\\?)(\.\w+)\Z")
 _SEGMENT = re.compile(
@@ -35,6 +42,17 @@ _REST = re.compile(rf"\(?{_ANY}\)?|\*\*?|\{{\*\*?(?P<template>\w+)?\}}|\{{(?P<ca
 def looks_foreign(text: str) -> bool:
     """Whether a path looks like a pattern of another language, though it may be meant as it stands."""
     return _LOOKS.search("/" + text.removeprefix("/")) is not None
+
+
+def is_expression(text: str) -> bool:
+    """Whether a value, which is compared whole, looks like a regular expression."""
+    return _EXPRESSION.search(text) is not None
+
+
+def variable_in(target: str) -> str | None:
+    """What in the target of a rewrite or redirect looks like another proxy's variable."""
+    found = _VARIABLE.search(target)
+    return found[0] if found else None
 
 
 def translated(text: str) -> str | None:

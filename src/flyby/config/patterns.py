@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from flyby.config.lookalikes import NEVER, translated
+from flyby.config.lookalikes import NEVER, is_expression, translated, variable_in
 from flyby.config.values import parse_authority
 
 _CAPTURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
@@ -93,6 +93,10 @@ def parse_host(text: str) -> HostPattern | None:
     if "://" in text or "/" in text:
         bare = re.split(r"[/?#]", text.partition("://")[2] or text, maxsplit=1)[0]
         raise ValueError(f"{text!r} must be a host, without scheme and path; write {bare}")
+    if is_expression(text):
+        raise ValueError(f"{text!r} is no regular expression here; write example.com or *.example.com")
+    if text.startswith("."):
+        raise ValueError(f"{text!r} must have a label before its first dot; write *{text} for every name below it")
     host, port = parse_authority(name)
     host = host.removesuffix(".")  # which the parser of requests removes, too
     authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
@@ -176,7 +180,12 @@ def parse_redirect(text: str, names: frozenset[str]) -> tuple[Part, ...]:
     if separator:
         if scheme not in ("http", "https"):
             raise ValueError(f"{text!r} must be an http:// or https:// URL, or a path")
-        parse_authority(re.split(r"[/?#]", rest, maxsplit=1)[0])
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        variable = variable_in(authority)
+        if variable is not None:
+            hint = 'a path = "/*rest" captures the path, to be written as https://HOST/*rest'
+            raise ValueError(f"{variable!r} in {text!r} is no part of a host, and there are no variables; {hint}")
+        parse_authority(authority)
     elif not text.startswith("/") or text.startswith(("//", "/\\")):
         raise ValueError(f"{text!r} must be an absolute URL or a path that starts with one slash")
     return parse_template(text, names)

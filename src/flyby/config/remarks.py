@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path as FilePath
 
-from flyby.config.lookalikes import looks_foreign, translated
-from flyby.config.model import Config, Server
+from flyby.config.lookalikes import is_expression, looks_foreign, translated, variable_in
+from flyby.config.model import Config, Route, RouteCache, Server
 from flyby.config.patterns import parse_host
 from flyby.config.positions import Path
 from flyby.config.shape import Fault
@@ -33,15 +33,7 @@ def remarks_of(config: Config) -> Iterator[Fault]:
     yield from _trust(config.server)
     yield from _certificates(config.server)
     for index, route in enumerate(config.routes):
-        if route.path is not None and looks_foreign(route.path):
-            ours = translated(route.path)
-            hint = f"write {ours}" if ours else "write :name for a segment, *rest for what follows, *.css for an end"
-            what = f'"{route.path}" is matched literally: it is no regular expression and no template'
-            yield Fault(("routes", index, "path"), what, hint)
-        pattern = parse_host(route.host) if route.host is not None else None
-        if pattern is not None and pattern.name.rpartition(b":")[2] in (b"80", b"443") and pattern.ported:
-            what = f'"{route.host}" matches no client that leaves the default port out, as all do'
-            yield Fault(("routes", index, "host"), what, "leave the port out: then it is any")
+        yield from _route(route, ("routes", index))
 
 
 def remarks_of_file(path: str, config: Config) -> Iterator[Fault]:
@@ -50,6 +42,44 @@ def remarks_of_file(path: str, config: Config) -> Iterator[Fault]:
     secret: Path = ("server", "purge", "secret")
     if config.server.purge.secret is not None and _readable_by_all(path):
         yield Fault(secret, f"{path} holds it, and can be read by every user", f"chmod o-r {path}")
+
+
+def _route(route: Route, path: Path) -> Iterator[Fault]:
+    if route.path is not None and looks_foreign(route.path):
+        ours = translated(route.path)
+        hint = f"write {ours}" if ours else "write :name for a segment, *rest for what follows, *.css for an end"
+        what = f'"{route.path}" is matched literally: it is no regular expression and no template'
+        yield Fault((*path, "path"), what, hint)
+    pattern = parse_host(route.host) if route.host is not None else None
+    if pattern is not None and pattern.ported and pattern.name.rpartition(b":")[2] in (b"80", b"443"):
+        what = f'"{route.host}" matches no client that leaves the default port out, as all do'
+        yield Fault((*path, "host"), what, "leave the port out: then it is any")
+    targets: list[tuple[Path, str | None]] = [((*path, "rewrite"), route.rewrite)]
+    targets.append(((*path, "redirect", "to"), route.redirect.to if route.redirect is not None else None))
+    for place, target in targets:
+        variable = variable_in(target) if target is not None else None
+        if variable is not None:
+            hint = 'a path = "/*rest" captures all of it, to be written as /*rest; the query goes along by itself'
+            yield Fault(place, f'"{variable}" is sent literally: there are no variables', hint)
+    for name, value in route.headers.items():
+        if is_expression(value):
+            what = f'"{value}" is compared literally: it is no regular expression'
+            yield Fault((*path, "headers", name), what, 'write the whole value, or "*" for any')
+    yield from _names(route.cache, (*path, "cache"))
+
+
+def _names(cache: RouteCache, path: Path) -> Iterator[Fault]:
+    """Names of parameters and cookies that look like patterns; only a cookie's may end in a star."""
+    for key, names, hint in (
+        ("query_allow", cache.query_allow, "name each parameter"),
+        ("query_deny", cache.query_deny, "name each parameter"),
+        ("ignore_cookies", cache.ignore_cookies, 'only a "*" at the end stands for any ending'),
+        ("keep_cookies", cache.keep_cookies, 'only a "*" at the end stands for any ending'),
+    ):
+        for index, name in enumerate(names or ()):
+            starred = "*" in (name[:-1] if key.endswith("cookies") else name)
+            if starred or is_expression(name):
+                yield Fault((*path, key, index), f'"{name}" is compared literally: it is no pattern', hint)
 
 
 def _workers(server: Server) -> Iterator[Fault]:
