@@ -139,7 +139,13 @@ class Supervisor:
         child.beats, child.silent_s = 0, 0.0
         if child.index >= 0:
             self._pulse.clear(child.index)
-        child.pid = self._kernel.fork(child.name, child.body)
+        try:
+            child.pid = self._kernel.fork(child.name, child.body)
+        except OSError as error:  # no memory or too many processes, for now
+            delay = child.backoff.after(False)
+            operations.error("%s cannot be started: %s; again in %.1f s", child.name, error.strerror, delay)
+            child.due = child.born + delay
+            self._hasten(child.born)
 
     def _start_due(self) -> None:
         now = self._kernel.now()
