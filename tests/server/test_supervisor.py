@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +34,7 @@ class FakeKernel:
         self.forked: list[tuple[float, str, int]] = []
         self.killed: list[tuple[float, int, int]] = []
         self.dies_by_term = True
+        self.forks_fail = 0  # so many of the next ones
 
     def now(self) -> float:
         return self.clock
@@ -48,6 +51,9 @@ class FakeKernel:
         return None
 
     def fork(self, name: str, body: Callable[[], int]) -> int:
+        if self.forks_fail:
+            self.forks_fail -= 1
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         pid = 100 + len(self.forked)
         self.forked.append((round(self.clock, 3), name, pid))
         return pid
@@ -181,6 +187,16 @@ def test_while_no_worker_runs_the_next_start_is_a_second_away_at_most() -> None:
     kernel.at(20.0, signal.SIGTERM)
     family.run()
     assert births(family)[-2:] == [(9.6, "worker-0"), (10.5, "worker-1")]
+
+
+def test_a_fork_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    family = Family()
+    family.kernel.forks_fail = 3
+    family.kernel.dies_at(5.0, 101, 137)
+    family.kernel.at(9.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert births(family) == [(5.7, "worker-0")]  # after 0.1, 0.2 and 0.4 s
+    assert caplog.text.count("worker-0 cannot be started: Resource temporarily unavailable; again in") == 3
 
 
 def test_all_workers_that_served_may_die_together() -> None:

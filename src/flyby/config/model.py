@@ -82,6 +82,7 @@ HEALTH_FALL = 3  # failures in a row that take it out
 MAX_DYNOS = 100  # of one backend, in each worker; the next is refused
 MAX_LINKS = 512  # of one dyno, in each worker; the next is refused
 
+MAX_WORKERS = 1024  # more is a slip of the finger
 MAX_SHARE = 1_000_000  # of one backend of a route: parts of a million are finer than anybody measures
 
 # The units that a string in the file may have; `rules.py` turns it into the number before it is decoded.

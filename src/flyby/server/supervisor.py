@@ -23,7 +23,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flyby.config import Config
+from flyby.config.remarks import remarks_of
 from flyby.config.rules import refuse_to_empty
+from flyby.config.shape import spelled
 from flyby.errors import ConfigError
 from flyby.log import operations
 from flyby.server.children import FIRST_DELAY_S, Child, Kernel
@@ -137,7 +139,13 @@ class Supervisor:
         child.beats, child.silent_s = 0, 0.0
         if child.index >= 0:
             self._pulse.clear(child.index)
-        child.pid = self._kernel.fork(child.name, child.body)
+        try:
+            child.pid = self._kernel.fork(child.name, child.body)
+        except OSError as error:  # no memory or too many processes, for now
+            delay = child.backoff.after(False)
+            operations.error("%s cannot be started: %s; again in %.1f s", child.name, error.strerror, delay)
+            child.due = child.born + delay
+            self._hasten(child.born)
 
     def _start_due(self) -> None:
         now = self._kernel.now()
@@ -259,7 +267,7 @@ class Supervisor:
                 operations.warning("%s has changed; that takes effect at the next start", name)
         self.config = config
         operations.info("configuration reloaded")
-        remark(self.certificates)
+        remark(config)
         for child in self._children:
             if child.pid and child.index >= 0:
                 self._kernel.kill(child.pid, signal.SIGHUP)
@@ -270,7 +278,7 @@ def _at(config: Config, name: str) -> object:
     return getattr(getattr(config, table), key)
 
 
-def remark(certificates: Certificates) -> None:
-    """Log what works but should be mended."""
-    for each in certificates.remarks:
-        operations.warning("%s", each)
+def remark(config: Config) -> None:
+    """Log what works but should be looked at."""
+    for each in remarks_of(config):
+        operations.warning("%s: %s%s", spelled(each.path), each.message, f" ({each.hint})" if each.hint else "")
