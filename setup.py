@@ -2,7 +2,7 @@
 
 Cython and the C compiler both use every core that the process may run on. The generated C goes below `build/`, so that
 it is in no package and beside no source. The shared objects carry no symbols, unless CFLAGS asks for debug information,
-as a sanitizer's build does. FLYBY_TRACE=1 compiles every line with a call to the tracer; tests/reading counts with it.
+as a sanitizer's build does. FLYBY_TRACE=1 makes every line tell that it runs; tests/reading counts with it.
 What other CFLAGS made is kept in a directory of its own, so that no build takes it for what it would make itself.
 """
 

@@ -7,7 +7,6 @@ the client's bytes and what it sent on. Nothing is stored. Where the edge refuse
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -24,7 +23,10 @@ from tests.wire.test_properties import CHUNKED, mutated
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 ENDED_S = 5.0
-QUIET_S = 0.02  # everything is in one loop: what is under way comes sooner
+TURNS, TURN_S = (
+    10,
+    0.002,
+)  # edge and origin are in this loop: in so many turns of it something comes of what is under way
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: shop.test\r\nAccept: */*\r\n\r\n"
 REQUESTS = [
     GET,
@@ -46,6 +48,23 @@ async def saying(origin: Origin, request: Message, writer: asyncio.StreamWriter)
     writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%b" % (len(said), body))
 
 
+class Received(asyncio.Protocol):
+    """Keeps what comes, also when the connection then ends by a reset."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> None:
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+
 class Played:
     """An edge in a loop of its own, for all examples of a test."""
 
@@ -58,34 +77,26 @@ class Played:
         return self._runner.run(asyncio.wait_for(self._play(pieces), ENDED_S))
 
     async def _play(self, pieces: list[bytes]) -> list[tuple[int, bytes]]:
-        client = await self._scene.connect()
-        self._scene.clients.remove(client)
-        received = b""
-
-        async def read() -> None:
-            nonlocal received
-            with contextlib.suppress(ConnectionError):
-                while more := await client.reader.read(65536):
-                    received += more
-
-        reading = asyncio.ensure_future(read())
-        with contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                client.writer.write(piece)
-                for _ in range(3):  # the edge, in this loop, reads it
-                    await asyncio.sleep(0)
-                if reading.done():
-                    break
-            before = -1
-            while not reading.done() and before != len(received):
-                before = len(received)
-                await asyncio.sleep(QUIET_S)
-            if not reading.done():
-                client.writer.write_eof()
-        await reading
-        await client.close()
+        host, port = self._scene.edge.addresses[0]
+        loop = asyncio.get_running_loop()
+        transport, received = await loop.create_connection(Received, host, port)
+        for piece in pieces:
+            transport.write(piece)
+            for _ in range(3):  # the edge, in this loop, reads it
+                await asyncio.sleep(0)
+            if received.ended.is_set():
+                break
+        before = -1
+        while not received.ended.is_set() and before != len(received.data):
+            before = len(received.data)
+            for _ in range(TURNS):
+                await asyncio.sleep(TURN_S)
+        if not transport.is_closing():
+            transport.write_eof()
+        await received.ended.wait()
+        transport.close()
         head = b"".join(pieces).lstrip(b"\r\n").startswith(b"HEAD")
-        return [(each.status, each.body) for each in split(received, head=head) if each.final]
+        return [(each.status, each.body) for each in split(received.data, head=head) if each.final]
 
 
 @pytest.fixture(scope="module")

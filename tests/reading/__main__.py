@@ -10,7 +10,7 @@ from tests.reading.plays import BOUNDS, HELD, play
 
 def main() -> int:
     if not built_for_it():
-        print("this build traces no lines of Cython: FLYBY_TRACE=1 python setup.py build_ext --inplace --force")
+        print("this build tells of no lines of Cython: FLYBY_TRACE=1 python3.13 setup.py build_ext --inplace")
         return 2
     over = False
     for what, bound in BOUNDS.items():

@@ -7,7 +7,7 @@ import pytest
 from tests.reading.counting import built_for_it, counted
 from tests.reading.plays import BOUNDS, HELD, play
 
-traced = pytest.mark.skipif(not built_for_it(), reason="this build traces no lines")
+traced = pytest.mark.skipif(not built_for_it(), reason="this build tells of no lines")
 
 
 @traced
