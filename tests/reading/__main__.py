@@ -15,12 +15,12 @@ def main() -> int:
     over = False
     for what, bound in BOUNDS.items():
         seen = play(what)
-        files = seen.files(bound.leave_out)
-        for name, lines in sorted(files.items(), key=lambda each: -each[1]):
+        every, files = seen.files(), seen.files(bound.leave_out)
+        for name, lines in sorted(every.items(), key=lambda each: -each[1]):
             print(f"  {len(seen.lines[name]):5} of {lines:5}  {name}")
         total = sum(files.values())
-        apart = f", beside {bound.leave_out}" if bound.leave_out else ""
-        print(f"{what}: {len(files)} files, {total} lines{apart}; bound {bound.files} and {bound.lines}\n")
+        print(f"{what}: {len(every)} files, {sum(every.values())} lines; bounded: {len(files)} of {bound.files} files,")
+        print(f"  {total} of {bound.lines} lines, without {bound.leave_out or 'exception'}\n")
         over = over or len(files) > bound.files or total > bound.lines
     return int(over and HELD)
 
