@@ -18,13 +18,14 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import cpu, load
-from benchmarks.cases import CASES, Case, Upstream, chosen, unmatched
+from benchmarks.cases import CASES, Case, Client, Upstream, chosen, unmatched
 from benchmarks.machine import Machine, machine
 from benchmarks.servers import CACHE_MIB, Recipe, Running, ServerError, build, memory_directory, recipes, relay
 from benchmarks.table import Sample, origin_note, render, rows
 
 ROUNDS = 5
 SECONDS = 3
+PUT_OFF_S = 1.0  # what a cache puts off for after a fill is a part of its price
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,6 +68,8 @@ def measure(server: Running, origin: Running, case: Case, number: int, seconds: 
     fetched = origin.answered()
     before = cpu.seconds(server.pid)
     seen = loader.run(server.target(case), case, seconds)
+    if case.client is Client.FILL:
+        time.sleep(PUT_OFF_S)
     after = cpu.seconds(server.pid)
     if seen.requests == 0:
         raise load.LoadError(f"{server.name}: {case.name}: no answer was counted")
