@@ -217,6 +217,7 @@ def test_a_sole_backend_takes_everything_and_nothing_takes_nothing() -> None:
     assert Router(Config()).match(Request()) is None
 
 
+@pytest.mark.serial
 def test_a_path_made_to_backtrack_is_matched_in_one_pass() -> None:
     pattern = "".join(f"/a/:s{number}" for number in range(100)) + "/end"
     path = b"/a/a" * 100 + b"/" * 30_000
