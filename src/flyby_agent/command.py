@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from flyby_agent import __version__, log, status
-from flyby_agent.settings import TABLE, NotHere, Settings, SettingsError, gate, level, merged, settle
+from flyby_agent.settings import TABLE, NotHere, Settings, SettingsError, app_port, gate, level, merged, settle
 from flyby_agent.supervisor import sidecar, supervised, unstarted
 
 EX_CONFIG = 78
@@ -61,10 +61,15 @@ def main(
     if flags.action == "status":
         return status.command(flags.json)
     given = merged(vars(flags), environment)
+    port = app_port(given, environment)
+    if child is not None and port and not environment.get("PORT", "").strip():
+        # A process type that was renamed gets no PORT from the platform: the app gets the one that the agent dials, and
+        # gets it also where no agent runs.
+        environment = {**environment, "PORT": port}
     try:
         log.set_level(level(given))
         if flags.action == "run":
-            gate(given, environment)
+            gate(given, environment, around=child is not None)
         settings = settle(given, environment, flags.insecure)
     except NotHere as reason:
         log.info(f"no agent runs here: {reason}")
@@ -84,9 +89,7 @@ def _run(settings: Settings, child: list[str] | None, environment: Mapping[str, 
     try:
         if child is None:
             return asyncio.run(sidecar(settings))
-        # Whoever renames the process type has no PORT from the platform: the app gets the one that the agent dials.
-        port = {"PORT": str(settings.local[1])} if settings.local is not None and not environment.get("PORT") else {}
-        return asyncio.run(supervised(child, settings, {**environment, **port}))
+        return asyncio.run(supervised(child, settings, environment))
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError) as error:

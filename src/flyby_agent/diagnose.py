@@ -5,7 +5,7 @@
 
 It tries what the agent does, step by step and blocking, as a dyno of its own (a fresh id, `ready: false`), so a running
 agent is not disturbed and the edge sends it nothing. Exits 1 when anything failed. A later step is only tried when the
-earlier one passed.
+earlier one passed; the app is not looked for in a one-off dyno, which runs none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from flyby_agent import __version__, log, trust
 from flyby_agent.endpoints import Address, Endpoint, look_up_now, loopback
 from flyby_agent.node import told
-from flyby_agent.settings import Settings
+from flyby_agent.settings import NEVER, Settings
 from flyby_agent.upgrade import CONTROL, MOST_ANSWER, Refused, parse_answer, request
 
 STEP_S = 5.0
@@ -37,6 +37,9 @@ class Report:
 
     def ok(self, step: str, text: str) -> None:
         print(f"ok    {step:<12} {log.flat(text)}", flush=True)
+
+    def skip(self, step: str, text: str) -> None:
+        print(f"--    {step:<12} {log.flat(text)}", flush=True)
 
     def fail(self, step: str, text: str, remedy: str) -> None:
         self.failed += 1
@@ -56,7 +59,10 @@ def command(settings: Settings) -> int:
     for endpoint in settings.endpoints:
         for address in _resolved(report, endpoint):
             _node(report, settings, address, tls)
-    _app(report, settings)
+    if settings.process in NEVER:
+        report.skip("app", f"not looked for: a dyno of type {settings.process} runs no app")
+    else:
+        _app(report, settings)
     return 1 if report.failed else 0
 
 
