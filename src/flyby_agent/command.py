@@ -17,6 +17,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Callable
 
 from flyby_agent import __version__, log, status
 from flyby_agent.settings import TABLE, NotHere, Settings, SettingsError, app_port, gate, level, merged, settle
@@ -59,7 +60,7 @@ def main(
     if child is not None and (not child or flags.action != "run"):
         parser.error("-- is followed by the command that runs the app")
     if flags.action == "status":
-        return status.command(flags.json)
+        return _read(lambda: status.command(flags.json))
     given = merged(vars(flags), environment)
     port = app_port(given, environment)
     if child is not None and port and not environment.get("PORT", "").strip():
@@ -80,8 +81,18 @@ def main(
     if flags.action == "diagnose":
         from flyby_agent import diagnose  # a megabyte that the agent itself has no use for
 
-        return diagnose.command(settings)
+        return _read(lambda: diagnose.command(settings))
     return _run(settings, child, environment)
+
+
+def _read(report: Callable[[], int]) -> int:
+    """The exit code of a report, 1 when its reader went away (`diagnose | head -3`)."""
+    try:
+        return report()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, and the interpreter's last flush must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _run(settings: Settings, child: list[str] | None, environment: Mapping[str, str]) -> int:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flyby_agent import endpoints, trust
+from flyby_agent import endpoints, forward, trust
 from flyby_agent.endpoints import Endpoint
 from flyby_agent.log import LEVELS, flat
 
@@ -126,6 +126,13 @@ def settle(given: Mapping[str, str], environment: Mapping[str, str], insecure: b
         raise SettingsError("FLY_REMOTE_ENDPOINT is not set: it is the edge's URL, like https://edge.example")
     with _Named("remote_endpoint"):
         remote = endpoints.parse(given["remote_endpoint"], insecure)
+    try:
+        remote = [
+            each._replace(proxy=forward.choose(each.host, each.port, environment)) if each.scheme == "https" else each
+            for each in remote
+        ]
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     with _Named("pin"):
         pins = trust.parse_pins(given["pin"]) if given["pin"] else ()
     if given["ca_file"] and not os.path.isfile(given["ca_file"]):
