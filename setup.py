@@ -20,6 +20,7 @@ EXTENSIONS = [
     "flyby.upstream._connection",
     "flyby.upstream._direct",
     "flyby.upstream._pool",
+    "flyby.tunnel._links",
     "flyby.proxy._answer",
     "flyby.proxy._responder",
     "flyby.proxy._passing",
