@@ -23,7 +23,7 @@ cdef class Links:
     cdef public double resting_until
     cdef public long long capacity
     cdef bint _systems           # the clock is the machine's
-    cdef Choice _choice          # whom it tells that a link is free; None when it has left
+    cdef Choice _choice          # is told that a link is free
     cdef long long _most_leased  # since the last `settle`
     cdef long long _least_idle
 
