@@ -20,7 +20,7 @@ from flyby.clock import Clock
 from flyby.control import State, presence
 from flyby.tunnel.dynos import Dynos
 
-EVERY_S = 5.0
+EVERY_S = 2.0
 LOOK_S = 0.1  # between two looks at what the others say
 
 logger = logging.getLogger("flyby.tunnel")
