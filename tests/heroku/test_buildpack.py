@@ -271,6 +271,21 @@ def test_a_type_whose_command_starts_the_agent_is_noted(platform: Platform, comm
     assert (slug.folder / ".flyby/supervised-types").read_text() == f"{supervised}\n"
 
 
+@pytest.mark.parametrize(
+    ("procfile", "lines"),
+    [
+        ("web: flyby-agent -- bin/web\n", ["The Procfile starts it itself in: web"]),
+        (
+            "web: bin/web\nadmin: flyby-agent -- bin/admin\n",
+            ["flyby.sh starts the agent in: web", "The Procfile starts it itself in: admin"],
+        ),
+    ],
+)
+def test_each_place_where_an_agent_starts_is_said_once(platform: Platform, procfile: str, lines: list[str]) -> None:
+    done = platform.slug(PYTHON_APP | {"Procfile": procfile}).compile()
+    assert [line.strip() for line in done.stdout.splitlines() if " in: " in line] == lines
+
+
 def test_the_scripts_pass_shellcheck(telling_pack: Path) -> None:
     scripts = [path for folder in ("bin", "lib", "boot") for path in sorted((telling_pack / folder).iterdir())]
     # Beside the interpreter, whether or not its environment is the shell's.

@@ -46,7 +46,10 @@ read_procfile() {
 
 # report_types SCRIPT SETTINGS: says where SCRIPT will start the agent, after `read_procfile`.
 report_types() {
-    local chosen
+    local chosen type beside=""
+    for type in $HTTP_TYPES; do
+        case " $SUPERVISED_TYPES " in *" $type "*) ;; *) beside="$beside $type" ;; esac
+    done
     chosen=$(setting FLY_PROCESS_TYPES "$2")
     if [ -n "$chosen" ]; then
         detail "$1 starts the agent in: ${chosen//[$'\r\n']/ } (FLY_PROCESS_TYPES)"
@@ -54,8 +57,8 @@ report_types() {
         warn "The Procfile has no web process, and none of its types ($UNKNOWN_TYPES)"
         warn "is known to serve HTTP: NO DYNO of this app WILL BE CONNECTED to the edge."
         warn "Say which type does: heroku config:set FLY_PROCESS_TYPES=TYPE"
-    else
-        detail "$1 starts the agent in: $HTTP_TYPES"
+    elif [ -n "$beside" ]; then
+        detail "$1 starts the agent in:$beside"
     fi
     if [ -n "$SUPERVISED_TYPES" ]; then
         detail "The Procfile starts it itself in: $SUPERVISED_TYPES"
