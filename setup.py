@@ -1,13 +1,4 @@
-"""Names the Cython extensions and says how they are compiled; everything else about the package is in pyproject.toml.
-
-Cython and the C compiler both use every core that the process may run on. The generated C goes below `build/`, so that
-it is in no package and beside no source. The shared objects carry no symbols, unless CFLAGS asks for debug information,
-as a sanitizer's build does. FLYBY_TRACE=1 makes every line tell that it runs; tests/reading counts with it.
-What other CFLAGS made is kept in a directory of its own, so that no build takes it for what it would make itself.
-"""
-
-import os
-import re
+"""Names the Cython extensions; everything else about the package stands in pyproject.toml."""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -54,6 +45,7 @@ EXTENSIONS = [
     "flyby.store._tags",
     "flyby.store._view",
     "flyby.store._window",
+    "flyby.tunnel._links",
     "flyby.upstream._connection",
     "flyby.upstream._deadline",
     "flyby.upstream._direct",
@@ -73,32 +65,10 @@ EXTENSIONS = [
     "flyby.wire._target",
 ]
 
-CORES = len(os.sched_getaffinity(0))
-CFLAGS = os.environ.get("CFLAGS", "")
-DEBUG = "-g" in CFLAGS.split()
-TRACE = bool(os.environ.get("FLYBY_TRACE"))
-BUILD = "build/" + "-".join(["trace" if TRACE else "plain", *re.findall(r"\w+", CFLAGS)])
-
-# Python's own CFLAGS come first, and say -g and -O3.
-COMPILE = ["-O2"] if DEBUG else ["-O2", "-g0"]
-LINK = [] if DEBUG else ["-Wl,-s"]
-MACROS = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] if TRACE else []
-
-
-def extension(name):
-    """The extension of one .pyx."""
-    source = f"src/{name.replace('.', '/')}.pyx"
-    return Extension(name, [source], extra_compile_args=COMPILE, extra_link_args=LINK, define_macros=MACROS)
-
-
-if __name__ == "__main__":  # what Cython starts may import this file again
-    setup(
-        ext_modules=cythonize(
-            [extension(name) for name in EXTENSIONS],
-            language_level=3,
-            nthreads=CORES,
-            build_dir="build/cython-trace" if TRACE else "build/cython",
-            compiler_directives={"linetrace": TRACE},
-        ),
-        options={"build": {"build_base": BUILD}, "build_ext": {"parallel": CORES}},
+setup(
+    ext_modules=cythonize(
+        [Extension(name, [f"src/{name.replace('.', '/')}.pyx"], extra_compile_args=["-O2"]) for name in EXTENSIONS],
+        language_level=3,
+        annotate=False,
     )
+)
