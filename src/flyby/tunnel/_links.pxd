@@ -4,17 +4,9 @@ from flyby.upstream._member cimport Member
 from flyby.upstream._pool cimport Lease
 
 
-cdef class DynoMember(Member):
-    cdef double _mean            # seconds to the head of a response; 0 when nothing is known
-    cdef double _heard_at        # when the last response came, on the monotonic clock
-    cdef double _asked_at        # when the last request was sent
-
-    cdef double price(self, double now) noexcept
-
-
 cdef class Links:
     cdef readonly str key        # the agent's random id
-    cdef readonly DynoMember member
+    cdef readonly Member member
     cdef readonly object clock
     cdef readonly list idle      # links at rest, the one used last at the end
     cdef readonly long long leased

@@ -1,17 +1,8 @@
 # cython: language_level=3
 """Which dyno's link takes the next request; every request to a tunnelled backend passes here.
 
-Of two dynos drawn at random, the cheaper is taken (power of two choices). A dyno costs (requests in flight + 1) times
-the mean time of its responses, and that mean is short-sighted: it has forgotten two thirds after `MEMORY_S`, so that an
-answer which comes after a second of silence replaces it. It fades as quickly while the dyno has nothing to do. It does
-not fade while a request is under way there: a slow dyno would look fast while its slow answer is awaited, and be given
-more. Each dyno is asked once in `PROBE_S` all the same, so that one slow answer (a cold start) is forgotten after a
-second or two, also where a stream is open:
-
-    nothing in flight            mean, faded
-    something in flight          (in flight + 1) x mean; before the first answer, in flight x UNKNOWN_S
-    not asked for PROBE_S        0: it is taken when it is drawn, unless the last such request is not answered yet
-    not answered for LOST_S      0 again: the request was given up, and its dyno must not be out for ever
+Of two dynos drawn at random, the cheaper is taken (power of two choices); what a dyno costs is `upstream.Member`'s to say,
+as for an origin.
 
 Who is drawn from: dynos that take requests (ready, staying, rested, below their capacity); of these the ones that are
 not ejected, if there are any (`Member`); of these the ones that have not just failed this request; of these the ones
@@ -20,52 +11,10 @@ with an idle link. Links are used last in, first out, so that those at the botto
 
 import os
 
-cimport cython
-from libc.math cimport INFINITY, exp
-
 from flyby.clock import SystemClock
-from flyby.upstream._connection cimport Connection
-from flyby.upstream._pool cimport moment
-
-cdef double MEMORY_S = 0.2
-cdef double PROBE_S = 1.0
-cdef double LOST_S = 5.0
-cdef double UNKNOWN_S = 1.0  # what a dyno that never answered is taken to need while it is busy
-
-
-@cython.final
-cdef class DynoMember(Member):
-    """A `Member` with the short memory of the module's text; ejection is the base's."""
-
-    def __init__(self, str address not None, settings):
-        Member.__init__(self, address, settings)
-        self._heard_at = self._asked_at = -INFINITY
-
-    cpdef double latency(self, double now):
-        """The mean of the responses' times, in seconds; 0 when nothing is known."""
-        return self._mean
-
-    def cost(self, double now):
-        """What one more request there costs."""
-        return self.price(now)
-
-    cdef double price(self, double now) noexcept:
-        cdef double unasked = now - self._asked_at
-        if unasked >= LOST_S or (unasked >= PROBE_S and (self._heard_at >= self._asked_at or self.in_flight == 0)):
-            return 0.0
-        if self._mean == 0.0:
-            return self.in_flight * UNKNOWN_S
-        if self.in_flight == 0:
-            return self._mean * exp((self._heard_at - now) / MEMORY_S)
-        return (self.in_flight + 1) * self._mean
-
-    cpdef succeeded(self, double latency_s, double now):
-        """A response's head came, `latency_s` after its request."""
-        cdef double share = exp((self._heard_at - now) / MEMORY_S)
-        self._mean = self._mean * share + latency_s * (1.0 - share)
-        self._heard_at = now
-        Member.succeeded(self, latency_s, now)
-
+from flyby.upstream._exchange cimport UpstreamExchange
+from flyby.upstream._member cimport Member
+from flyby.upstream._pool cimport Lease, moment
 
 cdef class Links:
     """The idle links of one dyno, how many are leased, and whether it takes requests. The home of its links' leases.
@@ -75,7 +24,7 @@ cdef class Links:
 
     def __init__(self, str key not None, settings, clock, Choice choice not None, bint ready, long long capacity):
         self.key = key
-        self.member = DynoMember(key, settings)
+        self.member = Member(key, settings)
         self.clock = clock
         self._systems = type(clock) is SystemClock
         self.idle = []
@@ -98,17 +47,12 @@ cdef class Links:
         return self._take(self._now())
 
     cdef Lease _take(self, double now):
-        cdef bint good
+        cdef UpstreamExchange link
         while self.idle:
             link = self.idle.pop()
-            if isinstance(link, Connection):
-                good = link.reusable and (<Connection>link).quiet()
-            else:
-                good = link.reusable and link.quiet()
-            if good:
+            if link.at_rest() and link.quiet():
                 self.leased += 1
                 self.member.in_flight += 1
-                self.member._asked_at = now
                 self._most_leased = max(self._most_leased, self.leased)
                 self._least_idle = min(self._least_idle, <long long>len(self.idle))
                 return Lease(self, link, False)
@@ -219,7 +163,7 @@ cdef class Choice:
         if second >= first:
             second += 1
         one, other = free[first], free[second]
-        price, least = one.member.price(now), other.member.price(now)
+        price, least = one.member.cost(now), other.member.cost(now)
         if price == least:
             return one if one.leased <= other.leased else other
         return one if price < least else other
