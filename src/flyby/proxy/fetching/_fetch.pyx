@@ -276,10 +276,10 @@ cdef class Fetch(Listener):
     cdef int _answered(self, ResponseHead head) except -1:
         cdef Exchange exchange = self.exchange
         cdef double elapsed
-        if self._upload is not None:
-            self._upload.answered()
         if self.lease.donated and is_refusal(head):
             return self._refused()
+        if self._upload is not None:
+            self._upload.answered()
         clock = exchange.context.clock
         elapsed = clock.monotonic() - self._started
         self.response = head
