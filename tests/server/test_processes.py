@@ -391,6 +391,7 @@ def test_an_edge_without_a_backend_says_so_and_serves_no_demo(tmp_path: Path) ->
     served = Served(launch(config), config)
     try:
         served.started()
+        served.who()  # it has its name by now
         children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
         assert [Path(f"/proc/{pid}/comm").read_text() for pid in children] == ["flyby-worker-0\n"]
         served.send(signal.SIGHUP)  # as empty as before: nothing is lost by it
