@@ -6,6 +6,7 @@ from setuptools import Extension, setup
 EXTENSIONS = [
     "flyby.log._lines",
     "flyby.proxy.fetching._fetch",
+    "flyby.proxy.fetching._flat",
     "flyby.proxy.fetching._response",
     "flyby.proxy.fetching._upload",
     "flyby.proxy.fetching._verdict",

@@ -29,6 +29,7 @@ from flyby.log import AccessLog, AccessRecord, Guarded
 from flyby.metrics import Metrics, MetricsSnapshot
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
+from flyby.proxy.fetching.forwarders import forwarder
 from flyby.proxy.fetching.pressure import Pressure
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.http1.connections import Connections
@@ -289,7 +290,10 @@ class Edge:
             self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
-                [None for _ in context.router.signs()],
+                [
+                    forwarder(context, sign, route, log if isinstance(log, AccessLog) else None)
+                    for sign, route in context.router.signs()
+                ],
                 Crowds(context, server.limits),
                 server.limits,
                 self._clock,

@@ -34,7 +34,7 @@ cdef enum Way:     # of the content
 
 cdef class Fetch(Listener):
     cdef object __weakref__
-    cdef readonly Exchange exchange
+    cdef public Exchange exchange
     cdef readonly State state
     cdef Purpose _purpose
     cdef Way _way
@@ -81,6 +81,7 @@ cdef class Fetch(Listener):
     cpdef fail(self, error)
     cdef bint _has_followers(self) except -1
     cdef int _acquire(self) except -1
+    cdef object _tries(self)
     cdef int _ask(self, Lease lease) except -1
     cdef object _fields(self)
     cdef bint _repeatable(self) except -1

@@ -131,7 +131,6 @@ cdef class Fetch(Listener):
         cdef Exchange exchange = self.exchange
         backend = exchange.backend()
         backend.retries.earn()
-        self._attempts = Attempts(backend, exchange.request.method)
         if self._purpose == TO_STORE and self.stale is None and may_share(exchange.request):
             self._part = partial.find(exchange)
         if self._purpose != TO_REFRESH and exchange.request.body is not NONE:
@@ -165,13 +164,19 @@ cdef class Fetch(Listener):
         if self.state == DONE:
             self._leave_upload()
 
+    cdef object _tries(self):
+        """What has been tried so far."""
+        if self._attempts is None:
+            self._attempts = Attempts(self.exchange.backend(), self.exchange.request.method)
+        return self._attempts
+
     def _acquire_now(self):
         self._acquire()
 
     cdef int _acquire(self) except -1:
         cdef Lease lease = None
         backend = self.exchange.backend()
-        attempts = self._attempts
+        attempts = self._tries()
         self.state = WAITING
         if not attempts.fresh and not attempts.tried:
             lease = backend.lease_now()
@@ -317,7 +322,7 @@ cdef class Fetch(Listener):
             lease.release()
         else:
             lease.discard()
-        if not self._attempts.spend_refusal(lease, self._repeatable()):
+        if not self._tries().spend_refusal(lease, self._repeatable()):
             return self._give_up(nobody())
         return self._acquire()
 
@@ -674,7 +679,7 @@ cdef class Fetch(Listener):
         """The connection was lost before a head came: ask again where that is safe."""
         self.lease.observe(self.exchange.context.clock.monotonic() - self._started, True)
         self.lease.discard()
-        if self._attempts.spend(error, self.lease, self._repeatable()):
+        if self._tries().spend(error, self.lease, self._repeatable()):
             self._acquire()
         else:
             self._give_up(error)

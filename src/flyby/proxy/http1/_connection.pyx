@@ -181,6 +181,10 @@ cdef class Connection(Downstream):
             return 0
         if self.clear():
             used = self._lane.run(self, size)
+            if used < size and self._lane.more:
+                self._defer(self._lane.read_buffer[used:size])
+                self._wake()
+                return 0
         if used < size:
             self._receive(self._lane.read_buffer[used:size])
         return 0
