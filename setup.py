@@ -50,6 +50,7 @@ EXTENSIONS = [
     "flyby.store._check",
     "flyby.store._statistics",
     "flyby.store._store",
+    "flyby.store._serve",
     "flyby.store._view",
     "flyby.store._fault",
     "flyby.proxy._outbox",

@@ -24,7 +24,7 @@ from flyby.store._candidates cimport promotable
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
 from flyby.store._layout cimport (
-    DOOMED, LZ4, PROMOTED, Block, Tag, body_of, born_of, fence, fresh_of, head_of, key_of, load64, sie_of, stored_of, swr_of, tags_of, unit_of,
+    DOOMED, LZ4, PLAIN, PROMOTED, Block, Map, Tag, add64, body_of, born_of, fence, fresh_of, head_of, key_of, load64, sie_of, stored_of, swr_of, tags_of, unit_of,
 )
 from flyby.store._pack cimport PIECE, unpack
 from flyby.store._purged cimport freshness_of
@@ -209,6 +209,25 @@ cdef Entry entry_of(Attachment attachment, Block* b):
     entry.length = b.length
     entry.generation = b.generation
     return entry
+
+
+cdef void lay_out(
+    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
+) noexcept:
+    """Describe a new object in its block; its times, its length and its body are still to come."""
+    b.hash = hash
+    b.generation = add64(&m.header.generation, 1) + 1
+    b.apart = 0
+    b.codec = PLAIN
+    b.status = status
+    b.length = 0
+    b.tags = labels.count
+    b.flags = flags
+    b.key_length = len(key)
+    b.head_length = len(head)
+    tags_set(b, labels)
+    memcpy(key_of(b), <const char*>key, len(key))
+    memcpy(head_of(b), <const char*>head, len(head))
 
 
 cdef Block* copied(

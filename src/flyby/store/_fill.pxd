@@ -5,8 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._hash cimport Digest
-from flyby.store._layout cimport Block, FillSlot, Map
-from flyby.store._tags cimport Labels
+from flyby.store._layout cimport Block, FillSlot
 from flyby.store._window cimport Reader
 
 
@@ -42,7 +41,5 @@ cdef class Fill:
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since)
+cdef Fill fill_claimed(Attachment attachment, const char* key, uint32_t length, Digest digest, uint64_t since)
 cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest)
-cdef void lay_out(
-    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
-) noexcept

@@ -23,18 +23,18 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flyby.store._attachment cimport Attachment
-from flyby.store._entry cimport copied, piece_of
+from flyby.store._entry cimport copied, lay_out, piece_of
 from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fill_outdated, fills_join
+from flyby.store._inflight cimport fill_outdated, fills_claim, fills_join
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, KEPT, LONGEST_HEAD, LONGEST_KEY, PLAIN,
-    REASON_LOST, REASON_UNSTORABLE, Block, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of, key_of,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, KEPT, LONGEST_HEAD, LONGEST_KEY,
+    REASON_LOST, REASON_UNSTORABLE, Block, Map, Worker, block_of, body_of, born_of, fence, fresh_of, head_of, key_of,
     load32, load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
 from flyby.store._shard cimport ALWAYS, shard_publish, units_for
-from flyby.store._tags cimport Labels, tags_set
+from flyby.store._tags cimport Labels
 from flyby.store._window cimport (
     reader_enter, reader_leave, reader_pass, readers_of, window_begin, window_cut, window_put, window_read,
 )
@@ -59,6 +59,20 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t s
     return fill
 
 
+cdef Fill fill_claimed(Attachment attachment, const char* key, uint32_t length, Digest digest, uint64_t since):
+    """`Store.claim`."""
+    cdef Worker* counts = worker_at(&attachment.m, attachment.m.worker)
+    cdef bint owner = False
+    cdef int64_t number
+    attachment.settle()
+    number = fills_claim(&attachment.m, key, length, digest, since, &owner)
+    if number < 0:
+        return None
+    counts.fills += owner
+    counts.collapsed += not owner
+    return fill_of(attachment, <uint32_t>number, owner, since)
+
+
 cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest):
     """A reader's handle on the fetch of that name, if one is under way: `Store.claim` for who must not own it."""
     cdef uint64_t began = load64(&attachment.m.header.epoch)
@@ -66,25 +80,6 @@ cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, D
     attachment.settle()
     number = fills_join(&attachment.m, key, length, digest)
     return None if number < 0 else fill_of(attachment, <uint32_t>number, False, began)
-
-
-cdef void lay_out(
-    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
-) noexcept:
-    """Describe a new object in its block; its times, its length and its body are still to come."""
-    b.hash = hash
-    b.generation = add64(&m.header.generation, 1) + 1
-    b.apart = 0
-    b.codec = PLAIN
-    b.status = status
-    b.length = 0
-    b.tags = labels.count
-    b.flags = flags
-    b.key_length = len(key)
-    b.head_length = len(head)
-    tags_set(b, labels)
-    memcpy(key_of(b), <const char*>key, len(key))
-    memcpy(head_of(b), <const char*>head, len(head))
 
 
 @cython.final

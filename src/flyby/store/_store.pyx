@@ -24,13 +24,13 @@ from flyby.store.segment import anonymous, checked_size
 from flyby.store._attachment cimport attach, from_file
 from flyby.store._candidates cimport count_hit
 from flyby.store._check cimport check_fills, check_shard
-from flyby.store._entry cimport Entry, entry_of
+from flyby.store._entry cimport Entry, entry_of, lay_out
 from flyby.store._eviction cimport allocate
 from flyby.store._eviction cimport now_ms as wall_ms
-from flyby.store._fill cimport fill_of, lay_out
+from flyby.store._fill cimport fill_claimed
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport index_find
-from flyby.store._inflight cimport fills_claim, fills_insist, fills_sweep, fills_unlock
+from flyby.store._inflight cimport fills_insist, fills_sweep, fills_unlock
 from flyby.store._layout cimport (
     GONE_PURGED, KEPT, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PACK_FAST, PACK_HIGH, PACK_OFF, PIN_WAYS, SMALL,
     Block, Map, Shard, Worker, add64, block_at, body_of, ends_of, fence, load64, lowest64, pending_at, pins_at,
@@ -461,24 +461,10 @@ cdef class Store:
         Between a lookup that found nothing and a claim that became the owner, another owner may have finished: who must
         not fetch twice looks again.
         """
-        cdef Map* m = &self._attachment.m
-        cdef int64_t number
-        cdef uint64_t began
-        cdef bint owner = False
-        cdef Worker* counts
+        cdef uint64_t began = load64(&self._attachment.m.header.epoch) if since is None else since
         if not self._attachment.usable or len(key) > LONGEST_KEY:
             return None
-        self._attachment.settle()
-        began = load64(&m.header.epoch) if since is None else since
-        number = fills_claim(m, key, len(key), self._attachment.digest(key, len(key)), began, &owner)
-        if number < 0:
-            return None
-        counts = worker_at(m, m.worker)
-        if owner:
-            counts.fills += 1
-        else:
-            counts.collapsed += 1
-        return fill_of(self._attachment, <uint32_t>number, owner, began)
+        return fill_claimed(self._attachment, key, len(key), self._attachment.digest(key, len(key)), began)
 
     # ---- what it tells about itself ----------------------------------------------------------------------------------
 
