@@ -70,7 +70,7 @@ from flyby.store._atomic cimport (
 )
 from flyby.store._block cimport (
     HEADER_UNITS, UNIT, Block, Tag, body_of, born_of, clipped, ends_of, fresh_of, head_of, holder_of, key_of,
-    room_of, set_fresh, set_times, sie_of, stored_of, swr_of, tags_of, tail_of, window_code, window_of,
+    room_of, set_born, set_fresh, set_times, sie_of, stored_of, swr_of, tags_of, tail_of, window_code, window_of,
 )
 
 

@@ -31,6 +31,7 @@ from lz4.block import LZ4BlockError, compress, decompress
 
 from flyby.errors import StoreError
 
+from flyby.store._candidates cimport PACK_FROM
 from flyby.store._layout cimport PACK_FAST, PACK_HIGH, PACK_OFF
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -43,7 +44,6 @@ ctypedef int (*Decompress)(const char* start, char* to, int length, int room) no
 cdef Decompress liblz4_decompress = NULL
 
 cdef enum:
-    PACK_FROM = 1024
     SAMPLE = 16384
     HIGH_LEVEL = 3  # the higher ones save another hundredth
 

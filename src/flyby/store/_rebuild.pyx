@@ -66,7 +66,7 @@ cdef bint whole(Map* m, Shard* s, Block* b) noexcept nogil:
         place = (<char*>holder - arena_of(m, s)) // UNIT
         if not FIRST_PLACE <= place < s.end or holder.apart or holder.state not in (LIVE, APART):
             return False
-        if holder.hash != b.hash or holder.length != b.length or holder.codec != b.codec:
+        if holder.hash != b.hash or holder.length != b.length or (holder.codec == LZ4) != (b.codec == LZ4):
             return False
         return holder.units >= HEADER_UNITS and place + holder.units <= s.end and whole(m, s, holder)
     if b.codec != LZ4 and b.length != room_of(b) - b.slack:
