@@ -469,7 +469,9 @@ cdef class Connection(Downstream):
         elif self._framing is not CHUNKED:
             self._outbox.release()
         else:
-            wanted = trailers is not None and self._request is not None and wants_trailers(self._request.fields)
+            if trailers is not None and self._request is None:
+                self._request = (<object>self._occupant).request
+            wanted = trailers is not None and wants_trailers(self._request.fields)
             self._outbox.write([last_chunk(trailers if wanted else None)])
         self._finish()
 

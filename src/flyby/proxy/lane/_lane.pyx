@@ -66,7 +66,7 @@ READ_BUFFER = 65_536  # bytes of one read(2)
 
 cdef enum:
     OUT = 262_144  # bytes of heads and small bodies that are put together for one write
-    UNPACKED = 131_072  # a packed body up to this is unpacked there too
+    UNPACKED = 65_536  # a packed body up to this is unpacked there too
     SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
     LONGEST_KEY = 16_384
     MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
