@@ -5,7 +5,7 @@ from flyby.upstream._pool cimport Lease
 
 
 cdef class DynoMember(Member):
-    cdef double _mean            # seconds to the head of a response; 0 when nothing is known
+    cdef readonly double mean_s  # to the head of a response, when it was last heard of; 0 when nothing is known
     cdef double _heard_at        # when the last response came, on the monotonic clock
     cdef double _asked_at        # when the last request was sent
 

@@ -24,7 +24,6 @@ cimport cython
 from libc.math cimport INFINITY, exp
 
 from flyby.clock import SystemClock
-from flyby.upstream._connection cimport Connection
 from flyby.upstream._pool cimport moment
 
 cdef double MEMORY_S = 0.2
@@ -41,28 +40,21 @@ cdef class DynoMember(Member):
         Member.__init__(self, address, settings)
         self._heard_at = self._asked_at = -INFINITY
 
-    cpdef double latency(self, double now):
-        """The mean of the responses' times, in seconds; 0 when nothing is known."""
-        return self._mean
-
-    def cost(self, double now):
-        """What one more request there costs."""
-        return self.price(now)
-
     cdef double price(self, double now) noexcept:
+        """What one more request there costs."""
         cdef double unasked = now - self._asked_at
         if unasked >= LOST_S or (unasked >= PROBE_S and (self._heard_at >= self._asked_at or self.in_flight == 0)):
             return 0.0
-        if self._mean == 0.0:
+        if self.mean_s == 0.0:
             return self.in_flight * UNKNOWN_S
         if self.in_flight == 0:
-            return self._mean * exp((self._heard_at - now) / MEMORY_S)
-        return (self.in_flight + 1) * self._mean
+            return self.mean_s * exp((self._heard_at - now) / MEMORY_S)
+        return (self.in_flight + 1) * self.mean_s
 
     cpdef succeeded(self, double latency_s, double now):
         """A response's head came, `latency_s` after its request."""
         cdef double share = exp((self._heard_at - now) / MEMORY_S)
-        self._mean = self._mean * share + latency_s * (1.0 - share)
+        self.mean_s = self.mean_s * share + latency_s * (1.0 - share)
         self._heard_at = now
         Member.succeeded(self, latency_s, now)
 
@@ -98,14 +90,9 @@ cdef class Links:
         return self._take(self._now())
 
     cdef Lease _take(self, double now):
-        cdef bint good
         while self.idle:
             link = self.idle.pop()
-            if isinstance(link, Connection):
-                good = link.reusable and (<Connection>link).quiet()
-            else:
-                good = link.reusable and link.quiet()
-            if good:
+            if link.reusable and link.quiet():
                 self.leased += 1
                 self.member.in_flight += 1
                 self.member._asked_at = now

@@ -174,7 +174,7 @@ class Dyno(Links):
             donated_total=self.donated,
             failures_total=self.member.failures_total,
             refused_total=self.refused,
-            latency_s=self.member.latency(now),
+            latency_s=self.member.mean_s,
             reported_in_flight=self.reported.in_flight,
             reported_latency_s=(self.reported.latency_ms or 0.0) / 1000,
         )
