@@ -37,6 +37,7 @@ cdef class FlatFetch(Fetch):
     cdef int _asking               # an Asking
     cdef bint _judged              # its path is no reason not to store: verdicts hold for it
     cdef bint _renews              # the mark under its key is to be renewed
+    cdef bytes _sent               # the request's content, for a second try; None without
     cdef Words _words              # None until a plain response came
     cdef Py_ssize_t _held          # bytes of the head that wait in HEAD_OUT for the first of the content
 

@@ -35,6 +35,8 @@ from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
 from flyby.proxy.fetching._fetch cimport ASKING, CLIENT, DONE, STORE, STREAMING, TO_FORWARD, TO_STORE, Fetch, State
 from flyby.proxy.fetching._verdict cimport WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts, Words
+from flyby.proxy.fetching._upload cimport Upload
+from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
 from flyby.proxy.road._identity cimport fresh_identity
@@ -164,6 +166,8 @@ cdef class Forwarder(Onward):
             fetch.lease = lease
             fetch._upstream = lease.connection
             fetch.state = ASKING
+            if content:
+                fetch._sent = PyBytes_FromStringAndSize(<const char *>sight.base + sight.seen.length, content)
             fetch._judged = self._verdicts is not None and not (
                 self._guard_paths and dotted(sight.base + sight.seen.target.start, sight.seen.target.length)
             )
@@ -224,6 +228,18 @@ cdef class Forwarder(Onward):
 @cython.freelist(64)
 cdef class FlatFetch(Fetch):
     """See the module's text."""
+
+    cdef int _acquire(self) except -1:
+        """Ask again, as any other fetch, with the content that was sent."""
+        cdef Content content
+        if self._sent is not None:
+            content = Content()
+            content.put(self._sent)
+            content.finish(None)
+            self._sent = None
+            self.exchange.downstream.content = content
+            self._upload = Upload(self, self.exchange)
+        return Fetch._acquire(self)
 
     cdef Py_ssize_t recognise(self, const unsigned char *base, Py_ssize_t size, long long *content) except -1:
         cdef Plain seen

@@ -15,6 +15,7 @@ Via to be joined, tags, targeted fields, an Age or Expires; statuses from 400 on
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memset
 
 from flyby.policy import TAG_FIELDS as _TAG_FIELDS
 from flyby.policy import Outcome, Reason, facts_of, format_http_date, stamps_of, worth_packing
@@ -111,6 +112,7 @@ cdef class Verdicts:
 
     cdef bint glance(self, const unsigned char *base, Py_ssize_t size, Plain *to) noexcept:
         """Whether the bytes begin with a plain head that this file has something to say about."""
+        memset(to.noted, 0, sizeof(to.noted))  # a field that is not there has the length 0
         if not self._usable or not glance_any_response(base, size, &self._limits, self._names, False, to):
             return False
         if to.status > HIGHEST_STATUS or to.status == 206 or to.status == 304 or to.status == 204 or to.closes:
