@@ -197,7 +197,7 @@ def renew_in_place(store: Store, ready: Ready) -> None:
     entry = store.lookup(b"small")
     if entry is not None:
         store.renew(entry, 2, FAR_MS - 1, 3, 4)
-        store.renew(entry, 3, FAR_MS - 2, 3, 4, date=b"V: 9", at=len(BLOB))
+        store.renew(entry, 3, FAR_MS - 2, 3, 4, date=b"http", at=0)
 
 
 def purge(store: Store, ready: Ready) -> None:
