@@ -253,7 +253,7 @@ def text(options: argparse.Namespace) -> Iterator[Row]:
     for name, trace in made:
         row: Row = {"trace": name}
         for way in ("off", "fast", "high"):
-            store = Store.create(32 << 20, max_object=1 << 20, compression=way)  # type: ignore[arg-type]
+            store = Store.create(32 << 20, max_object=1 << 20, compression=way)
             hits = 0
             began = time.process_time()
             for number in trace:

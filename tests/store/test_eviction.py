@@ -239,7 +239,7 @@ def test_the_high_way_takes_less_room(prose: list[bytes], length: int) -> None:
     body = b"".join(prose)[:length]
     sizes = {}
     for way in ("off", "fast", "high"):
-        store = Store.create(16 * MIB, compression=way)  # type: ignore[arg-type]
+        store = Store.create(16 * MIB, compression=way)
         put(store, b"put", body, compress=True)
         pack(store, b"put")
         sizes[way] = store.statistics().stored_bytes

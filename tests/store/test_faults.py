@@ -85,7 +85,7 @@ def reclaim(store: Store, ready: Ready) -> None:
 
 
 def some_cool(store: Store) -> None:
-    """Six objects are hot and held plain; then others come and go until the first of the six is hot no more."""
+    """Six objects are hot and held plain; then others come and go until the first of them is hot no more."""
     for key in (b"packed %d" % number for number in range(6)):
         put(store, key, 2)
         pack(store, *[key] * 6)
@@ -96,14 +96,14 @@ def some_cool(store: Store) -> None:
         put(store, key)
         for _ in range(2):
             check_key(store, key)
-    assert store.statistics().demotions == 1
+    assert store.statistics().demotions >= 1  # those of a shard may go together
 
 
 def demote(store: Store, ready: Ready) -> None:
     ready()
-    for number in range(8):
+    for number in range(16):
         put(store, b"last %d" % number)
-    pack(store)
+    pack(store, *[b"packed %d" % number for number in range(6)])
 
 
 def pack_large(store: Store, ready: Ready) -> None:
@@ -197,7 +197,7 @@ def renew_in_place(store: Store, ready: Ready) -> None:
     entry = store.lookup(b"small")
     if entry is not None:
         store.renew(entry, 2, FAR_MS - 1, 3, 4)
-        store.renew(entry, 3, FAR_MS - 2, 3, 4, date=b"V: 9", at=len(BLOB))
+        store.renew(entry, 3, FAR_MS - 2, 3, 4, date=b"http", at=0)
 
 
 def purge(store: Store, ready: Ready) -> None:

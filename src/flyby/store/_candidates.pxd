@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Objects that are to lie in the store in another form: noted where they are hit, changed by `_packing` when there is time.
+"""Objects that are to lie in the store in another form: noted where they are hit, changed by `_packing` later.
 
 An object is stored as it came. It is to be packed when it has proved worth it: when it is hit, when it leaves the small
 queue alive, or when it comes again (the ghosts remember it, or it replaces another). A packed one that is hot is to lie

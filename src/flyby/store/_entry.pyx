@@ -6,9 +6,9 @@ Both are buffers over the mapping itself. The block is pinned while the object o
 transport may keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed
 after that.
 
-A body that is stored as lz4 is read a piece at a time, into private memory: an Entry keeps the last piece that was read,
-and of a body of at most 256 KiB the whole, if that was asked for. When such an object is hot its plain form takes its
-place in the store (`_packing`), as long as the plain forms of a shard stay under an eighth of its arena.
+A body that is stored as lz4 is read a piece at a time, into private memory: an Entry keeps the last piece that was
+read, and of a body of at most 256 KiB the whole, if that was asked for. When such an object is hot its plain form takes
+its place in the store (`_packing`), as long as the plain forms of a shard stay under an eighth of its arena.
 """
 
 cimport cython
@@ -24,7 +24,8 @@ from flyby.store._candidates cimport promotable
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
 from flyby.store._layout cimport (
-    DOOMED, LZ4, PLAIN, PROMOTED, Block, Map, Tag, add64, body_of, born_of, fence, fresh_of, head_of, key_of, load64, sie_of, stored_of, swr_of, tags_of, unit_of,
+    DOOMED, LZ4, PLAIN, PROMOTED, Block, Map, Tag, add64, body_of, born_of, fence, fresh_of, head_of, key_of, load64,
+    sie_of, stored_of, swr_of, tags_of, unit_of,
 )
 from flyby.store._pack cimport PIECE, unpack
 from flyby.store._purged cimport freshness_of

@@ -5,7 +5,7 @@ New objects enter the small queue, or the main one when the ghosts remember them
 tenth of what is stored, its oldest object goes: to the main queue if it was hit, else out, leaving a ghost. Otherwise
 the main queue's oldest goes, or goes round once more with half of its hits. A hit is a two-bit counter and nothing
 else. (The paper asks for two hits in the small queue, and takes one hit away for a round. This keeps a little less of
-what never changes, and a point more of what does, since what was hot leaves sooner: `python -m benchmarks.store ratio`.)
+what never changes, and a point more of what does, since what was hot leaves sooner: see `benchmarks.store ratio`.)
 An object that was held plain because it was hot goes round once more when its turn comes; `_packing` may pack it again
 meanwhile. Nothing is packed here.
 

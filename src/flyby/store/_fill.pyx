@@ -10,8 +10,8 @@ The owner writes; everybody who claimed the same name reads, in this process and
 is not, the block doubles, where it lies if the neighbour is free, else by moving. Pieces that readers hold pin the
 block that they were cut from, so a move never pulls one away; the next piece comes from the new place.
 
-A body that outgrows the store is not stored: `outgrow` makes the fill a *window* (`_window`), in which its readers go on
-at the pace of the slowest. Every reader counts: the owner hears when the last one of a worker has left (`readers`).
+A body that outgrows the store is not stored: `outgrow` makes the fill a *window* (`_window`), in which its readers go
+on at the pace of the slowest. Every reader counts: the owner hears when the last one of a worker has left (`readers`).
 
 Callbacks are called for every step: at once in the owner's process, from `Store.dispatch` in others.
 """
@@ -256,7 +256,7 @@ cdef class Fill:
                 return memoryview(copy)
 
     def passed(self, Py_ssize_t offset):
-        """This reader has done with what lies before `offset`: in a window there is room for more. `read` says so too."""
+        """This reader has done with what lies before `offset`: a window has room for more. `read` says so too."""
         if self.ours() and 0 <= offset <= <Py_ssize_t>self._slot.available:
             reader_pass(self._attachment, self._number, &self._reader, offset)
 
@@ -357,12 +357,14 @@ cdef class Fill:
         return True
 
     def write(self, data):
-        """Append to the body. False when that does not fit: no byte is taken; the owner lets it `outgrow`, or aborts."""
+        """Append to the body. False, and no byte is taken, when that does not fit: to `outgrow`, or to abort."""
         cdef const unsigned char[::1] view
         cdef uint64_t length, available
         cdef Block* b
         self.demand("writes to a fill")
-        if not self.ours() or self._overfull or self._slot.ring or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+        if not self.ours() or self._overfull or self._slot.ring:
+            return False
+        if not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
         length = len(data)
         if not length:
@@ -386,7 +388,7 @@ cdef class Fill:
         return True
 
     cdef bint make_room(self, uint64_t needed) noexcept:
-        """Room for twice as much, or for `needed` at least: rather free room than others', rather here than elsewhere."""
+        """Room for twice as much, or for `needed` at least: free room before others', here before elsewhere."""
         cdef Block* b = block_of(&self._attachment.m, self._slot.object)
         cdef Block* other
         cdef uint64_t wanted
@@ -417,7 +419,7 @@ cdef class Fill:
         return True
 
     def outgrow(self):
-        """Make the fill a window: it is not stored, nobody joins it, and its readers go on with what `write_some` brings.
+        """Make the fill a window: it is not stored, nobody joins it, and its readers go on with `write_some`.
 
         For an owner whose `write` was refused. False, with nothing changed, when there is no room for a window either.
         """

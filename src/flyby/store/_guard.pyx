@@ -76,7 +76,7 @@ cdef int guard_format(pthread_mutex_t* lock) noexcept nogil:
 
 
 cdef bint guard_take(Map* m, pthread_mutex_t* lock, uint32_t number, bint insist) noexcept nogil:
-    """Whether the lock of that number is ours now; what its last owner left half done shows in the `dirty` beside it."""
+    """Whether the lock of that number is ours now; `dirty` beside it shows what its last owner left half done."""
     cdef timespec until
     cdef int code = pthread_mutex_trylock(lock)
     if code == EBUSY:

@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""Bodies as lz4: in pieces of 64 KiB, so that a body of any size is packed and unpacked a piece at a time, and a part of it
-is read without the rest.
+"""Bodies as lz4: in pieces of 64 KiB, so that a body of any size is packed and unpacked a piece at a time, and a part
+of it is read without the rest.
 
     ┌───────────┬──────────────────────┬───────────┬─────────┐     size: of the packed piece, or with the top bit
     │ size 32   │ piece as lz4         │ size 32   │ ...     │     set of one that lies plain because it is no smaller
@@ -16,8 +16,8 @@ A packed body has no table of its pieces: a `Cursor` remembers where the last pi
 looks at each size once.
 
 The lz4 package carries liblz4 and exports its functions. `piece_to` and `unpack_to` call the one for unpacking itself,
-without an object and with the GIL held, for on a small body that costs more than the work. Where it is not found, or does
-not undo what the package packed, they say so each time, and bodies are unpacked through Python.
+without an object and with the GIL held, for on a small body that costs more than the work. Where it is not found, or
+does not undo what the package packed, they say so each time, and bodies are unpacked through Python.
 """
 
 from cpython.buffer cimport PyBUF_READ

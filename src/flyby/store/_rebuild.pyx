@@ -23,9 +23,9 @@ from flyby.store._hash cimport siphash
 from flyby.store._index cimport index_clear, index_find, index_room, index_segment, word_for
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
-    APART, DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PIN_WAYS,
-    SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, arena_of, block_at, block_of, fence, holder_of, key_of, load64,
-    pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, tail_of, unit_of,
+    APART, DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
+    PIN_WAYS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, arena_of, block_at, block_of, fence, holder_of,
+    key_of, load64, pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
 from flyby.store._tags cimport tags_forget

@@ -4,14 +4,14 @@
     refreshed   a new block with the new head takes the object's place. A body of 16 KiB or more stays where it is
                 (`_layout`: apart), a shorter one is copied
     renewed     where only the times change, they are stored into the block that is there: each is one word, and readers
-                may find the one new and the other not yet. A stale object is fresh a moment later, or its age is that of
-                before the validation: both have been true
+                may find the one new and the other not yet. A stale object is fresh a moment later, or its age is that
+                of before the validation: both have been true
 
 The head of a block never changes under its readers, so a new Date means a new block.
 
-What was purged since the entry was found stays purged: hard, because the object is gone; soft, because its generation is
-another, or, when everything was, because `everything` says so. The new generation is drawn before that is looked at: a
-purge that comes later finds the object older than itself.
+What was purged since the entry was found stays purged: hard, because the object is gone; soft, because its generation
+is another, or, when everything was, because `everything` says so. The new generation is drawn before that is looked at:
+a purge that comes later finds the object older than itself.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -4,8 +4,8 @@
     serve_find ──▶ Found, pinned ──▶ serve_hit ──▶ head, body or serve_read ──▶ serve_done
                                 └──▶ serve_piece or serve_entry: the pin goes over to an object
 
-An `Attachment` is a process's hold on a store; nothing here may be called once it is not `usable`. Nothing waits but for
-a lock, as `_guard` says. All are called with the GIL held.
+An `Attachment` is a process's hold on a store; nothing here may be called once it is not `usable`. Nothing waits but
+for a lock, as `_guard` says. All are called with the GIL held.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

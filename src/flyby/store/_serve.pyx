@@ -75,8 +75,8 @@ cdef void serve_missed(Attachment store, bint collapsed) noexcept:
 cdef int64_t serve_read(Attachment store, Found* found, Cursor* cursor, int64_t offset, char* to) noexcept:
     """Unpack the piece of a packed body that begins at `offset`, a multiple of PIECE; returns how many bytes that are.
 
-    `to` has room for PIECE bytes, or for the rest of the body. 0 at its end, -1 when it is damaged. The cursor begins as
-    zeros, and is the reader's own.
+    `to` has room for PIECE bytes, or for the rest of the body. 0 at its end, -1 when it is damaged. The cursor begins
+    as zeros, and is the reader's own.
     """
     cdef Block* b = found.block
     cdef uint64_t number = offset // PIECE
@@ -180,7 +180,7 @@ cdef bint serve_older(Fill fill, uint64_t since) noexcept:
 
 
 def found_by(Store store not None, bytes key not None, bint counted=True):
-    """What the face tells of the object of that key: head, status, times, body and how it was held; None where none is."""
+    """What the face tells of the object of that key: head, status, times, and body; None where none is."""
     cdef Attachment attachment = serve_store(store)
     cdef Found found
     cdef Cursor cursor = Cursor(number=0, at=0)

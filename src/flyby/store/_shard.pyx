@@ -20,10 +20,10 @@ from flyby.store._index cimport (
     same_key, word_for,
 )
 from flyby.store._layout cimport (
-    APART, BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
-    PLAIN, PROMOTED, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, add64, block_at,
-    bucket_at, ends_of, fence, fresh_of, holder_of, key_of, load32, load64, place_of, room_of, set_fresh, shard_at,
-    shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
+    APART, BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4,
+    MAIN, PLAIN, PROMOTED, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, add64,
+    block_at, bucket_at, ends_of, fence, fresh_of, holder_of, key_of, load32, load64, place_of, room_of, set_fresh,
+    shard_at, shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._purged cimport freshness_of, outdated, purged_since
 from flyby.store._queues cimport count_in, count_out, ends_at, queue_drop, queue_push

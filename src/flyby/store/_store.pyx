@@ -43,8 +43,8 @@ from flyby.store._purged cimport freshness_of, purged_hard, purged_soft, stem_na
 from flyby.store._queues cimport ends_at
 from flyby.store._refresh cimport refreshed, renewed, settle_block
 from flyby.store._shard cimport (
-    ALWAYS, shard_insist, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_sweep, shard_unlock,
-    units_for,
+    ALWAYS, shard_insist, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_sweep,
+    shard_unlock, units_for,
 )
 from flyby.store._statistics cimport objects_of, statistics_of
 from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, place_hash
@@ -179,7 +179,7 @@ cdef class Store:
         self, bytes key, bytes head, body, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms,
         uint32_t swr_s, uint32_t sie_s, *, bint compress=True, tags=(), place=None, since=None, unless_fresh_at=None
     ):
-        """Store a whole object. False when there is no room for it. One of at most 64 KiB is packed at once, if that pays.
+        """Store a whole object; False when there is no room for it. Up to 64 KiB are packed at once, if that pays.
 
         It bears `tags`, and lies at `place`: how many bytes of its key name its group, and how many its branch there;
         by either it can be purged. `since` is what `mark` told when its content was asked for: False when it was purged
@@ -228,7 +228,7 @@ cdef class Store:
         self, Entry entry, bytes head, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
         uint32_t sie_s, *, tags=None
     ):
-        """Give the object a new head, times, and tags if told to. False if it is not stored any more, or was outdated."""
+        """Give the object a new head, times, and tags if given. False if it is not stored any more, or was outdated."""
         return refreshed(self._attachment, entry, head, flags, born_ms, fresh_ms, swr_s, sie_s, tags)
 
     def renew(self, Entry entry, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s, uint32_t sie_s, *, date=None, at=0):

@@ -5,12 +5,12 @@
                          │ nobody reads │ ── the object's block ── │ ─── the ring ─── │
                                                           byte n at (n - base) modulo the ring's size
 
-The object's block stays as it is, since views of it are out; it is let go of when the floor has passed its end. The ring
-is a block of its own. Its bytes are overwritten, so they are read as copies. A window is never stored, and nobody joins
-it any more: `ring` is set under the fill table's lock, as joining is.
+The object's block stays as it is, since views of it are out; it is let go of when the floor has passed its end. The
+ring is a block of its own. Its bytes are overwritten, so they are read as copies. A window is never stored, and nobody
+joins it any more: `ring` is set under the fill table's lock, as joining is.
 
-The *floor* is the first byte that can still be read. Each worker tells, in a word of `reads_at` that only it writes, how
-many readers it has and the offset of its slowest; the owner takes the least of them before it overwrites anything.
+The *floor* is the first byte that can still be read. Each worker tells, in a word of `reads_at` that only it writes,
+how many readers it has and the offset of its slowest; the owner takes the least of them before it overwrites anything.
 
     reader   stores its word │ fence │ looks whether the owner is `starved`, and rings its bell
     owner    stores `starved` │ fence │ looks at the words once more
@@ -71,7 +71,7 @@ cdef void reader_leave(Attachment attachment, uint32_t number, Reader* reader, b
 
 
 cdef void reader_pass(Attachment attachment, uint32_t number, Reader* reader, uint64_t offset) noexcept:
-    """The reader has done with what lies before `offset`. Told at once where somebody may wait for that: in a window."""
+    """The reader has done with what lies before `offset`. In a window that is told at once."""
     cdef Map* m = &attachment.m
     cdef uint64_t before = reader.passed
     if offset <= before or not reader.listed:
