@@ -33,7 +33,9 @@ from flyby.proxy.stored import variants
 
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
-from flyby.proxy.fetching._fetch cimport ASKING, CLIENT, DONE, STORE, STREAMING, TO_FORWARD, TO_STORE, Fetch, State
+from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
+from flyby.proxy.fetching._fetch cimport Fetch
+from flyby.proxy.fetching._streaming cimport CLIENT, STORE
 from flyby.proxy.fetching._verdict cimport WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts, Words
 from flyby.proxy.fetching._upload cimport Upload
 from flyby.proxy.road._content cimport Content
