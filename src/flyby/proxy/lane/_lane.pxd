@@ -11,6 +11,7 @@ from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
+from flyby.store._entry cimport Entry
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block, Map
 from flyby.wire._glance cimport Glance, GlanceLimits
@@ -43,6 +44,7 @@ cdef class Lane(ShortCut):
     cdef object _access
     cdef Crowds _crowds  # who wait for a fetch of the store's
     cdef Errand _errand  # what it is to do
+    cdef Entry _stale  # what it is to validate, or None
     cdef int64_t _mark_fresh_ms  # until when the mark lasts that was found
     cdef Onward _onward  # where the request goes that the lane stopped at, if not the long way
     # The write that is being put together.

@@ -34,12 +34,12 @@ from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions
 from flyby.proxy.http1._connection cimport Connection
-from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, Downstream, Errand, Onward, ShortCut, Sight
+from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy.stored._selection cimport SUFFIX, Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
-from flyby.store._entry cimport piece_of, promote
+from flyby.store._entry cimport entry_of, piece_of, promote
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
@@ -80,6 +80,10 @@ cdef uint32_t NO_PLAIN_HIT = (
 )
 cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
 cdef uint32_t TOO_LARGE = EntryFlag.TOO_LARGE
+cdef uint32_t VALIDATE = EntryFlag.NO_CACHE
+cdef uint32_t VALIDATOR = EntryFlag.VALIDATOR
+cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
+cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 cdef uint32_t PUBLIC = EntryFlag.PUBLIC
@@ -139,6 +143,7 @@ cdef class Lane(ShortCut):
         cdef bint sent = True
         self._read_clocks()
         self._onward = None
+        self._stale = None
         self._full = False
         self._count = self._part_count = 0
         self._used = 0
@@ -182,7 +187,9 @@ cdef class Lane(ShortCut):
         sight.errand = self._errand
         sight.key, sight.key_length = self._key, self._key_length
         sight.fresh_ms = self._mark_fresh_ms
+        sight.stale = <void *>self._stale
         taken = self._onward.begin(client, &sight)
+        self._stale = None
         if taken:
             self.passed += 1
         return taken
@@ -237,6 +244,13 @@ cdef class Lane(ShortCut):
             self._mark_fresh_ms = freshness_of(&self._store.m, found)
             if self._mark_fresh_ms > self._now_ms and not found.flags & TOO_LARGE:
                 self._aim(posts, post, MARKED)
+        if found.flags & VALIDATE and not found.flags & NO_RESPONSE and found.status == 200 and seen.method == GET and not (
+            seen.seen & (CACHE_CONTROL | ABOUT_STORED | ASKS_MORE) or (seen.seen & COOKIE and found.flags & COOKIELESS)
+        ) and found.flags & VALIDATOR:
+            # RFC 9111 5.2.2.4: by each request.
+            self._aim(posts, post, VALIDATED)
+            self._stale = entry_of(self._store, found)  # the pin is its own from here on
+            return False
         if seen.seen & ASKS_MORE or not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
             unpin(&self._store.m, unit_of(&self._store.m, found))
             return False
