@@ -8,7 +8,6 @@ from flyby.errors import UpstreamError, WireError
 from flyby.policy import CacheRules, Outcome, Reason
 from flyby.proxy.road._downstream import Downstream, Occupant
 from flyby.proxy.road.context import Context
-from flyby.proxy.road.routes import Match
 from flyby.proxy.road.source import Source
 from flyby.upstream import Backend
 from flyby.wire import Fields, RequestHead
@@ -20,7 +19,7 @@ class Exchange(Occupant):
     context: Context
     downstream: Downstream
     started: float
-    match: Match
+    match: Any  # a routing.router.Match
     rules: CacheRules
     backend_name: str
     path: bytes
