@@ -147,7 +147,7 @@ cdef class Connection(Downstream):
 
     def pause_writing(self):
         self.paused = True
-        self._write_deadline = monotonic() + self._connections.timeouts.write_s
+        self._write_deadline = self._connections.monotonic() + self._connections.timeouts.write_s
 
     def resume_writing(self):
         self.paused = False
@@ -256,7 +256,7 @@ cdef class Connection(Downstream):
             self._deadline = 0.0
             content.finish(body.trailers)
             if self._occupant is None and self._state == WAITING:
-                self._next(monotonic())
+                self._next(self._connections.monotonic())
         else:
             self._read_limit(self._connections.timeouts.body_s)
             if content.size >= QUEUE_LIMIT:
@@ -428,7 +428,8 @@ cdef class Connection(Downstream):
             self._outbox.write([serialise_response(status, reason, fields)])
 
     cpdef begin(self, int status, bytes reason, fields, long long length):
-        self.begin_ready(serialise_response(status, reason, fields)[:-2], length, status)
+        cdef bytes head = serialise_response(status, reason, fields)
+        self.begin_ready(head[: len(head) - 2], length, status)
 
     cpdef begin_ready(self, bytes head, long long length, int status):
         cdef bytes framing = b""
@@ -523,7 +524,7 @@ cdef class Connection(Downstream):
         if occupant is None:
             return 0
         occupant.finished()
-        return self._next(monotonic())
+        return self._next(self._connections.monotonic())
 
     cdef int _next(self, double now) except -1:
         """The response is over: be ready for the next request, or close."""

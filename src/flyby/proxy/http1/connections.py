@@ -106,6 +106,10 @@ class Connections:
         self.total += 1
         self._empty.clear()
 
+    def monotonic(self) -> float:
+        """The clock's monotonic time; `now` is that of the last sweep."""
+        return self._clock.monotonic()
+
     def wall_ms(self) -> int:
         """The clock's wall time."""
         return self._clock.wall_ms()
