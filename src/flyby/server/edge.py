@@ -179,6 +179,7 @@ class Edge:
             self._refused,
             most_connections(server),
             self._lane,
+            self._metrics,
         )
         self._use_lane(self._context)
         self._connections.start()

@@ -87,7 +87,7 @@ def record(story: Story) -> None:
             reason=reason,
             backend=story.backend_name,
             connect_ms=-1.0,
-            first_byte_ms=float(story.first_byte_ms),
+            first_byte_ms=story.first_byte_ms,
             user_agent=request.fields.get(b"user-agent") or b"",
             referer=request.fields.get(b"referer") or b"",
         )
