@@ -45,6 +45,7 @@ EXTENSIONS = [
     "flyby.store._tags",
     "flyby.store._view",
     "flyby.store._window",
+    "flyby.tunnel._links",
     "flyby.upstream._connection",
     "flyby.upstream._deadline",
     "flyby.upstream._direct",

@@ -88,6 +88,7 @@ TOP_LEVEL = {
     "README.md",
     "benchmarks",
     "docs",
+    "examples",
     "pyproject.toml",
     "setup.py",
     "src",

@@ -144,10 +144,13 @@ class Edge:
         if self._begun:
             raise FlybyError("an edge is started once: make a new Edge")
         self._begun = True
+        given = self._sockets
         try:
             await self._start()
         except BaseException:
             await self.drain(0)
+            for sock in self._sockets or () if given is None else ():
+                sock.close()
             raise
 
     async def _start(self) -> None:

@@ -212,6 +212,7 @@ cdef class Connection(RequestSide):
                     self._transport.pause_reading()
         elif state != CLOSED:
             # Nobody asked: an answer to no request, or the rest of a longer answer than was announced.
+            self.surplus = True
             self._shut(True)
 
     def eof_received(self):
@@ -358,6 +359,8 @@ cdef class Connection(RequestSide):
         sink = self._sink
         self._sink = self._body = None
         self._deadline.lift()
+        if surplus:
+            self.surplus = True
         if surplus or self._out.broken:
             self._keep = False
         if self._keep:

@@ -49,7 +49,9 @@ class Pool:
     tags: tuple[bytes, ...]
     on_pressure: Callable[[Pool], None] | None
     loop: asyncio.AbstractEventLoop | None
-    def __init__(self, origin: Origin, settings: PoolSettings, member: Member, clock: Clock) -> None: ...
+    def __init__(
+        self, origin: Origin, settings: PoolSettings, member: Member, clock: Clock, bound: int | None = None
+    ) -> None: ...
     @property
     def origin(self) -> Origin: ...
     @property

@@ -276,10 +276,10 @@ cdef class Fetch(Listener):
     cdef int _answered(self, ResponseHead head) except -1:
         cdef Exchange exchange = self.exchange
         cdef double elapsed
-        if self._upload is not None:
-            self._upload.answered()
         if self.lease.donated and is_refusal(head):
             return self._refused()
+        if self._upload is not None:
+            self._upload.answered()
         clock = exchange.context.clock
         elapsed = clock.monotonic() - self._started
         self.response = head
@@ -496,7 +496,7 @@ cdef class Fetch(Listener):
 
     cdef int _to_client(self) except -1:
         self._way = CLIENT
-        self._client.on_writable(self._upstream.resume_reading)
+        self._client.on_writable((<object>self._upstream).resume_reading)
         return 0
 
     cdef int _mark(self, reason) except -1:

@@ -23,6 +23,7 @@ cdef class Connection(Downstream):
     cdef double _write_deadline      # until when the client must have taken what is sent; 0: nothing waits
     cdef HeadReader _reader          # None until a request takes the general path
     cdef bytes _pending              # bytes that were read and not looked at, or None
+    cdef object _behind              # a view of what was read behind a request that is just being begun
     cdef bint _due                   # `_go_on` will be called for them
     cdef bint _reading               # not paused
     cdef bint _receiving             # within `_receive`

@@ -219,6 +219,7 @@ cdef class Connection(Downstream):
                         reader = self._reader = NewHeadReader(self._connections.limits, "request")
                     view = view[reader.feed(view) :]
                     if reader.complete:
+                        self._behind = view
                         self._start(reader.take_request(b"https" if self.secure else b"http"))
                     elif self._state == IDLE and not reader.empty:
                         self._state = HEAD
@@ -227,6 +228,7 @@ cdef class Connection(Downstream):
             self._refuse(error)
         finally:
             self._receiving = False
+            self._behind = None
         return 0
 
     cdef object _receive_content(self, view):
@@ -529,7 +531,7 @@ cdef class Connection(Downstream):
         if self._state == CONTENT:
             # The rest of the content is read, passed on or dropped; then comes the next request.
             if self.content.on_change is None:
-                self.content.on_change = self.content.take
+                self.content.on_change = (<object>self.content).take
                 self.content.take()
             return 0
         idle_s = self._connections.timeouts.idle_s
@@ -590,6 +592,8 @@ cdef class Connection(Downstream):
         self.begun = True
         self._outbox.write([serialise_response(status, reason, fields)])
         ahead = self._pending or b""
+        if self._behind is not None:
+            ahead = bytes(self._behind)
         self._pending = None
         self._resume_reading()
         self._connections.discard(self)
