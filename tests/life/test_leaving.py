@@ -53,14 +53,20 @@ class Stream:
         self.writers[number].write(b"0\r\n\r\n")
 
 
-async def endless(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+def endless(begin: asyncio.Event | None = None) -> Script:
     """A script: an endless response that may be stored, as long as somebody reads it."""
-    writer.write(HEAD + STORED + CHUNKED)
-    with contextlib.suppress(ConnectionError):
-        while not writer.is_closing():
-            writer.write(chunk(PIECE))
-            await writer.drain()
-            await asyncio.sleep(0)
+
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if begin is not None:
+            await begin.wait()
+        writer.write(HEAD + STORED + CHUNKED)
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(chunk(PIECE))
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    return script
 
 
 # ---- before the head ------------------------------------------------------------------------------------------------
@@ -249,7 +255,7 @@ async def test_what_the_origin_breaks_off_after_its_client_has_left_is_not_store
 
 @both_ways
 async def test_a_fetch_that_outgrows_the_store_after_its_client_has_left_ends(tunnel: bool) -> None:
-    async with life(endless, tunnel, cache=SMALL_STORE) as scene:
+    async with life(endless(), tunnel, cache=SMALL_STORE) as scene:
         client = await scene.send("/endless")
         await head_of(client)
         client.reset()
@@ -259,7 +265,7 @@ async def test_a_fetch_that_outgrows_the_store_after_its_client_has_left_ends(tu
 
 @both_ways
 async def test_a_client_leaves_while_it_reads_what_a_full_fill_holds(tunnel: bool) -> None:
-    async with life(endless, tunnel, cache=SMALL_STORE) as scene:
+    async with life(endless(), tunnel, cache=SMALL_STORE) as scene:
         client = await scene.send("/endless")
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await until(lambda: scene.edge.statistics().store.refused or scene.edge.statistics().store.failed)  # type: ignore[union-attr]
@@ -271,10 +277,13 @@ async def test_a_client_leaves_while_it_reads_what_a_full_fill_holds(tunnel: boo
 
 @both_ways
 async def test_the_last_reader_of_a_window_ends_the_fetch(tunnel: bool) -> None:
-    async with life(endless, tunnel, cache=SMALL_STORE) as scene:
+    begin = asyncio.Event()
+    async with life(endless(begin), tunnel, cache=SMALL_STORE) as scene:
         clients: list[Client] = [await scene.send("/endless")]
         await scene.asked_for(1)
         clients += [await scene.send("/endless") for _ in range(2)]
+        await scene.followed(2)
+        begin.set()
         for client in clients:
             await client.reader.readexactly(200_000)
         assert len(scene.origin.requests) == 1
