@@ -204,7 +204,7 @@ async def stage(**options: Any) -> AsyncIterator[Stage]:
                 timeouts=options.get("timeouts", Timeouts(drain_s=0.1)),
                 tunnel=Tunnel(node="edge-1", **options.get("tunnel", {})),
             ),
-            cache=Cache(size="16MiB", **options.get("cache", {})),
+            cache=Cache(**{"size": "16MiB", **options.get("cache", {})}),
             backends={"app": Backend(tunnel=True, pool=Pool(**options.get("pool", {})), **options.get("backend", {}))},
             routes=[Route(backend="app")],
         )
