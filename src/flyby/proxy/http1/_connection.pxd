@@ -29,7 +29,6 @@ cdef class Connection(Downstream):
     cdef bint _receiving             # within `_receive`
     cdef bint _ended                 # the client has sent its last byte
     cdef bint _deaf                  # where the request's content ends is not known: read nothing behind it
-    cdef Py_ssize_t _linger          # bytes that may still come and be dropped
     cdef object _pipe                # whom the bytes go to
     # For the request under way.
     cdef readonly RequestHead _request  # None for one that a glance recognised
