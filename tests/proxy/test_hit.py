@@ -37,7 +37,7 @@ def test_what_is_read_of_a_stored_body(fields: dict[bytes, bytes], read: list[tu
 
     head = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Type: text/plain\r\n'
     entry: Any = SimpleNamespace(
-        head=head, length=LENGTH, status=200, born_ms=0, fresh_ms=0, body=body, key=b"key", flags=0
+        head=head, length=LENGTH, status=200, born_ms=0, fresh_ms=0, body=body, key=b"key", flags=0, compressed=False
     )
     exchange: Any = SimpleNamespace(
         context=SimpleNamespace(clock=ManualClock()),

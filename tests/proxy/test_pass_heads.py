@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from flyby.metrics import Metrics
 from flyby.policy import TAG_FIELDS, CacheRules, Outcome, Reason, format_http_date, storable
-from flyby.proxy.routing._onward_head import onward_head
-from flyby.proxy.fetching._passing import status_field
-from flyby.proxy.routing._upstream_fields import OURS, VIA, upstream_fields
+from flyby.proxy.fetching._response import status_field
 from flyby.proxy.fetching._verdict import Verdicts
-from flyby.proxy.fetching.ask import SHARED_LEFT_OUT
+from flyby.proxy.fetching.request import SHARED_LEFT_OUT
+from flyby.proxy.routing._onward_head import onward_head
+from flyby.proxy.routing._upstream_fields import OURS, VIA, upstream_fields
 from flyby.wire import (
     HOP_BY_HOP,
     STANDARD_LIMITS,
@@ -102,7 +102,7 @@ RESPONSE_LINES = st.one_of(
 
 
 def the_long_way(data: bytes, rules: CacheRules) -> tuple[Reason, bytes] | None:
-    """What `miss` and `_passing` make of it, for a plain GET of a key that is marked hit-for-miss."""
+    """What the fetch makes of it, for a plain GET of a key that is marked hit-for-miss."""
     reader = HeadReader(STANDARD_LIMITS, "response")
     reader.feed(data)
     head = reader.take_response()

@@ -9,7 +9,7 @@ cookies Set-Cookie without a word that permits it. Cache-Control is read by `pol
 each value and not again while the value is among the last sixteen. Everything else gets no verdict here, and goes
 the long way: what might be stored, what another field than Cache-Control decides, a status that is about another response.
 
-The head is what `_passing` writes of the same response; the tests compare the two byte for byte.
+The head is what `_response` writes of the same response; the tests compare the two byte for byte.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -19,7 +19,7 @@ from flyby.policy import TAG_FIELDS as _TAG_FIELDS
 from flyby.policy import Outcome, Reason, format_http_date, parse_cache_control
 from flyby.log._lines import console_words
 from flyby.log._lines cimport Text
-from flyby.proxy.fetching._passing import status_field
+from flyby.proxy.fetching._response import status_field
 from flyby.proxy.road._identity import VIA as _VIA
 from flyby.wire import HOP_BY_HOP as _HOP_BY_HOP
 from flyby.wire._glance cimport Span

@@ -16,7 +16,7 @@ from flyby.proxy.road._identity import CDN_ID as _CDN_ID
 from flyby.proxy.routing._upstream_fields import FATES as _FATES
 from flyby.proxy.road._identity import VIA as _VIA
 from flyby.proxy.routing._upstream_fields cimport ADDRESSES, DROPPED, LOOP, PROXIES
-from flyby.proxy.fetching.ask import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
+from flyby.proxy.fetching.request import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
 from flyby.wire._glance cimport Glance, GlanceLimits, Span, glance, glance_limits
 from flyby.wire._names cimport NameTable
 
