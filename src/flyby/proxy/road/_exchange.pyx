@@ -37,7 +37,7 @@ cdef class Exchange(Occupant):
 
     def __cinit__(self, *args):
         self._identity = None
-        self.path = self.primary = self.claim_key = b""
+        self.path = self.primary = self.claim_key = self.own_lines = b""
         self.backend_name = ""
         self.since = 0
         self.extra_tags = ()
@@ -59,6 +59,10 @@ cdef class Exchange(Occupant):
     def request(self):
         """The request's head; made when it is asked for, of the bytes that came."""
         return self.head_of_request()
+
+    @request.setter
+    def request(self, RequestHead request not None):
+        self._request = request
 
     cdef RequestHead head_of_request(self):
         cdef HeadReader reader
@@ -115,7 +119,7 @@ cdef class Exchange(Occupant):
         cdef Exchange other = Exchange.__new__(Exchange)
         other.context, other.downstream, other._request = self.context, self.downstream, self.head_of_request()
         other._identity = self._identity
-        other.started = self.started
+        other.started, other.client = self.started, self.client
         other.match, other.rules, other.backend_name = self.match, self.rules, self.backend_name
         other.path, other.primary, other.claim_key = self.path, self.primary, self.claim_key
         other.gone = other._recorded = True
