@@ -46,6 +46,7 @@ from flyby.store import Partials, Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import RELEASE_LENGTH, Backend, BackendStatistics
 from flyby.wire import RequestHead
+from flyby.wire.forwarded import Trusted
 from flyby_agent.archive import zipapp
 
 BACKLOG = 4096
@@ -181,6 +182,7 @@ class Edge:
             self._refused,
             most_connections(server),
             self._lane,
+            Trusted.of(server.trusted_proxies),
         )
         self._use_lane(self._context)
         self._metrics.include(self._lane.outcomes)
@@ -250,6 +252,7 @@ class Edge:
             self._pressure,
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
+            trusted=Trusted.of(config.server.trusted_proxies),
         )
 
     def _tell_tunnel(self, context: Context) -> None:
@@ -350,6 +353,7 @@ class Edge:
         connections.limits = config.server.limits
         connections.timeouts = config.server.timeouts
         connections.most = most_connections(config.server)
+        connections.trusted = new.trusted
         self._tell_tunnel(new)
         new.spawn(_close_others(old.backends, new.backends))
 
