@@ -385,6 +385,22 @@ def test_two_flybys_do_not_share_a_port(tmp_path: Path) -> None:
         assert "in use" in errors
 
 
+def test_an_edge_without_a_backend_says_so_and_serves_no_demo(tmp_path: Path) -> None:
+    config = tmp_path / "flyby.toml"
+    config.write_text('[server]\nlisten = ["127.0.0.1:0"]\nworkers = 1\n[cache]\nsize = "8MiB"\n')
+    served = Served(launch(config), config)
+    try:
+        served.started()
+        served.who()  # it has its name by now
+        children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
+        assert [Path(f"/proc/{pid}/comm").read_text() for pid in children] == ["flyby-worker-0\n"]
+        served.send(signal.SIGHUP)  # as empty as before: nothing is lost by it
+        served.until_said("configuration reloaded")
+    finally:
+        served.stop()
+    assert "no backend is configured yet" in served.errors
+
+
 def test_the_demo_app_is_a_process_that_is_restarted(tmp_path: Path) -> None:
     config = tmp_path / "flyby.toml"
     config.write_text('[server]\nlisten = ["127.0.0.1:0"]\nworkers = 1\n[cache]\nsize = "8MiB"\n')

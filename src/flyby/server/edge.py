@@ -29,6 +29,7 @@ from flyby.log import AccessLog, AccessRecord, Guarded
 from flyby.metrics import Metrics, MetricsSnapshot
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
+from flyby.proxy.fetching.forwarders import forwarder
 from flyby.proxy.fetching.pressure import Pressure
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.http1.connections import Connections
@@ -119,6 +120,7 @@ class Edge:
         self._connections: Connections | None = None
         self._buildpack = Download(zipapp)
         self._lane = Lane()
+        self._packing = False  # `_pack` will be called
         self._pressure = Pressure()
         self.tunnel: Tunnel | None = None  # once it has started
         self.addresses: list[tuple[str, int]] = []
@@ -159,6 +161,7 @@ class Edge:
             self._store = open_store(self._config.cache)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._store.fileno(), self._store.dispatch)
+        self._store.on_work(self._pack_soon)
         self._watch.look()
         self.tunnel = Tunnel(
             self._config.server.tunnel,
@@ -194,6 +197,17 @@ class Edge:
             self._servers.append(await self._serve(sock, secure))
             self.addresses.append(sock.getsockname()[:2])
         self._looking = loop.call_later(LOOK_S, self._look)
+
+    def _pack_soon(self) -> None:
+        """Objects have proved worth packing: a slice of the work is done in each turn of the loop."""
+        if not self._packing:
+            self._packing = True
+            asyncio.get_running_loop().call_soon(self._pack)
+
+    def _pack(self) -> None:
+        self._packing = False
+        if self._store is not None and self._store.pack_some():
+            self._pack_soon()
 
     async def _serve(self, sock: socket.socket, secure: bool) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -292,7 +306,10 @@ class Edge:
             self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in context.router.signs()],
-                [None for _ in context.router.signs()],
+                [
+                    forwarder(context, sign, route, log if isinstance(log, AccessLog) else None)
+                    for sign, route in context.router.signs()
+                ],
                 Crowds(context, server.limits),
                 server.limits,
                 self._clock,
@@ -405,6 +422,7 @@ class Edge:
         self._watch.close()
         if self._store is not None:
             asyncio.get_running_loop().remove_reader(self._store.fileno())
+            self._store.on_work(None)
             if self._owns_store:
                 self._store.close()
             self._store = None

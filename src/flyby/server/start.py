@@ -29,7 +29,7 @@ from flyby.server.descriptors import raise_limit
 from flyby.server.listeners import EX_CONFIG, BindError, Listeners, open_listeners
 from flyby.server.pulse import Pulse
 from flyby.server.signals import WATCHED
-from flyby.server.supervisor import Supervisor, remark
+from flyby.server.supervisor import Supervisor, remarks_on
 from flyby.server.tls import Certificates
 from flyby.server.worker import EdgeFactory, work
 from flyby.store import Store
@@ -80,7 +80,8 @@ def run(
         operations.error("%s", error)
         return error.exit_code
     raise_limit()
-    remark(config)
+    for remark in remarks_on(config):
+        operations.warning("%s", remark)
     if config.empty and not known:
         operations.warning("no backend is configured yet: every request is answered with 404 until one is added")
 

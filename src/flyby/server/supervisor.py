@@ -253,6 +253,7 @@ class Supervisor:
         try:
             config = self._reload()
             refuse_to_empty(self.config, config)
+            remarks = remarks_on(config)
             self.certificates.use(config.server.tls)  # the last that can fail, and it fails as a whole
         except ConfigError as error:
             for problem in error.problems:
@@ -267,7 +268,8 @@ class Supervisor:
                 operations.warning("%s has changed; that takes effect at the next start", name)
         self.config = config
         operations.info("configuration reloaded")
-        remark(config)
+        for remark in remarks:
+            operations.warning("%s", remark)
         for child in self._children:
             if child.pid and child.index >= 0:
                 self._kernel.kill(child.pid, signal.SIGHUP)
@@ -278,7 +280,8 @@ def _at(config: Config, name: str) -> object:
     return getattr(getattr(config, table), key)
 
 
-def remark(config: Config) -> None:
-    """Log what works but should be looked at."""
-    for each in remarks_of(config):
-        operations.warning("%s: %s%s", spelled(each.path), each.message, f" ({each.hint})" if each.hint else "")
+def remarks_on(config: Config) -> list[str]:
+    """What works but should be looked at, a line each."""
+    return [
+        f"{spelled(each.path)}: {each.message}{f' ({each.hint})' if each.hint else ''}" for each in remarks_of(config)
+    ]

@@ -3,9 +3,9 @@
 
 In each shard the blocks fill the arena without gap or overlap, no two free ones touch, free and allocated units make
 up the whole; every word of the index names one live block whose tag agrees and whose key has its place in that
-bucket; every live block is named once and stands in one queue, and each of its tags in one list; what is loose is on that
-list; the sums are right. In the fill table, slots, chains, free list and held blocks agree. Reading all that takes the locks, so it is not for a
-server at work.
+bucket; every live block is named once and stands in one queue, and each of its tags in one list; what is loose is on
+that list; the sums are right. In the fill table, slots, chains, free list and held blocks agree. Reading all that takes
+the locks, so it is not for a server at work.
 
 Nothing is believed before it has been looked at: a store that comes from a file may hold anything, and reading it must
 not lead beyond its shard. So the extent of the index is looked at first, then its words, then the chain of blocks,

@@ -12,7 +12,8 @@ workers, fetches beside it, and another beside both when that stalls too. Whiche
 from __future__ import annotations
 
 from flyby.policy import Outcome, Reason, Reuse
-from flyby.proxy.fetching._fetch import Fetch, Purpose
+from flyby.proxy.fetching._asking import Purpose
+from flyby.proxy.fetching._fetch import Fetch
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.following import Following, failed_too
 from flyby.proxy.fetching.request import may_share

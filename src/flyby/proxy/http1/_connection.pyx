@@ -189,6 +189,10 @@ cdef class Connection(Downstream):
             return 0
         if self.clear():
             used = self._lane.run(self, size)
+            if used < size and self._lane.more:
+                self._defer(self._lane.read_buffer[used:size])
+                self._wake()
+                return 0
         if used < size:
             self._receive(self._lane.read_buffer[used:size])
         return 0
@@ -473,7 +477,9 @@ cdef class Connection(Downstream):
         elif self._framing is not CHUNKED:
             self._outbox.release()
         else:
-            wanted = trailers is not None and self._request is not None and wants_trailers(self._request.fields)
+            if trailers is not None and self._request is None:
+                self._request = (<object>self._occupant).request
+            wanted = trailers is not None and wants_trailers(self._request.fields)
             self._outbox.write([last_chunk(trailers if wanted else None)])
         self._finish()
 

@@ -23,11 +23,9 @@ cdef class ShortCut:
 
 
 cdef class Onward:
-    cdef bint begin(
-        self, Downstream client, const unsigned char *base, const Glance *seen, double now, long long now_ms
-    ) except -1:
-        """Take the request that was seen at `base`, if that is possible now."""
-        return False
+    cdef Py_ssize_t begin(self, Downstream client, const Sight *sight) except -1:
+        """Take the request, if that is possible now; how many of its bytes are dealt with, 0 when it is not taken."""
+        return 0
 
 
 cdef class Occupant:

@@ -12,6 +12,7 @@ cdef class Exchange(Occupant):
     cdef public Downstream downstream
     cdef RequestHead _request        # None until somebody asks for it, where `text` is there
     cdef bytes text                  # the head as it came, where a glance recognised it; else None
+    cdef Span verb
     cdef Span target
     cdef Span host
     cdef Span user_agent

@@ -237,6 +237,8 @@ cdef Exchange exchange_of(context, Downstream client, const unsigned char *base,
     exchange.context = context
     exchange.downstream = client
     exchange.text = PyBytes_FromStringAndSize(<const char *>base, seen.length)
+    exchange.path = PyBytes_FromStringAndSize(<const char *>base + seen.target.start, seen.target.length)
+    exchange.verb = seen.verb
     exchange.target = seen.target
     exchange.host = seen.host
     exchange.user_agent = seen.user_agent

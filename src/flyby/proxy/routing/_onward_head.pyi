@@ -3,5 +3,5 @@
 from flyby.wire import WireLimits
 
 def onward_head(
-    data: bytes, limits: WireLimits, host: bytes | None, address: bytes, port: bytes, identity: bytes, now_ms: int
+    data: bytes, limits: WireLimits, host: bytes | None, address: bytes, port: bytes, identity: bytes, now_ms: int, left_out: Container[bytes] = ()
 ) -> bytes | None: ...
