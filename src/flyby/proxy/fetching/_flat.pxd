@@ -5,6 +5,7 @@ from flyby.log._lines cimport Lines
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._verdict cimport Verdict, Verdicts, Words
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
+from flyby.store._attachment cimport Attachment
 from flyby.store._store cimport Store
 from flyby.upstream._waiter cimport LeaseSource
 from flyby.wire._plain cimport Plain
@@ -15,9 +16,11 @@ cdef class Forwarder(Onward):
     cdef object _match             # a router.Match; its path is nobody's
     cdef object _rules             # CacheRules
     cdef LeaseSource _backend
+    cdef object _retries           # its RetryBudget
     cdef str _host                 # what the origin is told: `origin`, `client` or a name
     cdef bytes _given_host         # the name
     cdef Store _store
+    cdef Attachment _held_store    # its C face
     cdef Lines _lines              # None when the log takes records, or when there is none
     cdef object _access
     cdef bint _logged              # there is a log
@@ -45,4 +48,3 @@ cdef class FlatFetch(Fetch):
     cdef bint _open(self, Verdict verdict, const unsigned char *base, const Plain *seen, long long now_ms) except -1
     cdef int _untrue(self) except -1
     cdef int _hand_over(self, const unsigned char *base, Py_ssize_t size) except -1
-    cdef int _record(self, double now) except -1

@@ -27,6 +27,7 @@ from flyby.proxy.fetching._response import changes
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.request import SHARED_LEFT_OUT
 from flyby.proxy.road._identity import identity as accepted_identity
+from flyby.proxy.road.recording import record
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
 from flyby.proxy.stored import variants
@@ -45,6 +46,8 @@ from flyby.proxy.road._identity cimport fresh_identity
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.routing._onward_head cimport Sayings, put_request, request_names, room_for
 from flyby.store._fill cimport Fill
+from flyby.store._attachment cimport Attachment
+from flyby.store._serve cimport serve_mark, serve_store
 from flyby.store._store cimport Store
 from flyby.upstream._direct cimport DirectConnection
 from flyby.upstream._pool cimport Lease
@@ -87,8 +90,10 @@ cdef class Forwarder(Onward):
         self._rules = rules
         self._backend = context.backends[match.backend]
         self._host = context.backends[match.backend].settings.host
+        self._retries = context.backends[match.backend].retries
         self._given_host = self._host.encode()
         self._store = context.store
+        self._held_store = serve_store(self._store)
         self._logged = context.log is not None
         self._access = log
         self._lines = None if log is None else log.lines
@@ -161,7 +166,7 @@ cdef class Forwarder(Onward):
             exchange._identity = identity
             exchange.match, exchange.rules, exchange.backend_name = self._match, self._rules, self._backend.name
             exchange.primary = exchange.claim_key = PyBytes_FromStringAndSize(sight.key, sight.key_length)
-            exchange.since = self._store.mark()
+            exchange.since = serve_mark(self._held_store)
             exchange.source = fetch
             fetch.exchange = exchange
             fetch._client = client
@@ -178,7 +183,7 @@ cdef class Forwarder(Onward):
             lease.discard()
             raise
         client.engage(exchange, not sight.seen.seen & CLOSE)
-        self.context.backends[self._backend.name].retries.earn()
+        self._retries.earn()
         if sight.errand == SHARED:
             names = FOR_STORE
         elif sight.errand == MARKED:
@@ -266,6 +271,7 @@ cdef class FlatFetch(Fetch):
         self.state = STREAMING
         self.response_ms = now_ms
         self.exchange.note(self._words.outcome, self._words.reason, seen.status)
+        self.exchange.recorder = self
         self._held = verdicts.put_response(HEAD_OUT, base, &seen, self._words, now_ms)
         self._held = client.close_head(HEAD_OUT, self._held, seen.content < 0)
         content[0] = seen.content
@@ -394,24 +400,24 @@ cdef class FlatFetch(Fetch):
             return self._content_over(None)
         if client is not None:
             self._client = None
-            self._record(now)
+            self.exchange.finished()
             client.complete(now)
         return 0
 
-    cdef int _record(self, double now) except -1:
-        """Record the request; without an object where its line can be written at once."""
+    def record(self):
+        """Record the request, with no object where its line can be written at once."""
         cdef Forwarder forwarder = self._forwarder
+        cdef double now = monotonic()
         cdef Exchange exchange = self.exchange
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
-        if exchange._recorded or (forwarder._logged and (lines is None or lines.style > COMBINED)):
-            exchange.finished()
-            return 0
-        exchange._recorded = True
+        if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
+            record(exchange)
+            return
         self._words.count.number += 1
         if not forwarder._logged or lines.style == OFF:
-            return 0
+            return
         served.time_ms = wall_ms()
         served.duration_us = <int64_t>((now - exchange.started) * 1e6)
         served.sent = exchange.downstream._outbox.sent
@@ -425,4 +431,3 @@ cdef class FlatFetch(Fetch):
         lines.line(&served, self._words.column, self._words.tail)
         if lines.urgent():
             forwarder._access.added()
-        return 0

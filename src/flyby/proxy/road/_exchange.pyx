@@ -228,7 +228,11 @@ cdef class Exchange(Occupant):
         """The response is sent, or cannot be: record it, once."""
         if not self._recorded:
             self._recorded = True
-            record(self)
+            if self.recorder is not None:
+                self.recorder.record()
+            else:
+                record(self)
+            self.recorder = None
 
 
 cdef Exchange exchange_of(context, Downstream client, const unsigned char *base, const Glance *seen, double started):
