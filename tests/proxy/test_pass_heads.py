@@ -11,7 +11,7 @@ from flyby.proxy.fetching._response import status_field
 from flyby.proxy.fetching._verdict import Verdicts
 from flyby.proxy.fetching.request import SHARED_LEFT_OUT
 from flyby.proxy.routing._onward_head import onward_head
-from flyby.proxy.routing._upstream_fields import OURS, VIA, upstream_fields
+from flyby.proxy.routing._upstream_fields import HOPS_SAID, OURS, VIA, upstream_fields
 from flyby.wire import (
     HOP_BY_HOP,
     STANDARD_LIMITS,
@@ -49,14 +49,16 @@ REQUEST_LINES = st.tuples(
 @example([b"X-Forwarded-For: \r\n", b"X-Forwarded-For: a\r\n", b"Via: 1.1 x\r\n"], b"shop.test", None)
 def test_the_origin_is_told_the_same(lines: list[bytes], name: bytes, host: bytes | None) -> None:
     data = b"GET /a?b HTTP/1.1\r\nHost: " + name + b"\r\n" + b"".join(lines) + b"\r\n"
-    written = onward_head(data, STANDARD_LIMITS, host, b"198.51.100.7", b"80", IDENTITY, NOW_MS)
+    written = onward_head(data, STANDARD_LIMITS, host, b"198.51.100.7", b"80", IDENTITY, NOW_MS, SHARED_LEFT_OUT)
     if written is None:
         return
     reader = HeadReader(STANDARD_LIMITS, "request")
     reader.feed(data)
     request = reader.take_request(b"http")
+    # What a client says of earlier hops is taken out on its arrival.
+    came = request.fields.without(HOPS_SAID)
     fields = upstream_fields(
-        request, request.fields, "198.51.100.7", b"80", IDENTITY, host or request.host, NOW_MS, SHARED_LEFT_OUT
+        request, came, "198.51.100.7", b"80", IDENTITY, host or request.host, NOW_MS, SHARED_LEFT_OUT
     )
     assert written == serialise_request(request.method, request.path, fields)
 

@@ -2,7 +2,7 @@
 
     certificate · methods · client · purges · own paths · route · loops · OPTIONS · cookies · upgrade · store or origin
 
-The first three are `arrival`'s. A step returns True when the request has its answer, or when something is at work that
+A step returns True when the request has its answer, or when something is at work that
 will answer.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from flyby.errors import StoreError, WireError
 from flyby.policy import EntryFlag, Outcome, Reason, Reuse, cache_status, filter_cookies, only_if_cached
-from flyby.proxy.decision import arrival, upgrade
+from flyby.proxy.decision import upgrade
 from flyby.proxy.fetching import start
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.road import pages
@@ -24,6 +24,7 @@ from flyby.proxy.stored import hit, lookup, partial, purge
 from flyby.store import Entry
 from flyby.wire import BodyKind, Fields
 
+ARRIVED = 3  # steps that a request takes once, whether or not it waits for another's fetch
 LOOKED_UP = frozenset((b"GET", b"HEAD"))
 
 logger = logging.getLogger("flyby.proxy")
@@ -31,19 +32,44 @@ logger = logging.getLogger("flyby.proxy")
 
 def decide(exchange: Exchange) -> None:
     """Take the steps. Raises `WireError` or `UpstreamError`, which become the response."""
-    for _, step in (*ARRIVAL, *STEPS):
+    for _, step in STEPS:
         if step(exchange):
             return
 
 
 def resume(exchange: Exchange, ended: Ended) -> None:
     """Take the steps for a request that has waited in vain for another's fetch, which has `ended` so."""
-    arrived = exchange.client is not None
-    for _, step in STEPS[:-1] if arrived else (*ARRIVAL, *STEPS[:-1]):
+    for _, step in STEPS[ARRIVED:-1]:
         if step(exchange):
             return
     lookup.find(exchange)
     start.go_on(exchange, ended, None)
+
+
+def _check_certificate(exchange: Exchange) -> bool:
+    """RFC 9110 7.4: an https request must have come under a certificate that is valid for its host."""
+    covers = exchange.downstream.client.covers
+    host = exchange.request.host
+    if covers is not None and host:
+        if not covers(host):
+            raise WireError(421, "misdirected", "the certificate of this connection is not valid for this host")
+        exchange.downstream.approved = host
+    return False
+
+
+def _check_method(exchange: Exchange) -> bool:
+    request = exchange.request
+    if request.method in (b"CONNECT", b"TRACE"):
+        raise WireError(405, "method-refused", "CONNECT and TRACE are not offered")
+    expect = request.fields.combined(b"expect")
+    if expect is not None and not request.expect_continue and expect.lower() != b"100-continue":
+        raise WireError(417, "expectation-failed", "only 100-continue can be expected")
+    return False
+
+
+def _read_client(exchange: Exchange) -> bool:
+    """RFC 9110 7.6.1: what is not sent on is absent for every rule, too."""
+    return exchange.client is None
 
 
 def _purge(exchange: Exchange) -> bool:
@@ -184,14 +210,10 @@ def _only_if_cached(exchange: Exchange) -> bool:
     return True
 
 
-Steps = tuple[tuple[str, Callable[[Exchange], bool]], ...]
-
-ARRIVAL: Steps = (
-    ("certificate", arrival.check_certificate),
-    ("method", arrival.check_method),
-    ("client", arrival.read_client),
-)
-STEPS: Steps = (
+STEPS: tuple[tuple[str, Callable[[Exchange], bool]], ...] = (
+    ("certificate", _check_certificate),
+    ("method", _check_method),
+    ("client", _read_client),
     ("purge", _purge),
     ("local", _answer_locally),
     ("route", _route),

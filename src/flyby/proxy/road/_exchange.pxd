@@ -19,7 +19,7 @@ cdef class Exchange(Occupant):
     cdef Span referer
     cdef bytes _identity
     cdef public double started       # monotonic, seconds
-    cdef public object client        # who asks (`client.Client`); None until its arrival was read
+    cdef object _client              # who asks (`client.Client`); None until its arrival was read
     # The decision.
     cdef public object match         # where the route leads
     cdef public object rules         # CacheRules of the route

@@ -46,6 +46,7 @@ OURS = (
 FATES = {name: <int>DROPPED for name in (*OURS, *hop_by_hop.HOP_BY_HOP)}
 FATES[b"x-forwarded-for"] = <int>ADDRESSES
 FATES[b"forwarded"] = <int>HOPS
+HOPS_SAID = (b"x-forwarded-for", b"forwarded")  # what a sender says of earlier hops
 FATES[b"via"] = <int>PROXIES
 FATES[b"cdn-loop"] = <int>LOOP
 
