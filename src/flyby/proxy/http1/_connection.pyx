@@ -477,7 +477,7 @@ cdef class Connection(Downstream):
             self._outbox.release()
         else:
             if trailers is not None and self._request is None:
-                self._wants_trailers = wants_trailers((<object>self._occupant).request.fields)
+                self._wants_trailers = wants_trailers((<object>self._occupant).as_sent().fields)
             self._outbox.write([last_chunk(trailers if self._wants_trailers else None)])
         self._finish()
 
