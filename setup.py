@@ -5,6 +5,7 @@ from setuptools import Extension, setup
 
 EXTENSIONS = [
     "flyby.log._lines",
+    "flyby.policy._range",
     "flyby.proxy.fetching._fetch",
     "flyby.proxy.fetching._flat",
     "flyby.proxy.fetching._response",
