@@ -308,6 +308,7 @@ class Edge:
                     for sign, route in context.router.signs()
                 ],
                 Crowds(context, server.limits),
+                context.local.prefix,
                 server.limits,
                 self._clock,
                 server.timeouts.idle_s,

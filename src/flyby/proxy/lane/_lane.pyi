@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from flyby.clock import Clock
+from flyby.config import Limits
 from flyby.log import AccessLog, AccessRecord
 from flyby.policy import CacheRules
+from flyby.proxy.fetching._flat import Forwarder
 from flyby.proxy.lane._crowd import Crowds
-from flyby.proxy.road._front import Answerer
-from flyby.proxy.fetching._relay import Passage
+from flyby.proxy.road._downstream import ShortCut
 from flyby.proxy.routing.router import Sign
 from flyby.store import Store
-from flyby.wire import WireLimits
 
 READ_BUFFER: Final[int]
 
 @final
-class Lane(Answerer):
+class Lane(ShortCut):
     def __new__(cls) -> Lane: ...
     @property
     def hits(self) -> int: ...
@@ -26,9 +26,10 @@ class Lane(Answerer):
         self,
         store: Store,
         signs: Sequence[tuple[Sign, CacheRules]],
-        passages: Sequence[Passage | None],
+        forwarders: Sequence[Forwarder | None],
         crowds: Crowds,
-        limits: WireLimits,
+        reserved: bytes,
+        limits: Limits,
         clock: Clock,
         idle_s: float,
         log: AccessLog | Callable[[AccessRecord], None] | None,
