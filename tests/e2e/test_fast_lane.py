@@ -512,3 +512,44 @@ async def test_a_route_with_an_ending_before_all_others_leaves_the_lane_open() -
         for target in ("/a?b", "/a/b.css?c", "/a?b.css"):
             await scene.ask(target)
             await both(scene, PLAIN.replace(b"/a?b", target.encode()))
+
+
+@pytest.mark.parametrize("size", [16_000, 65_000, 65_536, 131_072, 300_000, 2_000_000])
+def test_a_hit_of_any_size_stays_in_the_lane_under_tls(size: int) -> None:
+    body = random.Random(1).randbytes(size)
+
+    async def story() -> None:
+        async with secure_stage(reply(body=body, **FRESH)) as secure:
+            await secure.ask("/a?b")
+            client = await secure.connect()
+            slow = await answer(client, b"\r\n" + PLAIN)
+            for count in range(1, 4):
+                assert await answer(client, PLAIN) == slow
+                assert lane_hits(secure.scene) == count
+            await client.send(PLAIN * 5 + PLAIN[:-2] + b"Range: bytes=7-\r\n\r\n")
+            for _ in range(5):
+                assert (await client.response()).body == body
+            assert (await client.response()).body == body[7:]
+
+    play(story)()
+
+
+@play
+async def test_a_slow_reader_under_tls_holds_no_memory_and_is_told_of_once() -> None:
+    body = random.Random(1).randbytes(2_000_000)
+    records: list[AccessRecord] = []
+    async with secure_stage(reply(body=body, **FRESH), access_log=records.append) as secure:
+        await secure.ask("/a?b")
+        records.clear()
+        client = await secure.connect()
+        await client.send(PLAIN * 12)
+        await asyncio.sleep(0.2)
+        assert secure.scene.edge.statistics().buffered < 256 * 1024
+        for _ in range(12):
+            assert (await client.response()).body == body
+        for _ in range(100):
+            if len(records) == 12:
+                break
+            await asyncio.sleep(0.01)
+    assert [record.outcome for record in records] == ["hit"] * 12
+    assert {record.bytes_sent - len(body) for record in records} <= set(range(100, 400))

@@ -43,7 +43,7 @@ from flyby.policy.entry import EntryFlag
 from flyby.proxy.http1._connection cimport Connection
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
-from flyby.proxy.road._outbox cimport Outbox, iovec
+from flyby.proxy.road._outbox cimport Outbox, iovec, joined
 from flyby.proxy.stored._selection cimport Selection
 from flyby.store._serve cimport (
     FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, Attachment, Digest, Fill, serve_available, serve_join, serve_length,
@@ -340,7 +340,7 @@ cdef class Crowd(Onward):
         outbox.sent += total
         if <size_t>done < total:
             outbox._queued = True
-            outbox._transport.write(joined(parts, count)[done:])
+            outbox._transport.write(joined(parts, count, done))
         return client.paused
 
     # ---- who leaves --------------------------------------------------------------------------------------------------
@@ -431,11 +431,3 @@ cdef inline void add(iovec *parts, int *count, const char *start, size_t length)
     parts[count[0]].iov_base = <void *>start
     parts[count[0]].iov_len = length
     count[0] += 1
-
-
-cdef bytes joined(iovec *parts, int count):
-    cdef list pieces = []
-    cdef int number
-    for number in range(count):
-        pieces.append(PyBytes_FromStringAndSize(<const char *>parts[number].iov_base, parts[number].iov_len))
-    return b"".join(pieces)

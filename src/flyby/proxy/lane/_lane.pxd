@@ -67,7 +67,6 @@ cdef class Lane(ShortCut):
     cdef bint _answer(self, Downstream client, const unsigned char *base, const Glance *seen) except -1
     cdef Py_ssize_t _send_on(self, Downstream client, Py_ssize_t used, Py_ssize_t length, const Glance *seen) except -1
     cdef void _aim(self, Signpost posts, const Post *post, Errand errand) noexcept
-    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1
     cdef bint _look_up(self, const unsigned char *base, const Glance *seen, Found *found) except -1
     cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Found *found) except -1
     cdef char *_put_body(self, Found *found, int64_t first, int64_t length, char *to) noexcept
@@ -79,4 +78,5 @@ cdef class Lane(ShortCut):
     cdef void _unpin(self) noexcept
     cdef int _finished(self, Downstream client) except -1
     cdef object _record(self, Downstream client, int number)
-    cdef int _leave(self, Downstream client, int64_t done) except -1
+    cdef list _taken(self, int64_t skipped)
+    cdef int _leave(self, Downstream client, int64_t done, list chunks) except -1

@@ -36,8 +36,8 @@ from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.proxy.http1._connection cimport Connection
 from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, Downstream, Errand, Onward, ShortCut, Sight
-from flyby.proxy.road._outbox cimport iovec
-from flyby.proxy.routing._signpost cimport Post, Signpost
+from flyby.proxy.road._outbox cimport ROUND, iovec, joined, next_round
+from flyby.proxy.routing._signpost cimport Post, Signpost, key_on
 from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions, fresh_for
 from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_partial, put_unmodified
 from flyby.proxy.stored._selection cimport SUFFIX, Selection
@@ -56,7 +56,6 @@ cdef enum:
     OUT = 262_144  # bytes of heads and small bodies that are put together for one write
     SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
     LONGEST_KEY = 16_384
-    MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
 
 cdef unsigned int NEVER_HERE = CDN_LOOP | EXPECT  # in any case for the general path
 cdef unsigned int ASKS_MORE = AUTHORIZATION | PRECONDITION
@@ -196,7 +195,9 @@ cdef class Lane(ShortCut):
             return False
         posts = self._secure_posts if client.secure else self._posts
         post = posts.choose(base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length)
-        if post == NULL or not self._make_key(post, client.secure, base, seen):
+        if post != NULL:
+            self._key_length = key_on(post, client.secure, base, seen, self._key, LONGEST_KEY - SUFFIX)
+        if post == NULL or not self._key_length:
             return False
         if seen.method != GET and seen.method != HEAD:
             if seen.body != CHUNKED and seen.method != OPTIONS:
@@ -228,19 +229,6 @@ cdef class Lane(ShortCut):
         """The request, which is not answered here, may be sent on at once."""
         self._onward = <Onward>self._forwarders[post.number]
         self._errand = errand
-
-    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1:
-        """The primary key of the request's resource; see `policy.primary_key` and `resource.resource_key`."""
-        cdef char *to = self._key
-        self._key_length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
-        if self._key_length + SUFFIX > LONGEST_KEY:
-            return False
-        to = put(to, b"https " if secure else b"http ", 6 if secure else 5)
-        to = put(to, <const char *>base + seen.host.start, seen.host.length)
-        to = put(to, " ", 1)
-        to = put(to, <const char *>base + seen.target.start, seen.target.length)
-        put(to, post.tail, post.tail_length)
-        return True
 
     cdef bint _look_up(self, const unsigned char *base, const Glance *seen, Found *found) except -1:
         """Find the object that the request selects under the key, pinned; False when there is none."""
@@ -298,8 +286,6 @@ cdef class Lane(ShortCut):
             room += min(found.length, <int64_t>PIECE)
         elif in_place:
             room += length
-        elif content and client._outbox._fd < 0 and length > MOST_OF_TLS:
-            return False
         if self._used + room > OUT:
             self._full = self._count > 0
             return False
@@ -395,17 +381,29 @@ cdef class Lane(ShortCut):
             self._finished(client)
             return True
         client._closing = client._closing or done < 0
-        self._leave(client, max(done, 0))
+        done = max(done, 0)
+        self._leave(client, done, self._taken(done))
         return False
 
     cdef bint _send_by_transport(self, Downstream client) except -1:
-        cdef list chunks = []
-        cdef int number
-        for number in range(self._part_count):
-            chunks.append(PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, self._parts[number].iov_len))
-        self._unpin()
+        """Write through a transport that encrypts, in rounds until it takes no more; False when that is now."""
+        cdef list chunks
+        cdef int64_t done = 0
+        cdef object write = client._outbox._transport.write
         client._outbox._queued = True
-        client._outbox._transport.write(b"".join(chunks))
+        if self._total <= ROUND:
+            text = joined(self._parts, self._part_count, 0)
+            self._unpin()
+            write(text)
+        else:
+            chunks = self._taken(0)
+            while chunks and not client.paused:
+                piece = next_round(chunks)
+                done += len(piece)
+                write(piece)
+            if chunks:
+                self._leave(client, done, chunks)
+                return False
         self._finished(client)
         return not client.paused and not client._closing
 
@@ -463,28 +461,30 @@ cdef class Lane(ShortCut):
             referer=bytes_of(served.referer),
         )
 
-    cdef int _leave(self, Downstream client, int64_t done) except -1:
-        """The socket took `done` bytes: the rest becomes the connection's business, pins and all."""
+    cdef list _taken(self, int64_t skipped):
+        """The write from its byte number `skipped` on, as views that have the pins."""
         cdef list chunks = []
-        cdef list records = []
-        cdef int64_t skipped = done
         cdef int64_t length
-        cdef int64_t before = 0
         cdef char *start
         cdef int number
         for number in range(self._part_count):
+            start = <char *>self._parts[number].iov_base
             length = self._parts[number].iov_len
             if self._pinned[number].block != NULL:
-                start = <char *>self._parts[number].iov_base
                 view = memoryview(serve_piece(self._store, &self._pinned[number], start, length))
             else:
-                view = PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, length)
-            if skipped >= length:
-                skipped -= length
-                continue
-            chunks.append(view if not skipped else memoryview(view)[skipped:])
-            skipped = 0
+                view = memoryview(PyBytes_FromStringAndSize(start, length))
+            if skipped < length:
+                chunks.append(view[skipped:] if skipped else view)
+            skipped = max(skipped - length, 0)
         self._part_count = 0
+        return chunks
+
+    cdef int _leave(self, Downstream client, int64_t done, list chunks) except -1:
+        """The client took `done` bytes: the rest becomes the connection's business, pins and all."""
+        cdef list records = []
+        cdef int64_t before = 0
+        cdef int number
         self.hits += self._count
         if self._log is not None:
             for number in range(self._count):

@@ -1,6 +1,8 @@
 # cython: language_level=3
 """The map of the signposts: the routes of one configuration, for one scheme, as the fast lane reads them."""
 
+from flyby.wire._glance cimport Glance
+
 cdef struct Post:
     const unsigned char *host  # NULL: any
     Py_ssize_t host_length
@@ -35,3 +37,8 @@ cdef class Signpost:
     cdef const Post *choose(
         self, const unsigned char *host, Py_ssize_t host_length, const unsigned char *path, Py_ssize_t path_length
     ) noexcept nogil
+
+
+cdef Py_ssize_t key_on(
+    const Post *post, bint secure, const unsigned char *base, const Glance *seen, char *to, Py_ssize_t room
+) noexcept nogil

@@ -13,6 +13,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from flyby.wire._glance cimport Glance
+from flyby.wire._put cimport put
+
 
 @cython.final
 cdef class Signpost:
@@ -119,3 +122,21 @@ cdef class Signpost:
             <const unsigned char *>PyBytes_AS_STRING(path), PyBytes_GET_SIZE(path),
         )
         return None if post == NULL else post.number
+
+
+cdef Py_ssize_t key_on(
+    const Post *post, bint secure, const unsigned char *base, const Glance *seen, char *to, Py_ssize_t room
+) noexcept nogil:
+    """Write the primary key of the request's resource on that route; its length, 0 where there is no room for it.
+
+    See `policy.primary_key` and `resource.resource_key`.
+    """
+    cdef Py_ssize_t length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
+    if length > room:
+        return 0
+    to = put(to, "https " if secure else "http ", 6 if secure else 5)
+    to = put(to, <const char *>base + seen.host.start, seen.host.length)
+    to = put(to, " ", 1)
+    to = put(to, <const char *>base + seen.target.start, seen.target.length)
+    put(to, post.tail, post.tail_length)
+    return length
