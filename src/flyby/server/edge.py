@@ -314,6 +314,7 @@ class Edge:
                     for sign, route in signs
                 ],
                 Crowds(context, server.limits),
+                context.local.prefix,
                 server.limits,
                 self._clock,
                 server.timeouts.idle_s,
