@@ -123,7 +123,8 @@ cdef class Connection(Downstream):
         self._state = CLOSED
         self._pending = None
         self._outbox.clear()
-        self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
+        if not self.content.finished:
+            self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
         self._occupant = None
         if self._pipe is not None:
             self._pipe.client_lost()
