@@ -106,7 +106,7 @@ def main(case: str, count: int) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, open(os.devnull, "wb") as nowhere:
         access_log = AccessLog("console", lambda delay, callback: NEVER, nowhere.fileno())
-        lane.use(store, signs, [None] * len(signs), None, Limits(), SystemClock(), 60.0, access_log)
+        lane.use(store, signs, [None] * len(signs), None, b"/.flyby/", Limits(), SystemClock(), 60.0, access_log)
         front = Counted(Registry(lane), b"http")
         front._outbox = Outbox(Transport(ours))  # type: ignore[arg-type]
         request = b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (PATH, HOST, REQUESTS[case])
