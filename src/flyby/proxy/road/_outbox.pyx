@@ -9,8 +9,6 @@ all that a hit of the fast lane takes: one sendmsg(2) on the socket itself, behi
 nothing to write.
 """
 
-import socket
-
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -64,9 +62,7 @@ cdef class Outbox:
         self._fd = -1
         sock = transport.get_extra_info("socket")
         if sock is not None and transport.get_extra_info("sslcontext") is None:
-            self._fd = sock.fileno()
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._fd = sock.fileno()  # the loop has set TCP_NODELAY, as asyncio does and uvloop, too
 
     cpdef hold(self, bytes head):
         """Keep `head` for the next `write` or `release`, which comes in the same call."""
