@@ -32,7 +32,7 @@ cdef class Metrics:
             raise ValueError(f"a page takes {sizeof(Page)} bytes")
         self.page = <Page *>&self._memory[0]
         self.page.connections_open = 0  # those of the process before have ended with it
-        self._outcomes, self._reasons, self._routes, self._refusals = {}, {"": <int>REASONS - 1}, {}, {}
+        self._outcomes, self._reasons, self._routes, self._refusals = {}, {}, {}, {}
 
     def __repr__(self):
         return f"<Metrics of {self.snapshot().requests} requests>"
@@ -44,7 +44,7 @@ cdef class Metrics:
         return row_of(&self.page.outcome_words[0][0], OUTCOMES, WORD, self._outcomes, word)
 
     cpdef int reason(self, str word) except -1:
-        """The row of a reason; "" is no reason."""
+        """The row of a reason, likewise."""
         return row_of(&self.page.reason_words[0][0], REASONS, WORD, self._reasons, word)
 
     cpdef int route(self, str name) except -1:
@@ -62,7 +62,9 @@ cdef class Metrics:
         """
         if not 0 <= route < ROUTES:
             route = ROUTES - 1
-        count(self.page, self.outcome(outcome), self.reason(reason), route, max(status, 0), max(sent, 0))
+        count(self.page, self.outcome(outcome), route, max(status, 0), max(sent, 0))
+        if reason:
+            self.page.reasons[self.reason(reason)] += 1
         if seconds >= 0:
             observe(&self.page.hits if stored else &self.page.others, <uint64_t>(seconds * 1e6))
         if origin_s >= 0:
@@ -143,8 +145,7 @@ def snapshot_of(const unsigned char[::1] memory not None):
             routes[name] = counts
     return MetricsSnapshot(
         statuses=statuses,
-        # The last row counts the requests of no reason.
-        reasons={reasons[row]: page.reasons[row] for row in range(REASONS - 1) if page.reasons[row]},
+        reasons={reasons[row]: page.reasons[row] for row in range(REASONS) if page.reasons[row]},
         sent={outcomes[row]: page.sent[row] for row in range(OUTCOMES) if page.sent[row]},
         routes=routes,
         refusals={refusals[row]: page.refusals[row] for row in range(REFUSALS) if page.refusals[row]},
