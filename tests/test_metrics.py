@@ -163,7 +163,7 @@ def model(us: int) -> int:
     """Five equal steps from each power of two to the next, in whole numbers."""
     us = max(us, 1)
     octave = us.bit_length() - 1
-    return min(octave * 5 + (us * 5 - 5 * 2**octave) // 2**octave, 150)
+    return min(octave * 5 + (us - (1 << octave)) * 5 // (1 << octave), 150)
 
 
 @given(st.one_of(st.integers(0, 1 << 12), st.integers(0, 2_000_000_000), st.integers(0, (1 << 64) - 1)))

@@ -6,14 +6,15 @@ import asyncio
 import random
 import socket
 import struct
+from typing import Any
 
 from flyby.config import Redirect, Route
 from flyby.metrics import MetricsSnapshot
 from tests.e2e.stage import Message, Origin, Stage, play, reply, stage
 from tests.e2e.test_crowds import BODY, PLAIN, Gate, owner, waiting, whole
 
-FRESH = {"Cache_Control": "public, max-age=600", "ETag": '"v1"'}
-PRIVATE = {"Cache_Control": "private"}
+FRESH: dict[str, Any] = {"Cache_Control": "public, max-age=600", "ETag": '"v1"'}
+PRIVATE: dict[str, Any] = {"Cache_Control": "private"}
 ROUTES = [
     Route(path="/api", backend="app"),
     Route(path="/old", redirect=Redirect(to="/new")),
