@@ -15,7 +15,7 @@ number their rows differently. The last row of each table has no word: it counts
 Each page has one writer, which changes its words of 8 bytes by plain loads and stores: no lock, no system call.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from *:
     int leading_zeros "__builtin_clzll"(unsigned long long) noexcept nogil
@@ -88,3 +88,13 @@ cdef class Metrics:
     cpdef int outcome(self, str word) except -1
     cpdef int reason(self, str word) except -1
     cpdef int route(self, str name) except -1
+
+
+cdef class Counter:
+    cdef Metrics _metrics
+    cdef unsigned int _outcome   # rows in its page
+    cdef int _reason             # -1: none
+
+    cpdef void add(
+        self, unsigned int route, unsigned int status, uint64_t sent, int64_t us, int64_t origin_us
+    ) noexcept
