@@ -12,8 +12,10 @@ import json
 import secrets
 import socket
 import sys
+import time
 
 CAPACITY = 256
+PATIENCE = 50  # times 100 ms
 LINKS = 80  # to begin with: more than the connections of the load
 
 
@@ -21,7 +23,7 @@ def handshake(port: int, role: str, key: str, token: str) -> socket.socket:
     """A connection after its 101; nothing behind the head has been read."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.sendall(
-        f"GET /.flyby/tunnel HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade\r\nUpgrade: flyby-tunnel/1\r\n"
+        f"GET /.flyby/tunnel HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: flyby-tunnel/1\r\n"
         f"Authorization: Bearer {token}\r\nFlyby-Role: {role}\r\nFlyby-Dyno: {key}\r\n\r\n".encode()
     )
     head = b""
@@ -33,6 +35,18 @@ def handshake(port: int, role: str, key: str, token: str) -> socket.socket:
     if b" 101 " not in head.partition(b"\r\n")[0]:
         raise ConnectionError(f"no tunnel: {head.decode('latin-1')}")
     return connection
+
+
+def register(port: int, key: str, token: str) -> socket.socket:
+    """The control connection. An edge that has only just been given its first token says 503 until it has read it."""
+    for _ in range(PATIENCE):
+        try:
+            return handshake(port, "control", key, token)
+        except ConnectionError as error:
+            if " 503 " not in str(error):
+                raise
+            time.sleep(0.1)
+    return handshake(port, "control", key, token)
 
 
 def donate(port: int, key: str, token: str, links: int, origin: int) -> None:
@@ -47,7 +61,7 @@ def donate(port: int, key: str, token: str, links: int, origin: int) -> None:
 def main(port: int, origin: int) -> None:
     token = sys.stdin.readline().strip()
     key = secrets.token_hex(16)
-    with handshake(port, "control", key, token) as control, control.makefile("rb") as lines:
+    with register(port, key, token) as control, control.makefile("rb") as lines:
 
         def say(**message: object) -> None:
             control.sendall(json.dumps(message).encode() + b"\n")

@@ -4,9 +4,15 @@
  * above this is its own doing. The same program is the origin of every benchmark, so that an origin is never the
  * bottleneck. It is not a web server: it understands the requests that the benchmark sends and nothing else.
  *
- *   GET /hit/N    N bytes that any cache may keep (304 when the request carries If-None-Match)
- *   GET /miss/N   N bytes that no cache may keep
- *   GET /count    how many of the requests above it has answered, as text
+ *   GET /hit/N       N bytes of text that any cache may keep (304 when the request carries If-None-Match)
+ *   GET /noise/N     the same, of bytes that no codec makes smaller
+ *   GET /validate/N  the same as hit, but to be asked about each time (no-cache)
+ *   GET /miss/N      N bytes that no cache may keep
+ *   GET /chunked/N   the same, chunked: one chunk
+ *   GET /private/N   N bytes for one client, with a cookie
+ *   POST /post/N     N bytes, when the request's content has been read
+ *   POST /early/N    N bytes, as soon as the request's head has been read; the content is read afterwards
+ *   GET /count       how many of the requests above it has answered, as text
  *
  * usage: floor PORT [VERSION]; VERSION sits in the entity tag. Connections that somebody else has opened can be sent to
  * the abstract datagram socket flyby-floor-PORT (unix(7), SCM_RIGHTS): they are answered as if they had been accepted.
@@ -34,11 +40,33 @@
 #define EVENTS 256
 #define KNOWN 32
 
+enum { HIT, NOISE, VALIDATE, MISS, CHUNKED, PRIVATE, POST, EARLY, KINDS };
+
+static const struct {
+    const char *target; /* what a request begins with, up to N */
+    const char *fields;
+    int tagged;         /* has an entity tag, so that it can be asked whether it has changed */
+} kinds[KINDS] = {
+    [HIT] = {"GET /hit/", "Content-Type: text/plain\r\nCache-Control: public, max-age=86400\r\n", 1},
+    [NOISE] = {"GET /noise/", "Content-Type: application/octet-stream\r\nCache-Control: public, max-age=86400\r\n", 1},
+    [VALIDATE] = {"GET /validate/", "Content-Type: text/plain\r\nCache-Control: no-cache\r\n", 1},
+    [MISS] = {"GET /miss/", "Content-Type: text/plain\r\nCache-Control: no-store\r\n", 0},
+    [CHUNKED] = {"GET /chunked/", "Content-Type: text/plain\r\nCache-Control: no-store\r\n", 0},
+    [PRIVATE] = {"GET /private/",
+        "Content-Type: text/html\r\nCache-Control: private\r\nSet-Cookie: seen=1760000000; path=/; HttpOnly\r\n", 0},
+    [POST] = {"POST /post/", "Content-Type: text/plain\r\nCache-Control: no-store\r\n", 0},
+    [EARLY] = {"POST /early/", "Content-Type: text/plain\r\nCache-Control: no-store\r\n", 0},
+};
+
 typedef struct {
+    int kind;
     size_t size;
-    int kept;
     char head[512];
     size_t head_length;
+    const char *body;
+    size_t body_length;
+    char unchanged[512]; /* the 304 of one that is tagged */
+    size_t unchanged_length;
 } Answer;
 
 typedef struct {
@@ -49,15 +77,16 @@ typedef struct {
     const char *body;
     size_t body_left;
     int waits_for_room;   /* EPOLLOUT is asked for */
+    size_t content;       /* bytes of a request's content that are still to be read, and are not looked at */
+    const Answer *late;   /* what is answered once they have been; NULL when it has been answered already */
     char in[INPUT];
 } Client;
 
-static char body_bytes[LARGEST];
+static char body_bytes[LARGEST], noise[LARGEST];
 static Answer answers[KNOWN];
 static int known;
-static char unchanged[512], missing[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+static char missing[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 static char count_head[256];
-static size_t unchanged_length;
 static unsigned long answered;
 static const char *version = "1";
 static int poll_fd;
@@ -93,65 +122,111 @@ static void fill_body(void)
     }
 }
 
-static Answer *answer_for(size_t size, int kept)
+static void fill_noise(void)
 {
-    char date[64];
+    unsigned long state = 88172645463325252ul;
+    size_t at;
+    for (at = 0; at < LARGEST; at += sizeof state) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        memcpy(noise + at, &state, sizeof state);
+    }
+}
+
+/* The body as one chunk and the end. */
+static void frame(Answer *one)
+{
+    char *framed = malloc(one->size + 64);
+    int at = framed ? sprintf(framed, "%zx\r\n", one->size) : 0;
+    if (!framed)
+        exit(1);
+    memcpy(framed + at, body_bytes, one->size);
+    memcpy(framed + at + one->size, "\r\n0\r\n\r\n", 7);
+    one->body = framed;
+    one->body_length = (size_t)at + one->size + 7;
+}
+
+static const Answer *answer_for(int kind, size_t size)
+{
+    char date[64], length[64], tag[64] = "";
     Answer *one;
     int i;
 
     for (i = 0; i < known; i++)
-        if (answers[i].size == size && answers[i].kept == kept)
+        if (answers[i].size == size && answers[i].kind == kind)
             return &answers[i];
     if (known == KNOWN || size > LARGEST)
         return NULL;
     one = &answers[known++];
-    one->size = size;
-    one->kept = kept;
+    one->kind = kind;
+    one->size = one->body_length = size;
+    one->body = kind == NOISE ? noise : body_bytes;
+    snprintf(length, sizeof length, "Content-Length: %zu\r\n", size);
+    if (kind == CHUNKED) {
+        frame(one);
+        strcpy(length, "Transfer-Encoding: chunked\r\n");
+    }
+    if (kinds[kind].tagged)
+        snprintf(tag, sizeof tag, "ETag: \"%s\"\r\n", version);
     date_now(date, sizeof date);
     one->head_length = (size_t)snprintf(one->head, sizeof one->head,
-        "HTTP/1.1 200 OK\r\nServer: floor\r\nDate: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-        "Cache-Control: %s\r\n%s%s%s\r\n",
-        date, size, kept ? "public, max-age=86400" : "no-store",
-        kept ? "ETag: \"" : "", kept ? version : "", kept ? "\"\r\n" : "");
+        "HTTP/1.1 200 OK\r\nServer: floor\r\nDate: %s\r\n%s%s%s\r\n", date, length, kinds[kind].fields, tag);
+    if (kinds[kind].tagged)
+        one->unchanged_length = (size_t)snprintf(one->unchanged, sizeof one->unchanged,
+            "HTTP/1.1 304 Not Modified\r\nServer: floor\r\nDate: %s\r\n%s%s\r\n", date,
+            strstr(kinds[kind].fields, "Cache-Control"), tag);
     return one;
+}
+
+static void answer(Client *client, const Answer *one)
+{
+    client->head = one->head;
+    client->head_left = one->head_length;
+    client->body = one->body;
+    client->body_left = one->body_length;
 }
 
 static void choose(Client *client, const char *request, size_t length)
 {
-    int kept = 0;
-    Answer *one = NULL;
+    const Answer *one = NULL;
+    int kind;
 
+    client->body_left = 0;
     if (length > 12 && !memcmp(request, "GET /count ", 11)) {
         int digits = snprintf(NULL, 0, "%lu", answered);
         client->head = count_head;
         client->head_left = (size_t)snprintf(count_head, sizeof count_head,
             "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%lu", digits, answered);
-        client->body_left = 0;
         return;
     }
-    if (length > 10 && !memcmp(request, "GET /hit/", 9)) {
-        kept = 1;
-        one = answer_for(strtoul(request + 9, NULL, 10), 1);
-    } else if (length > 11 && !memcmp(request, "GET /miss/", 10)) {
-        one = answer_for(strtoul(request + 10, NULL, 10), 0);
+    for (kind = 0; kind < KINDS; kind++) {
+        size_t begins = strlen(kinds[kind].target);
+        if (length > begins && !memcmp(request, kinds[kind].target, begins)) {
+            one = answer_for(kind, strtoul(request + begins, NULL, 10));
+            break;
+        }
     }
     if (!one) {
         client->head = missing;
         client->head_left = sizeof missing - 1;
-        client->body_left = 0;
         return;
     }
     answered++;
-    if (kept && memmem(request, length, "\r\nIf-None-Match:", 16)) {
-        client->head = unchanged;
-        client->head_left = unchanged_length;
-        client->body_left = 0;
+    if (one->unchanged_length && memmem(request, length, "\r\nIf-None-Match:", 16)) {
+        client->head = one->unchanged;
+        client->head_left = one->unchanged_length;
         return;
     }
-    client->head = one->head;
-    client->head_left = one->head_length;
-    client->body = body_bytes;
-    client->body_left = one->size;
+    if (kind == POST || kind == EARLY) {
+        /* Proxies write this name in one of two ways. */
+        const char *counted = memmem(request, length, "\r\nContent-Length:", 17);
+        counted = counted ? counted : memmem(request, length, "\r\ncontent-length:", 17);
+        client->content = counted ? strtoul(counted + 17, NULL, 10) : 0;
+        if (kind == POST && client->content) {
+            client->late = one;
+            return;
+        }
+    }
+    answer(client, one);
 }
 
 static void drop(Client *client)
@@ -193,6 +268,14 @@ static int push(Client *client)
     return 1;
 }
 
+/* Gives up the first bytes of what has been read. */
+static void forget(Client *client, size_t length)
+{
+    client->have -= length;
+    if (client->have)
+        memmove(client->in, client->in + length, client->have);
+}
+
 /* Answers every complete request that has been read. 0: fine, -1: the client is gone. */
 static int work(Client *client)
 {
@@ -202,14 +285,24 @@ static int work(Client *client)
         int state = push(client);
         if (state <= 0)
             return state;
+        if (client->content) {
+            length = client->content < client->have ? client->content : client->have;
+            client->content -= length;
+            forget(client, length);
+            if (client->content)
+                return 0;
+            if (client->late) {
+                answer(client, client->late);
+                client->late = NULL;
+                continue;
+            }
+        }
         end = memmem(client->in, client->have, "\r\n\r\n", 4);
         if (!end)
             return client->have == INPUT ? -1 : 0;
         length = (size_t)(end - client->in) + 4;
         choose(client, client->in, length);
-        client->have -= length;
-        if (client->have)
-            memmove(client->in, client->in + length, client->have);
+        forget(client, length);
     }
 }
 
@@ -283,7 +376,6 @@ int main(int argc, char **argv)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     struct epoll_event events[EVENTS], event = {.events = EPOLLIN};
-    char date[64];
     int listener, handed, on = 1, i;
 
     if (argc < 2) {
@@ -294,10 +386,7 @@ int main(int argc, char **argv)
         version = argv[2];
     signal(SIGPIPE, SIG_IGN);
     fill_body();
-    date_now(date, sizeof date);
-    unchanged_length = (size_t)snprintf(unchanged, sizeof unchanged,
-        "HTTP/1.1 304 Not Modified\r\nServer: floor\r\nDate: %s\r\nCache-Control: public, max-age=86400\r\n"
-        "ETag: \"%s\"\r\n\r\n", date, version);
+    fill_noise();
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     address.sin_port = htons((unsigned short)atoi(argv[1]));

@@ -7,8 +7,8 @@
  * usage: load PORT CONNECTIONS SECONDS RATE KEYS PATH [FIELD-LINE ...]
  *   RATE 0        closed loop: the next request as soon as the answer is there
  *   SECONDS 0     each of the KEYS once, in order: to fill a cache
- *   KEYS 0        PATH as it is; else PATH has two %u, for the size and the number of a key. Of N keys, key i is asked
- *                 for in proportion to 1 / (i + 1); its size is one of SIZES, and always the same.
+ *   KEYS 0        PATH as it is; else PATH has two %u, for the size and the number of a key, or one for the number. Of
+ *                 N keys, key i is asked for in proportion to 1 / (i + 1); its size is one of SIZES, and always the same.
  * prints: requests errors seconds p50 p99 p999      (latencies in µs)
  */
 #define _GNU_SOURCE
@@ -42,6 +42,7 @@ typedef struct {
 
 static double *cumulative;
 static unsigned keys, filled;
+static int sized; /* PATH has a place for the size */
 static const char *path;
 static char fields[8192];
 static uint64_t requests, errors, slow[BUCKETS];
@@ -120,7 +121,7 @@ static int ask(Connection *one, int filling)
     if (keys) {
         unsigned key = pick(filling);
         length = snprintf(text, sizeof text, "GET ");
-        length += snprintf(text + length, 512, path, size_of(key), key);
+        length += sized ? snprintf(text + length, 512, path, size_of(key), key) : snprintf(text + length, 512, path, key);
         length += snprintf(text + length, sizeof text - (size_t)length, " HTTP/1.1\r\n%s\r\n", fields);
     } else {
         length = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\n%s\r\n", path, fields);
@@ -192,6 +193,8 @@ int main(int argc, char **argv)
         snprintf(fields + strlen(fields), sizeof fields - strlen(fields), "%s\r\n", argv[i]);
     if (keys) {
         double sum = 0;
+        const char *first = strstr(path, "%u");
+        sized = first && strstr(first + 1, "%u");
         cumulative = malloc(keys * sizeof *cumulative);
         for (unsigned k = 0; k < keys; k++)
             cumulative[k] = sum += 1.0 / (k + 1);

@@ -1,4 +1,7 @@
-"""The client: one wrk, one thread, keep-alive connections, on loopback, for a bounded time; and what it reported.
+"""The clients: each on loopback, for a bounded time or a bounded number of requests; and what they reported.
+
+Most cases are wrk's: one thread, kept connections. What it cannot do is done by load.c (every URL once) and
+handshakes.py (a connection a request, over TLS).
 
 wrk is a closed loop: each connection sends its next request when the answer to the last has come, so the server is
 always saturated and latency is queueing. That is the right load for "CPU per request" and for the highest rate; the
@@ -7,14 +10,19 @@ p99 compares servers under their own full load, it is not the latency that a use
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.cases import Case
+from benchmarks.cases import MIB, Case, Client
 
 CONNECTIONS = 64
 THREADS = 1
+FILL_S = 120.0  # a fill that lasts longer is given up
+HANDSHAKES = Path(__file__).with_name("handshakes.py")
 
 _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 _DURATION = r"([0-9.]+)(us|ms|s|m|h)"
@@ -59,25 +67,76 @@ def parse_wrk(text: str) -> Load:
     return Load(int(total.group(1)), seconds, percentiles[50.0], percentiles[99.0], errors)
 
 
-def command(url: str, case: Case, seconds: float, pinned: tuple[str, ...] = ()) -> list[str]:
-    """The command line; `pinned` is a prefix such as `taskset -c 0`. wrk takes whole seconds."""
+def parse_line(text: str) -> Load:
+    """What load.c and handshakes.py print: requests, errors, seconds, and three percentiles in µs."""
+    words = text.split()
+    try:
+        requests, errors, seconds, p50, p99, _ = (float(word) for word in words)
+    except ValueError as error:
+        raise LoadError(f"a client said what we do not understand: {text.strip() or 'nothing'}") from error
+    return Load(int(requests), seconds, p50 / 1000, p99 / 1000, int(errors))
+
+
+def command(
+    url: str, case: Case, seconds: float, pinned: tuple[str, ...] = (), script: Path | None = None
+) -> list[str]:
+    """wrk's command line; `pinned` is a prefix such as `taskset -c 0`. wrk takes whole seconds."""
     argv = [*pinned, "wrk", "-t", str(THREADS), "-c", str(CONNECTIONS), "-d", f"{max(1, round(seconds))}s", "--latency"]
+    if script is not None:
+        argv += ["-s", str(script)]
     for name, value in case.headers:
         argv += ["-H", f"{name}: {value}"]
     return [*argv, url + case.path]
 
 
-def run(url: str, case: Case, seconds: float, pinned: tuple[str, ...] = ()) -> Load:
-    """Load `url` and wait; never much longer than `seconds`."""
-    try:
-        done = subprocess.run(
-            command(url, case, seconds, pinned), capture_output=True, text=True, timeout=seconds + 20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LoadError(f"wrk: {error}") from error
-    if done.returncode != 0:
-        raise LoadError(f"wrk: {(done.stderr or done.stdout).strip()}")
-    return parse_wrk(done.stdout)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the load goes."""
+
+    url: str  # without a final slash
+    port: int
+    cache_mib: int
+
+
+class Loader:
+    """Makes the load of any case."""
+
+    def __init__(self, program: Path, pinned: tuple[str, ...] = ()) -> None:
+        self._program = program  # load.c, built; what is written stands beside it
+        self._pinned = pinned
+        self._fills = itertools.count()
+
+    def run(self, target: Target, case: Case, seconds: float) -> Load:
+        """Load the target and wait; raises LoadError. A FILL ends when all is stored, whatever `seconds` says."""
+        if case.client is Client.WRK:
+            return parse_wrk(
+                self._output(command(target.url, case, seconds, self._pinned, self._script(case)), seconds)
+            )
+        if case.client is Client.FILL:
+            keys = 2 * target.cache_mib * MIB // case.size
+            path = f"{case.path}?fill={next(self._fills)}&n=%u"
+            argv = [*self._pinned, str(self._program), str(target.port), str(CONNECTIONS), "0", "0", str(keys), path]
+            return parse_line(self._output(argv, FILL_S))
+        argv = [*self._pinned, sys.executable, str(HANDSHAKES), str(target.port), str(seconds), case.client.value]
+        return parse_line(self._output([*argv, case.path], seconds))
+
+    def _script(self, case: Case) -> Path | None:
+        """What tells wrk of a content; None when there is none."""
+        if not case.content:
+            return None
+        script = self._program.parent / f"{case.name}.lua"
+        script.write_text(f'wrk.method = "{case.method}"\nwrk.body = "{case.content.decode("ascii")}"\n')
+        return script
+
+    @staticmethod
+    def _output(argv: list[str], seconds: float) -> str:
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 20, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise LoadError(f"{argv[0]}: {error}") from error
+        if done.returncode != 0:
+            raise LoadError(f"the client failed: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
 
 
 def version() -> str:

@@ -23,11 +23,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Upstream
+from benchmarks.load import Target
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "src"
@@ -53,7 +56,9 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     open_file_cache max=1000 inactive=1h;
-    proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:8m max_size={cache}m inactive=1h use_temp_path=off;
+    # Its manager deletes 100 files a turn unless told otherwise, and would put off most of what a fill makes it evict.
+    proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:16m max_size={cache}m inactive=1h use_temp_path=off
+        manager_files=10000 manager_sleep=50ms manager_threshold=200ms;
     upstream origin {{
         server 127.0.0.1:{origin};
         keepalive 128;
@@ -66,10 +71,11 @@ http {{
         ssl_certificate_key {certificate};
         ssl_protocols TLSv1.2 TLSv1.3;
         location / {{
-            proxy_pass http://origin;
+            proxy_pass {scheme}://origin;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_cache bench;
+            proxy_force_ranges on;
             proxy_buffer_size 16k;
             proxy_buffers 16 16k;
             proxy_busy_buffers_size 64k;
@@ -100,7 +106,34 @@ frontend edge
 backend origin
     http-request cache-use bench
     http-response cache-store bench
-    server origin 127.0.0.1:{origin}
+    server origin 127.0.0.1:{origin}{tls}
+"""
+
+# Takes TLS off what it passes on, or puts it on: an origin and a tunnel over TLS are the plain ones behind it.
+RELAY = """\
+global
+    nbthread 1
+    maxconn 4096
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen plain
+    bind 127.0.0.1:{port}
+    server taken 127.0.0.1:{origin} ssl verify none
+listen secure
+    bind 127.0.0.1:{secure} ssl crt {certificate} ssl-min-ver TLSv1.2
+    server taken 127.0.0.1:{origin}
+"""
+
+FLYBY_TLS = """\
+[backends.bench]
+origins = ["https://127.0.0.1:{origin}"]
+verify = false
+
+[[routes]]
+backend = "bench"
 """
 
 # The builtin rules pass every request that has a cookie; the benchmark's objects are public, so they are looked up.
@@ -128,6 +161,11 @@ class Place:
     certificate: Path  # with its key, in one file
     cache_mib: int = CACHE_MIB
     workers: int = 1
+    upstream: Upstream = Upstream.PLAIN
+
+
+def _any(case: Case) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +177,10 @@ class Recipe:
     version: Callable[[], str]
     command: Callable[[Place], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    hits: bool = True  # False: they cost what another row says
+    takes: Callable[[Case], bool] = _any  # the cases that mean something for it
     beside: Callable[[Place], tuple[list[str], bytes]] | None = None  # a helper's command, and what it is told
-    proxies: bool = True  # False: it answers by itself, so that misses mean nothing
-    secure: bool = False  # it speaks TLS, too
+    proxies: bool = True  # False: it answers by itself
+    secure: bool = False  # it is given a certificate
 
 
 def said(*argv: str) -> str:
@@ -199,6 +237,9 @@ def _floor(built: Path) -> Recipe:
         lambda: None,
         lambda: version_in(said(compiler() or "cc", "--version")),
         lambda place: [str(built), str(place.port)],
+        takes=lambda case: (
+            not (case.reaches_origin or case.secure or case.churn) and case.status != HTTPStatus.PARTIAL_CONTENT
+        ),
         proxies=False,
     )
 
@@ -215,6 +256,7 @@ def _nginx(place: Place) -> list[str]:
             secure=place.secure,
             certificate=place.certificate,
             origin=place.origin,
+            scheme="https" if place.upstream is Upstream.TLS else "http",
             cache=place.cache_mib,
         )
     )
@@ -229,10 +271,23 @@ def _haproxy(place: Place) -> list[str]:
             secure=place.secure,
             certificate=place.certificate,
             origin=place.origin,
+            tls=" ssl verify none" if place.upstream is Upstream.TLS else "",
             cache=place.cache_mib,
         )
     )
     return ["haproxy", "-db", "-f", str(file)]
+
+
+def _relay(place: Place) -> list[str]:
+    file = place.directory / "relay.cfg"
+    file.write_text(
+        RELAY.format(port=place.port, secure=place.secure, certificate=place.certificate, origin=place.origin)
+    )
+    return ["haproxy", "-db", "-f", str(file)]
+
+
+def _uvloop(place: Place) -> list[str]:
+    return [sys.executable, str(HERE / "bare.py"), str(place.port), str(place.secure), str(place.certificate)]
 
 
 def _varnish(place: Place) -> list[str]:
@@ -252,7 +307,12 @@ def _varnish(place: Place) -> list[str]:
 
 
 def _flyby(place: Place) -> list[str]:
-    argv = [sys.executable, "-m", "flyby", "serve", "--origin", f"http://127.0.0.1:{place.origin}"]
+    argv = [sys.executable, "-m", "flyby", "serve"]
+    if place.upstream is Upstream.TLS:
+        (place.directory / "flyby.toml").write_text(FLYBY_TLS.format(origin=place.origin))
+        argv += ["-c", str(place.directory / "flyby.toml")]
+    else:
+        argv += ["--origin", f"http://127.0.0.1:{place.origin}"]
     # The log is left at its default: a line a request.
     argv += [
         "--listen",
@@ -272,7 +332,8 @@ def _flyby_tunnel(place: Place) -> list[str]:
     (place.directory / "flyby.toml").write_text("[backends.bench]\ntunnel = true\n")
     argv = [sys.executable, "-m", "flyby", "serve", "-c", str(place.directory / "flyby.toml")]
     argv += ["--listen", f"127.0.0.1:{place.port}", "--workers", "1", "--cache-size", f"{CACHE_MIB}MiB"]
-    return [*argv, "--state", str(place.directory)]
+    tls = ["--tls-cert", str(place.certificate), "--tls-key", str(place.certificate)]
+    return [*argv, "--state", str(place.directory), "--listen", f"https://127.0.0.1:{place.secure}", *tls]
 
 
 def _donor(place: Place) -> tuple[list[str], bytes]:
@@ -326,16 +387,31 @@ def recipes(floor: Path) -> tuple[Recipe, ...]:
         Recipe("flyby", _flyby_missing, _flyby_version, _flyby, {"PYTHONPATH": _flyby_path()}, secure=True),
         Recipe(
             *("flyby-tunnel", _flyby_missing, _flyby_version, _flyby_tunnel, {"PYTHONPATH": _flyby_path()}),
-            hits=False,
+            takes=lambda case: case.path.startswith("/miss/") and not (case.secure and case.upstream is Upstream.TLS),
             beside=_donor,
+            secure=True,
         ),
         Recipe("nginx", _not_on_path("nginx", "nginx"), lambda: version_in(said("nginx", "-v")), _nginx, secure=True),
         Recipe(
             *("haproxy", _not_on_path("haproxy", "haproxy"), lambda: version_in(said("haproxy", "-v")), _haproxy),
             secure=True,
         ),
-        Recipe("varnish", _not_on_path("varnishd", "varnish"), lambda: version_in(said("varnishd", "-V")), _varnish),
+        Recipe(
+            *("varnish", _not_on_path("varnishd", "varnish"), lambda: version_in(said("varnishd", "-V")), _varnish),
+            takes=lambda case: not case.secure and case.upstream is Upstream.PLAIN,
+        ),
+        Recipe(
+            *("uvloop", lambda: None, lambda: metadata.version("uvloop"), _uvloop),
+            takes=lambda case: case.churn,
+            proxies=False,
+            secure=True,
+        ),
     )
+
+
+def relay() -> Recipe:
+    """Speaks TLS for others: with whom it connects to on its plain port, with its clients on the other."""
+    return Recipe("relay", _not_on_path("haproxy", "haproxy"), lambda: "", _relay, secure=True)
 
 
 def free_port() -> int:
@@ -372,7 +448,13 @@ class Running:
     """One server while it runs: `with Running(recipe, origin, pin) as server`."""
 
     def __init__(
-        self, recipe: Recipe, origin: int, pinned: tuple[str, ...] = (), cache_mib: int = CACHE_MIB, workers: int = 1
+        self,
+        recipe: Recipe,
+        origin: int,
+        pinned: tuple[str, ...] = (),
+        cache_mib: int = CACHE_MIB,
+        workers: int = 1,
+        upstream: Upstream = Upstream.PLAIN,
     ) -> None:
         self.recipe = recipe
         self.name = recipe.name
@@ -381,16 +463,23 @@ class Running:
         self._pinned = pinned
         self._directory = tempfile.TemporaryDirectory(prefix="flyby-bench-", dir=memory_directory())
         directory = Path(self._directory.name)
-        self._place = Place(directory, self.port, self.secure_port, origin, directory / "edge.pem", cache_mib, workers)
+        certificate = directory / "edge.pem"
+        self._place = Place(directory, self.port, self.secure_port, origin, certificate, cache_mib, workers, upstream)
+        self._relay: Running | None = None  # puts TLS on the links of a tunnel
         self._process: subprocess.Popen[bytes] | None = None
         self._helper: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self.began = 0.0  # when its command was given, on the monotonic clock
         self._said = b""
 
-    def url(self, case: Case) -> str:
-        """Where it answers this case, without a final slash."""
-        return f"https://127.0.0.1:{self.secure_port}" if case.secure else f"http://127.0.0.1:{self.port}"
+    def takes(self, case: Case) -> bool:
+        """Whether the case means something for this server, with the origin it has."""
+        return case.upstream is self._place.upstream and self.recipe.takes(case)
+
+    def target(self, case: Case) -> Target:
+        """Where it answers this case."""
+        scheme, port = ("https", self.secure_port) if case.secure else ("http", self.port)
+        return Target(f"{scheme}://127.0.0.1:{port}", port, self._place.cache_mib)
 
     @property
     def pid(self) -> int:
@@ -455,7 +544,12 @@ class Running:
     def _start_helper(self) -> None:
         if self.recipe.beside is None:
             return
-        command, told = self.recipe.beside(self._place)
+        place = self._place
+        if place.upstream is Upstream.TLS:
+            self._relay = Running(relay(), self.secure_port)
+            self._relay.__enter__()
+            place = replace(place, port=self._relay.port)
+        command, told = self.recipe.beside(place)
         self._helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._helper.stdin is not None
         assert self._helper.stdout is not None
@@ -472,6 +566,9 @@ class Running:
             assert self._helper.stdout is not None
             self._helper.stdout.close()
             self._helper = None
+        if self._relay is not None:
+            self._relay.stop()
+            self._relay = None
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -488,12 +585,17 @@ class Running:
 
     def get(self, case: Case) -> tuple[int, int]:
         """One request on a connection of its own: the status and the body's size."""
-        return _get(self.secure_port if case.secure else self.port, case.path, case.headers, case.secure)[:2]
+        port = self.secure_port if case.secure else self.port
+        return _ask(port, case.path, case.headers, case.secure, case.content)[:2]
 
     def check(self, case: Case) -> None:
         """Ask for the case's answer twice (to fill the cache, and to read it); ServerError when it is another."""
-        for _ in range(2):
+        whole = replace(case, headers=(), status=200) if case.status == HTTPStatus.PARTIAL_CONTENT else None
+        for number in range(2):
             try:
+                if whole and not number:
+                    self.get(whole)  # a part of what has been stored, not of what is being fetched
+                    continue
                 status, size = self.get(case)
             except (OSError, http.client.HTTPException) as error:
                 raise ServerError(f"{self.name}: {case.name}: {error!r}") from error
@@ -503,13 +605,15 @@ class Running:
 
     def answered(self) -> int:
         """How many requests the origin has answered (only floor.c counts)."""
-        status, _, body = _get(self.port, "/count", ())
+        status, _, body = _ask(self.port, "/count", ())
         if status != 200:
             raise ServerError(f"{self.name}: /count: {status}")
         return int(body)
 
 
-def _get(port: int, path: str, headers: tuple[tuple[str, str], ...], secure: bool = False) -> tuple[int, int, bytes]:
+def _ask(
+    port: int, path: str, headers: tuple[tuple[str, str], ...], secure: bool = False, content: bytes = b""
+) -> tuple[int, int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     if secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -517,7 +621,7 @@ def _get(port: int, path: str, headers: tuple[tuple[str, str], ...], secure: boo
         context.verify_mode = ssl.CERT_NONE
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
     try:
-        connection.request("GET", path, headers=dict(headers))
+        connection.request("POST" if content else "GET", path, content or None, headers=dict(headers))
         response = connection.getresponse()
         body = response.read()
         return response.status, len(body), body

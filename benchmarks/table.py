@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-FLOOR = "floor"
+FLOORS = ("floor", "uvloop")  # yardsticks, and no peers; a case has one of them at most
 OURS = "flyby"  # and what begins so
 
 COLUMNS = (
@@ -93,8 +93,8 @@ def rows(samples: Iterable[Sample], servers: Sequence[str], cases: Sequence[str]
 
 def _row(case: str, server: str, samples: Sequence[Sample], cpu: dict[str, float]) -> Row:
     measured = [sample.cpu_us for sample in samples]
-    floor = cpu.get(FLOOR)
-    peers = [value for name, value in cpu.items() if name not in (FLOOR, server) and not name.startswith(OURS)]
+    floor = next((cpu[name] for name in FLOORS if name in cpu), None)
+    peers = [value for name, value in cpu.items() if name not in (*FLOORS, server) and not name.startswith(OURS)]
     middle = cpu[server]
     return Row(
         case=case,
@@ -104,8 +104,8 @@ def _row(case: str, server: str, samples: Sequence[Sample], cpu: dict[str, float
         spread=(max(measured) - min(measured)) / middle if middle else 0.0,
         rate=median(sample.rate for sample in samples),
         p99_ms=median(sample.p99_ms for sample in samples),
-        of_floor=middle / floor if floor and server != FLOOR else None,
-        of_best_peer=middle / min(peers) if server != FLOOR and peers and min(peers) else None,
+        of_floor=middle / floor if floor and server not in FLOORS else None,
+        of_best_peer=middle / min(peers) if server not in FLOORS and peers and min(peers) else None,
         notes=tuple(dict.fromkeys(note for sample in samples for note in sample.notes)),
     )
 

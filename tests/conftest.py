@@ -20,3 +20,9 @@ def serve_edge() -> Iterator[Callable[..., ServedEdge]]:
             return running.enter_context(served(*options, **settings))
 
         yield start
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """That nothing of what was named measures time is no failure of the run that plays only this (tox.ini)."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.markexpr == "serial":
+        session.exitstatus = pytest.ExitCode.OK

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks import cpu, store, traces
-from benchmarks.cases import CASES, Case, chosen, unmatched
-from benchmarks.load import CONNECTIONS, LoadError, command, parse_wrk
+from benchmarks.cases import CASES, Case, Client, Upstream, chosen, unmatched
+from benchmarks.load import CONNECTIONS, LoadError, command, parse_line, parse_wrk
 from benchmarks.machine import cpu_model
-from benchmarks.servers import Place, recipes, version_in
+from benchmarks.servers import Place, recipes, relay, version_in
 from benchmarks.table import Sample, origin_note, render, rows
 
 WRK = """\
@@ -72,6 +73,21 @@ def test_wrk_is_bounded_and_pinned() -> None:
     assert argv[-3:] == ["-H", 'If-None-Match: "1"', "http://127.0.0.1:1/hit/1"]
 
 
+def test_wrk_is_told_of_a_content_by_a_script(tmp_path: Path) -> None:
+    case = Case("x", "/post/1", 1, True, content=b"a=b")
+    argv = command("http://127.0.0.1:1", case, 1, (), tmp_path / "x.lua")
+    assert argv[argv.index("-s") + 1] == str(tmp_path / "x.lua")
+    assert case.method == "POST"
+
+
+def test_a_line_of_our_own_clients_is_read() -> None:
+    seen = parse_line("1000 2 0.500000 400 900 1100\n")
+    assert (seen.requests, seen.errors, seen.seconds, seen.p50_ms, seen.p99_ms) == (1000, 2, 0.5, 0.4, 0.9)
+    for broken in ("", "1000 2 0.5 400 900", "a b c d e f"):
+        with pytest.raises(LoadError):
+            parse_line(broken)
+
+
 def stat(pid: int, name: str, parent: int, times: tuple[int, int, int, int]) -> str:
     before = "1 1 0 -1 4194560 100 200 0 0"  # fields 5 to 13
     return f"{pid} ({name}) S {parent} {before} {' '.join(map(str, times))} 20 0 1 0 5000"
@@ -116,6 +132,15 @@ def test_medians_and_ratios() -> None:
     # A peer is compared with the other peers, never with itself nor with us.
     assert nginx.of_best_peer == pytest.approx(1.5)
     assert haproxy.of_best_peer == pytest.approx(16 / 24)
+
+
+def test_a_bare_event_loop_is_a_floor_and_no_peer() -> None:
+    measured = [
+        sample(server, "churn", 0, value) for server, value in [("flyby", 30.0), ("nginx", 25.0), ("uvloop", 20.0)]
+    ]
+    ours, nginx, uvloop = rows(measured, ["flyby", "nginx", "uvloop"], ["churn"])
+    assert (ours.of_floor, ours.of_best_peer) == (1.5, 1.2)
+    assert (nginx.of_best_peer, uvloop.of_floor, uvloop.of_best_peer) == (None, None, None)
 
 
 def test_ratios_do_not_cross_cases() -> None:
@@ -191,7 +216,16 @@ def test_the_cases_that_are_promised_are_there() -> None:
     names = {case.name for case in CASES if case.quick}
     assert names == {f"{kind}-{size}" for kind in ("hit", "miss") for size in ("1k", "16k", "128k")}
     assert len({case.name for case in CASES}) == len(CASES)
-    assert all(case.path.startswith("/miss/") == case.reaches_origin for case in CASES)
+    for case in CASES:
+        kept = case.path.startswith(("/hit/", "/noise/")) and case.client is not Client.FILL
+        assert case.reaches_origin is not kept, case.name
+
+
+def test_every_case_is_one_that_floor_c_answers() -> None:
+    targets = re.findall(r'= \{"(\w+) (/\w+/)"', (Path(__file__).parents[1] / "benchmarks" / "floor.c").read_text())
+    assert len(targets) == 8
+    for case in CASES:
+        assert (case.method, case.path[: case.path.index("/", 1) + 1]) in targets
 
 
 @pytest.mark.parametrize(
@@ -215,23 +249,49 @@ def test_cpu_model(text: str, expected: str) -> None:
     assert cpu_model(text) == expected
 
 
-def test_every_server_has_one_worker_and_listens_on_loopback_only(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("upstream", Upstream)
+def test_every_server_has_one_worker_and_listens_on_loopback_only(
+    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     told = {}
-    for recipe in recipes(tmp_path_factory.mktemp("floor") / "floor"):
+    for recipe in [*recipes(tmp_path_factory.mktemp("floor") / "floor"), relay()]:
         directory = tmp_path_factory.mktemp(recipe.name)
-        argv = recipe.command(Place(directory, 18080, 18443, 18081, directory / "edge.pem"))
+        argv = recipe.command(Place(directory, 18080, 18443, 18081, directory / "edge.pem", upstream=upstream))
         told[recipe.name] = " ".join(argv) + "".join(each.read_text() for each in directory.iterdir())
-    assert set(told) == {"floor", "flyby", "flyby-tunnel", "nginx", "haproxy", "varnish"}
+    assert set(told) == {"floor", "flyby", "flyby-tunnel", "nginx", "haproxy", "varnish", "uvloop", "relay"}
     for name, text in told.items():
         assert "18080" in text
-        if name != "floor":  # which knows no other address
+        if name not in ("floor", "uvloop"):  # which know no other address
             assert "127.0.0.1:18080" in text
             assert ("18081" in text) == (name != "flyby-tunnel")  # whose origin dials in
-        assert ("127.0.0.1:18443" in text) == (name in ("flyby", "nginx", "haproxy"))
+        assert ("18443" in text) == (name not in ("floor", "varnish"))
+        assert not re.search(r"0\.0\.0\.0|\[::\]", text)
     assert "worker_processes 1;" in told["nginx"]
     assert "nbthread 1" in told["haproxy"]
     assert "--workers 1" in told["flyby"]
     assert "--workers 1" in told["flyby-tunnel"]
+    secure = upstream is Upstream.TLS
+    assert ("proxy_pass https:" in told["nginx"]) is secure
+    assert ("18081 ssl" in told["haproxy"]) is secure
+    assert ("https://127.0.0.1:18081" in told["flyby"]) is secure
+
+
+def test_which_server_takes_which_case() -> None:
+    taking = {
+        case.name: {recipe.name for recipe in recipes(Path("floor")) if recipe.takes(case)} - {"varnish"}
+        for case in CASES
+    }
+    everybody = {"flyby", "nginx", "haproxy"}
+    assert all(everybody <= names for names in taking.values())
+    assert {name for name, names in taking.items() if "floor" in names} == {
+        *("hit-1k", "hit-16k", "hit-128k", "hit-1k-browser", "hit-304"),
+    }
+    assert {name for name, names in taking.items() if "uvloop" in names} == {
+        *("churn", "churn-tls", "churn-tls-resumed"),
+    }
+    assert {"miss-1k", "tls-miss-1k", "tls-origin-1k"} <= {
+        name for name, names in taking.items() if "flyby-tunnel" in names
+    }
 
 
 def test_traces_are_the_same_for_every_cache_and_what_they_say() -> None:

@@ -7,8 +7,8 @@ those connections with what the application says on its local port:
          ◀── TLS ── Control (one for each worker of each edge node): register, heartbeat, spare, drain
 
 Standard library only, Python 3.9 or newer, nothing of `flyby`, so that one zipapp runs wherever there is a Python. What
-knows what, from the bottom: framing, backoff, log · settings, endpoints, trust · app, link · upgrade, control, node ·
-health, agent · supervisor, status, diagnose · command.
+knows what, from the bottom: framing, backoff, log, faults, forward · settings, endpoints, trust · app, link · upgrade,
+control, node · health, agent · supervisor, status, diagnose · command.
 """
 
 __version__ = "0.1.0"

@@ -21,6 +21,7 @@ from typing import Any, Callable
 from flyby_agent import __version__, log, trust
 from flyby_agent.app import App
 from flyby_agent.endpoints import RESOLVE_S, Address, resolve
+from flyby_agent.faults import reason
 from flyby_agent.health import Health, Verdict
 from flyby_agent.node import Node
 from flyby_agent.settings import Settings
@@ -79,12 +80,13 @@ class Agent:
                 try:
                     addresses = await resolve(self.loop, endpoint)
                 except OSError as error:
-                    text = f"{endpoint.host} has no address: {error.strerror or error}"
-                    if self._unresolved.get(endpoint.host) != text:
+                    what = "the proxy " if endpoint.proxy is not None else ""
+                    text = f"{endpoint}: {what}{endpoint.dialled[0]} has no address: {reason(error)}"
+                    if self._unresolved.get(str(endpoint)) != text:
                         log.warning(text)
-                    self._unresolved[endpoint.host] = text
+                    self._unresolved[str(endpoint)] = text
                     continue  # what was known stays
-                self._unresolved.pop(endpoint.host, None)
+                self._unresolved.pop(str(endpoint), None)
                 for address, node in self.nodes.items():
                     if address.endpoint == endpoint:
                         node.listed = address in addresses

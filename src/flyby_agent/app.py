@@ -7,6 +7,9 @@ A kept connection may be closed by the app in the very moment in which it is use
 * a request that may not be sent twice (not idempotent, or with content) gets a fresh connection, always;
 * any other may get a kept one, and when that dies before a byte of a response it is sent once more, on a fresh one.
 
+An app that is expected on 127.0.0.1 may listen on ::1 alone: where the first does not accept the second is dialled, and
+stays first for as long as it accepts.
+
 The idle time is shorter than that of the servers we know (Node and uvicorn 5 s, Puma 20 s; gunicorn's 2 s is met by the
 second rule). Connections that the agent opens are bounded by the exchanges that the edge starts.
 """
@@ -14,20 +17,31 @@ second rule). Connections that the agent opens are bounded by the exchanges that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flyby_agent import log
 
 if TYPE_CHECKING:
     from flyby_agent.link import Link
 
+LOOPBACK = "127.0.0.1"
+LOOPBACK_6 = "::1"
 DIAL_S = 5.0
 KEEP_S = 4.0
 MOST_KEPT = 32
 SWEEP_S = 0.5
 REPEAT_S = 60.0
 SMOOTHING = 0.2  # weight of the newest first-byte time in the average
+
+
+Dialled = TypeVar("Dialled")
+
+
+def endpoint_name(address: tuple[str, int]) -> str:
+    """HOST:PORT, for people."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Local(asyncio.Protocol):
@@ -81,8 +95,10 @@ class App:
         self, loop: asyncio.AbstractEventLoop, address: tuple[str, int] | None, path: str = "", keep_s: float = KEEP_S
     ) -> None:
         self._loop = loop
-        self._address = address
         self._path = path
+        self._addresses = [address] if address is not None else []
+        if address is not None and address[0] == LOOPBACK:
+            self._addresses.append((LOOPBACK_6, address[1]))
         self._keep = keep_s
         self._kept: list[Local] = []  # the one that was used last is at the end
         self._sweep: asyncio.TimerHandle | None = None
@@ -98,7 +114,7 @@ class App:
 
     @property
     def name(self) -> str:
-        return f"unix:{self._path}" if self._address is None else f"{self._address[0]}:{self._address[1]}"
+        return endpoint_name(self._addresses[0]) if self._addresses else f"unix:{self._path}"
 
     def refusal(self) -> bytes:
         """Why no request is taken at the moment; empty when one is."""
@@ -116,21 +132,42 @@ class App:
 
     async def dial(self) -> Local:
         """A fresh connection; OSError (a timeout is one) when the app does not accept."""
-        if self._address is None:
-            dialling = self._loop.create_unix_connection(lambda: Local(self), self._path)
-        else:
-            dialling = self._loop.create_connection(lambda: Local(self), *self._address)
         try:
-            _, local = await asyncio.wait_for(dialling, DIAL_S)
+            if not self._addresses:
+                dialling = self._loop.create_unix_connection(lambda: Local(self), self._path)
+                return (await asyncio.wait_for(dialling, DIAL_S))[1]
+            _, local = await asyncio.wait_for(self._first(self._connect), DIAL_S)
         except asyncio.TimeoutError:
             raise OSError(f"{self.name} did not accept within {DIAL_S:.0f} s") from None
         return local
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection of one's own, for a check."""
-        if self._address is None:
+        if not self._addresses:
             return await asyncio.open_unix_connection(self._path)
-        return await asyncio.open_connection(*self._address)
+        return await self._first(asyncio.open_connection)
+
+    async def _connect(self, host: str, port: int) -> tuple[asyncio.Transport, Local]:
+        return await self._loop.create_connection(lambda: Local(self), host, port)
+
+    async def _first(self, dial: Callable[[str, int], Awaitable[Dialled]]) -> Dialled:
+        """What dialling the first address that accepts gives; that address is tried first from now on.
+
+        When none accepts, the error is that of the first.
+        """
+        failed: OSError | None = None
+        for address in list(self._addresses):
+            try:
+                made = await dial(*address)
+            except OSError as error:
+                failed = failed or error
+                continue
+            if address != self._addresses[0]:
+                self._addresses.remove(address)
+                self._addresses.insert(0, address)
+            return made
+        assert failed is not None
+        raise failed
 
     def give(self, local: Local) -> None:
         """An exchange is over and its connection as good as new."""

@@ -17,9 +17,10 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Callable
 
 from flyby_agent import __version__, log, status
-from flyby_agent.settings import TABLE, NotHere, Settings, SettingsError, gate, level, merged, settle
+from flyby_agent.settings import TABLE, NotHere, Settings, SettingsError, app_port, gate, level, merged, settle
 from flyby_agent.supervisor import sidecar, supervised, unstarted
 
 EX_CONFIG = 78
@@ -59,12 +60,17 @@ def main(
     if child is not None and (not child or flags.action != "run"):
         parser.error("-- is followed by the command that runs the app")
     if flags.action == "status":
-        return status.command(flags.json)
+        return _read(lambda: status.command(flags.json))
     given = merged(vars(flags), environment)
+    port = app_port(given, environment)
+    if child is not None and port and not environment.get("PORT", "").strip():
+        # A process type that was renamed gets no PORT from the platform: the app gets the one that the agent dials, and
+        # gets it also where no agent runs.
+        environment = {**environment, "PORT": port}
     try:
         log.set_level(level(given))
         if flags.action == "run":
-            gate(given, environment)
+            gate(given, environment, around=child is not None)
         settings = settle(given, environment, flags.insecure)
     except NotHere as reason:
         log.info(f"no agent runs here: {reason}")
@@ -75,8 +81,18 @@ def main(
     if flags.action == "diagnose":
         from flyby_agent import diagnose  # a megabyte that the agent itself has no use for
 
-        return diagnose.command(settings)
+        return _read(lambda: diagnose.command(settings))
     return _run(settings, child, environment)
+
+
+def _read(report: Callable[[], int]) -> int:
+    """The exit code of a report, 1 when its reader went away (`diagnose | head -3`)."""
+    try:
+        return report()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, and the interpreter's last flush must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _run(settings: Settings, child: list[str] | None, environment: Mapping[str, str]) -> int:
@@ -84,9 +100,7 @@ def _run(settings: Settings, child: list[str] | None, environment: Mapping[str, 
     try:
         if child is None:
             return asyncio.run(sidecar(settings))
-        # Whoever renames the process type has no PORT from the platform: the app gets the one that the agent dials.
-        port = {"PORT": str(settings.local[1])} if settings.local is not None and not environment.get("PORT") else {}
-        return asyncio.run(supervised(child, settings, {**environment, **port}))
+        return asyncio.run(supervised(child, settings, environment))
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError) as error:

@@ -5,11 +5,12 @@
 
 It tries what the agent does, step by step and blocking, as a dyno of its own (a fresh id, `ready: false`), so a running
 agent is not disturbed and the edge sends it nothing. Exits 1 when anything failed. A later step is only tried when the
-earlier one passed.
+earlier one passed; the app is not looked for in a one-off dyno, which runs none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import os
@@ -18,10 +19,11 @@ import ssl
 import time
 from typing import Any
 
-from flyby_agent import __version__, log, trust
+from flyby_agent import __version__, forward, log, trust
+from flyby_agent.app import LOOPBACK, LOOPBACK_6, endpoint_name
 from flyby_agent.endpoints import Address, Endpoint, look_up_now, loopback
-from flyby_agent.node import told
-from flyby_agent.settings import Settings
+from flyby_agent.faults import reason
+from flyby_agent.settings import NEVER, Settings
 from flyby_agent.upgrade import CONTROL, MOST_ANSWER, Refused, parse_answer, request
 
 STEP_S = 5.0
@@ -38,9 +40,12 @@ class Report:
     def ok(self, step: str, text: str) -> None:
         print(f"ok    {step:<12} {log.flat(text)}", flush=True)
 
+    def skip(self, step: str, text: str) -> None:
+        print(f"--    {step:<12} {log.flat(text)}", flush=True)
+
     def fail(self, step: str, text: str, remedy: str) -> None:
         self.failed += 1
-        print(f"FAIL  {step:<12} {log.flat(text)}. {remedy}", flush=True)
+        print(f"FAIL  {step:<12} {log.flat(text)}. {remedy}".rstrip(), flush=True)
 
 
 def command(settings: Settings) -> int:
@@ -56,7 +61,10 @@ def command(settings: Settings) -> int:
     for endpoint in settings.endpoints:
         for address in _resolved(report, endpoint):
             _node(report, settings, address, tls)
-    _app(report, settings)
+    if settings.process in NEVER:
+        report.skip("app", f"not looked for: a dyno of type {settings.process} runs no app")
+    else:
+        _app(report, settings)
     return 1 if report.failed else 0
 
 
@@ -64,26 +72,30 @@ def _resolved(report: Report, endpoint: Endpoint) -> list[Address]:
     try:
         addresses = look_up_now(endpoint)
     except OSError as error:
-        report.fail("dns", f"{endpoint.host}: {error.strerror}", "Check the name in FLY_REMOTE_ENDPOINT.")
+        where = "HTTPS_PROXY" if endpoint.proxy else "FLY_REMOTE_ENDPOINT"
+        report.fail("dns", f"{endpoint.dialled[0]}: {reason(error)}", f"Check the name in {where}.")
         return []
-    report.ok("dns", f"{endpoint.host}: {', '.join(address.ip for address in addresses)}")
+    what = "the proxy " if endpoint.proxy else ""
+    report.ok("dns", f"{what}{endpoint.dialled[0]}: {', '.join(address.ip for address in addresses)}")
     return addresses
 
 
 def _node(report: Report, settings: Settings, address: Address, tls: ssl.SSLContext | None) -> None:
     endpoint = address.endpoint
+    port = endpoint.dialled[1]
     began = time.monotonic()
     try:
-        connection = socket.create_connection((address.ip, endpoint.port), STEP_S)
+        connection = socket.create_connection((address.ip, port), STEP_S)
     except OSError as error:
-        report.fail(
-            "tcp",
-            f"{address.ip} port {endpoint.port}: {error.strerror or error}",
-            "Is the edge up, and is a firewall between?",
-        )
+        remedy = "Is the edge up? A network that lets nothing out directly needs HTTPS_PROXY."
+        if endpoint.proxy is not None:
+            remedy = "Is the proxy of HTTPS_PROXY up?"
+        report.fail("tcp", f"{address.ip} port {port}: {reason(error)}", remedy)
         return
     with connection:
-        report.ok("tcp", f"{address.ip} port {endpoint.port} in {_ms(began)}")
+        report.ok("tcp", f"{address.ip} port {port} in {_ms(began)}")
+        if endpoint.proxy is not None and not _proxied(report, address, connection, endpoint.proxy):
+            return
         if endpoint.scheme == "https":
             assert tls is not None
             if settings.insecure and not loopback(address.ip):
@@ -101,6 +113,25 @@ def _node(report: Report, settings: Settings, address: Address, tls: ssl.SSLCont
             report.fail("tls", f"{address.ip} is not on loopback", "Use https://.")
 
 
+def _proxied(report: Report, address: Address, connection: socket.socket, proxy: forward.Proxy) -> bool:
+    """Whether the proxy has opened a tunnel to the edge."""
+    endpoint = address.endpoint
+    began = time.monotonic()
+    received = b""
+    try:
+        connection.sendall(forward.request(proxy, endpoint.host, endpoint.port))
+        while not forward.check(proxy, received):
+            data = connection.recv(4096)
+            if not data:
+                raise forward.ProxyRefused(f"the proxy {proxy} closed the connection without an answer")
+            received += data
+    except OSError as error:
+        report.fail("proxy", reason(error), "HTTPS_PROXY names the proxy, and NO_PROXY what is dialled without it.")
+        return False
+    report.ok("proxy", f"{proxy} opened a tunnel to {endpoint.host} port {endpoint.port} in {_ms(began)}")
+    return True
+
+
 def _secured(
     report: Report, settings: Settings, address: Address, tls: ssl.SSLContext, connection: socket.socket
 ) -> ssl.SSLSocket | None:
@@ -114,7 +145,7 @@ def _secured(
         )
         return None
     except (OSError, ValueError) as error:
-        said = told(error) if isinstance(error, OSError) else str(error)
+        said = reason(error)
         remedy = "Check the name in FLY_REMOTE_ENDPOINT, the edge's certificate and this machine's clock."
         report.fail("tls", f"{address.ip}: {said}", remedy)
         return None
@@ -131,19 +162,13 @@ def _tunnel(report: Report, settings: Settings, address: Address, connection: so
         connection.sendall(request(address, settings.token, CONTROL, os.urandom(16).hex()))
         head, rest = _head(connection)
     except OSError as error:
-        report.fail(
-            "token", f"no answer: {error.strerror or error}", "Is what listens there flyby, and does it speak TLS?"
-        )
+        report.fail("token", f"no answer: {reason(error)}", "Is what listens there flyby, and does it speak TLS?")
         return
     _clock(report, head)
     try:
         answer = parse_answer(head)
     except Refused as error:
-        remedy = {
-            401: "Set FLY_TOKEN to what `flyby token create` prints.",
-            429: "Wait, and then try a token that is right.",
-        }.get(error.status, "Check that FLY_REMOTE_ENDPOINT leads to a flyby edge, and its version.")
-        report.fail("token", str(error), remedy)
+        report.fail("token", str(error), error.remedy)
         return
     report.ok(
         "token", f"known to {answer.node or 'the edge'}, worker {answer.worker} of {answer.workers}, in {_ms(began)}"
@@ -201,7 +226,7 @@ def _round_trip(report: Report, settings: Settings, connection: socket.socket, r
             _, rest = _until(connection, rest, ("pong",))
             times.append((time.monotonic() - began) * 1000)
     except (OSError, ValueError) as error:
-        report.fail("round trip", f"no pong: {error}", "The edge accepted the connection and then fell silent.")
+        report.fail("round trip", f"no pong: {reason(error)}", "The edge accepted the connection and then fell silent.")
         return
     report.ok("round trip", f"{min(times):.1f} ms at best of {PINGS}")
 
@@ -236,7 +261,7 @@ def _until(connection: socket.socket, rest: bytes, wanted: tuple[str, ...]) -> t
 
 def _app(report: Report, settings: Settings) -> None:
     began = time.monotonic()
-    name = f"unix:{settings.local_path}" if settings.local is None else f"{settings.local[0]} port {settings.local[1]}"
+    name = f"unix:{settings.local_path}" if settings.local is None else endpoint_name(settings.local)
     remedy = "Is the app running, and does it listen on PORT? FLY_PORT or FLY_LOCAL_ENDPOINT say another place."
     try:
         if settings.local is None:
@@ -244,9 +269,9 @@ def _app(report: Report, settings: Settings) -> None:
             connection.settimeout(STEP_S)
             connection.connect(settings.local_path)
         else:
-            connection = socket.create_connection(settings.local, STEP_S)
+            connection, name = _app_dialled(settings.local)
     except OSError as error:
-        report.fail("app", f"{name}: {error.strerror or error}", remedy)
+        report.fail("app", f"{name}: {reason(error)}", remedy)
         return
     path = settings.health_path or "/"
     with connection:
@@ -255,7 +280,7 @@ def _app(report: Report, settings: Settings) -> None:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode("ascii"))
             head, _ = _head(connection)
         except OSError as error:
-            report.fail("app", f"{name} accepts, but: {error.strerror or error}", "Does it speak HTTP/1.1?")
+            report.fail("app", f"{name} accepts, but: {reason(error)}", "Does it speak HTTP/1.1?")
             return
     line = head.partition(b"\r\n")[0].decode("latin-1")
     if settings.health_path and line[9:10] not in ("2", "3"):
@@ -264,6 +289,19 @@ def _app(report: Report, settings: Settings) -> None:
         )
     else:
         report.ok("app", f"{name}: GET {path} was answered {line} in {_ms(began)}")
+
+
+def _app_dialled(local: tuple[str, int]) -> tuple[socket.socket, str]:
+    """A connection to the app, and where it was found: on ::1 after 127.0.0.1, as the agent tries it."""
+    try:
+        return socket.create_connection(local, STEP_S), endpoint_name(local)
+    except OSError:
+        other = (LOOPBACK_6, local[1])
+        if local[0] != LOOPBACK:
+            raise
+        with contextlib.suppress(OSError):
+            return socket.create_connection(other, STEP_S), endpoint_name(other)
+        raise
 
 
 def _ms(began: float) -> str:

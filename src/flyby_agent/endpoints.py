@@ -5,7 +5,8 @@
     http://127.0.0.1:8080           without TLS: loopback only, by the URL and by the address that is dialled
 
 A name with several addresses means several nodes, and each address is kept apart. Names are resolved anew every
-30 seconds: a new address is a new node, and one that vanished is dialled no more once its connections are lost.
+30 seconds: a new address is a new node, and one that vanished is dialled no more once its connections are lost. An
+endpoint behind a forward proxy has the proxy's addresses: the proxy resolves the name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import socket
 import threading
 from typing import NamedTuple
 
+from flyby_agent.forward import Proxy
+
 RESOLVE_S = 30.0
 MOST_ENDPOINTS = 32
 MOST_ADDRESSES = 16  # of one name
@@ -28,11 +31,12 @@ _URL = re.compile(
 
 
 class Endpoint(NamedTuple):
-    """One URL: where to dial, and which name the certificate must have."""
+    """One URL: where to dial, which name the certificate must have, and the proxy on the way, if there is one."""
 
     scheme: str
     host: str
     port: int
+    proxy: Proxy | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -44,15 +48,25 @@ class Endpoint(NamedTuple):
         """For the Host field (RFC 9110 7.2)."""
         return str(self).partition("://")[2]
 
+    @property
+    def dialled(self) -> tuple[str, int]:
+        """The host and port of the first hop: the proxy's, where there is one."""
+        return (self.host, self.port) if self.proxy is None else (self.proxy.host, self.proxy.port)
+
 
 class Address(NamedTuple):
-    """One node: an endpoint at one of its addresses."""
+    """One node: an endpoint at one of the addresses of its first hop."""
 
     endpoint: Endpoint
     ip: str
 
     def __str__(self) -> str:
-        return str(self.endpoint) if self.endpoint.host == self.ip else f"{self.endpoint} ({self.ip})"
+        endpoint = self.endpoint
+        if endpoint.proxy is not None:
+            return f"{endpoint} through the proxy {endpoint.proxy}"
+        port = "" if str(endpoint).endswith(f":{endpoint.port}") else f"port {endpoint.port}"
+        where = " ".join(part for part in ("" if endpoint.host == self.ip else self.ip, port) if part)
+        return f"{endpoint} ({where})" if where else str(endpoint)
 
 
 def loopback(host: str) -> bool:
@@ -120,7 +134,6 @@ async def resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> list[A
 
 def look_up_now(endpoint: Endpoint) -> list[Address]:
     """The same, blocking."""
-    infos = socket.getaddrinfo(
-        endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=getattr(socket, "AI_ADDRCONFIG", 0)
-    )
+    flags = getattr(socket, "AI_ADDRCONFIG", 0)
+    infos = socket.getaddrinfo(*endpoint.dialled, type=socket.SOCK_STREAM, flags=flags)
     return [Address(endpoint, ip) for ip in sorted({str(info[4][0]) for info in infos})[:MOST_ADDRESSES]]

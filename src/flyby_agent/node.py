@@ -19,13 +19,13 @@ name and boot say so; IPv4 and IPv6, say) are one node: the second waits and loo
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING, Any
 
 from flyby_agent import log
 from flyby_agent.backoff import Backoff
 from flyby_agent.control import Control
 from flyby_agent.endpoints import Address
+from flyby_agent.faults import reason
 from flyby_agent.link import CLOSED, IDLE, Link
 from flyby_agent.upgrade import CONTROL, LINK, Answer, Refused, dial, request
 
@@ -70,7 +70,7 @@ class Worker:
         self.idle = 0
 
     def __str__(self) -> str:
-        return f"{self.node}, worker {self.index}"
+        return f"{self.node}: node {self.node.name or '-'}, worker {self.index}"
 
     # Asked by the control connection.
 
@@ -90,7 +90,7 @@ class Worker:
             self.node.fill()
         elif kind == "drain":
             self.draining = True
-            log.info(f"{self}: the edge is going down")
+            log.info(f"{self} is going down")
             self.node.wake()
         elif kind == "drained":
             self.drained = True
@@ -100,7 +100,7 @@ class Worker:
         elif kind == "refused":
             self.node.denied(f"the edge refused to register this dyno: {message.get('reason')}")
         elif kind == "replaced":
-            log.debug(f"{self}: replaced by a newer control connection")
+            log.debug(f"{self} has a newer control connection of this dyno")
 
     def _spare(self, links: object) -> None:
         if isinstance(links, int) and not isinstance(links, bool):
@@ -192,7 +192,7 @@ class Node:
         self._complained = (float("-inf"), "")
 
     def __str__(self) -> str:
-        return self.name or str(self.address)
+        return str(self.address)
 
     @property
     def live(self) -> list[Worker]:
@@ -241,7 +241,7 @@ class Node:
             self._landed = "twin"
             return None
         if self.name and answer.boot != self.boot:
-            log.info(f"{answer.node or self}: the edge has restarted")
+            log.info(f"{self}: node {answer.node or '-'} has restarted")
         self.name, self.boot, self.count = answer.node, answer.boot, answer.workers
         key = (answer.boot, answer.worker)
         if key in self.workers:
@@ -264,7 +264,7 @@ class Node:
         if self.agent.draining:
             return
         if worker.registered and not worker.draining:
-            log.warning(f"{worker}: connection lost")
+            log.warning(f"{worker}: the connection was lost, and is dialled again")
         if not self._pause:
             self._pause = self._backoff.next()
         self.wake()
@@ -285,7 +285,7 @@ class Node:
     def _failed(self, error: OSError) -> float:
         """What to make of a failed dial: seconds to wait."""
         if isinstance(error, Refused) and error.status in FINAL:
-            self._complain(str(error), log.error)
+            self._complain(told(error), log.error)
             return DENIED_S + self._denied.next()
         self._complain(told(error), log.warning)
         wait = self._backoff.next()
@@ -335,7 +335,7 @@ class Node:
             # 409: this worker has no control connection yet, so the dial was only unlucky.
             self._hold(self._search if error.status == 409 else self._link_backoff)
             if error.status != 409:
-                self._complain(str(error), log.warning)
+                self._complain(told(error), log.warning)
         except OSError as error:
             self._hold(self._link_backoff)
             self._complain(told(error), log.warning)
@@ -407,9 +407,7 @@ def unlisted(link: Link, before: int) -> None:
 
 
 def told(error: OSError) -> str:
-    """An error of a dial as a sentence with what to do."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the edge's certificate is not trusted: {error.verify_message} (FLY_CA_FILE names other authorities)"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
-    return error.strerror or str(error) or type(error).__name__
+    """Why a dial failed, with what to do where the edge's answer tells."""
+    if isinstance(error, Refused):
+        return f"{error}. {error.remedy}" if error.remedy else str(error)
+    return f"not connected: {reason(error)}"

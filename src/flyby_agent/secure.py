@@ -206,14 +206,12 @@ async def _ready(loop: asyncio.AbstractEventLoop, fd: int, write: bool) -> None:
         remove(fd)
 
 
-async def connect(
-    loop: asyncio.AbstractEventLoop, ip: str, port: int, tls: ssl.SSLContext, name: str, protocol: asyncio.Protocol
+async def start(
+    loop: asyncio.AbstractEventLoop, plain: socket.socket, tls: ssl.SSLContext, name: str, protocol: asyncio.Protocol
 ) -> SecureTransport:
-    """Dial, shake hands, and tell the protocol; OSError when one of them fails. `name` is the certificate's."""
-    plain = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+    """Shake hands on a connected, non-blocking socket, and tell the protocol; OSError when that fails. `name` is the
+    certificate's. The socket is the transport's, and closed when there is none."""
     try:
-        plain.setblocking(False)
-        await loop.sock_connect(plain, (ip, port))
         sock = tls.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
     except BaseException:
         plain.close()

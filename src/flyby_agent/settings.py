@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flyby_agent import endpoints, trust
+from flyby_agent import endpoints, forward, trust
 from flyby_agent.endpoints import Endpoint
 from flyby_agent.log import LEVELS, flat
 
@@ -38,6 +38,8 @@ TABLE = (
     ("log_level", "FLY_LOG_LEVEL", "info", "one of error, warning, info, debug"),
 )
 NEVER = frozenset(("run", "release", "scheduler"))
+NONE = ["none"]  # as FLY_PROCESS_TYPES: no agent beside a process, only around one
+DEFAULT_PORT = "5000"
 MOST_WORD = 64  # what the edge takes for a name (docs/tunnel.md)
 MOST_RELEASE = 128
 MOST_TEXT = 1024
@@ -91,17 +93,19 @@ def merged(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> d
     return found
 
 
-def gate(given: Mapping[str, str], environment: Mapping[str, str]) -> None:
-    """NotHere when this process is not to have an agent."""
+def gate(given: Mapping[str, str], environment: Mapping[str, str], around: bool) -> None:
+    """NotHere when this process is not to have an agent. `around`: it is to be the parent of the app."""
     if environment.get("FLY_DISABLED", "").strip().lower() not in ("", "0", "false", "no", "off"):
         raise NotHere("FLY_DISABLED is set")
     process = process_type(environment.get("DYNO", ""))
-    wanted = re.split(r"[\s,]+", given["process_types"].strip())
-    if wanted != [""]:
-        if process and process not in wanted:
-            raise NotHere(f"a process of type {process} is not one of FLY_PROCESS_TYPES")
-    elif process in NEVER:
-        raise NotHere(f"a process of type {process} serves no HTTP")
+    wanted = re.split(r"[\s,]+", given["process_types"].strip(", \t\r\n"))
+    if wanted == NONE and not around:
+        raise NotHere("FLY_PROCESS_TYPES is none: it runs only around an app (flyby-agent -- COMMAND)")
+    if wanted in ([""], NONE):
+        if process in NEVER:
+            raise NotHere(f"a process of type {process} serves no HTTP")
+    elif process and process not in wanted:
+        raise NotHere(f"a process of type {process} is not one of FLY_PROCESS_TYPES")
 
 
 def level(given: Mapping[str, str]) -> str:
@@ -122,6 +126,13 @@ def settle(given: Mapping[str, str], environment: Mapping[str, str], insecure: b
         raise SettingsError("FLY_REMOTE_ENDPOINT is not set: it is the edge's URL, like https://edge.example")
     with _Named("remote_endpoint"):
         remote = endpoints.parse(given["remote_endpoint"], insecure)
+    try:
+        remote = [
+            each._replace(proxy=forward.choose(each.host, each.port, environment)) if each.scheme == "https" else each
+            for each in remote
+        ]
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     with _Named("pin"):
         pins = trust.parse_pins(given["pin"]) if given["pin"] else ()
     if given["ca_file"] and not os.path.isfile(given["ca_file"]):
@@ -187,6 +198,15 @@ def _number(given: Mapping[str, str], name: str, least: int, most: int) -> float
     raise SettingsError(f"{label(name)}: {text!r} is not a number from {least} to {most}")
 
 
+def app_port(given: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    """The port that an app under the agent is told to listen on; empty when it is expected on a unix socket."""
+    try:
+        local, _ = _local(given, environment)
+    except SettingsError:
+        return DEFAULT_PORT  # no agent will dial it, and the app needs one all the same
+    return str(local[1]) if local is not None else ""
+
+
 def _local(given: Mapping[str, str], environment: Mapping[str, str]) -> tuple[tuple[str, int] | None, str]:
     """Where the app listens: (host, port), or a unix socket's path."""
     text = given["local_endpoint"]
@@ -199,7 +219,7 @@ def _local(given: Mapping[str, str], environment: Mapping[str, str]) -> tuple[tu
         if found is None or not 0 < int(found[2]) < 65536:
             raise SettingsError(f"{label('local_endpoint')}: {text!r} is neither HOST:PORT nor unix:PATH")
         return (found[1].strip("[]"), int(found[2])), ""
-    port = given["port"] or environment.get("PORT", "").strip() or "5000"
+    port = given["port"] or environment.get("PORT", "").strip() or DEFAULT_PORT
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise SettingsError(f"{label('port')}: {port!r} is not a port")
     return ("127.0.0.1", int(port)), ""

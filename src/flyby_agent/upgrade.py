@@ -10,7 +10,7 @@
 
 The edge may speak right behind its 101, so the next protocol is chosen in the same call that reads it: `accept(answer)`
 returns it, or None when this connection is not wanted after all. The token is sent only after the certificate and its
-pin have been checked.
+pin have been checked, also behind a forward proxy, through which a tunnel is opened first (forward.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import socket
 import ssl
 from typing import Callable, NamedTuple, cast
 
-from flyby_agent import __version__, log
+from flyby_agent import __version__, forward, log, secure
 from flyby_agent.endpoints import Address, loopback
-from flyby_agent.secure import connect as secure_connect
 from flyby_agent.trust import check_pin
 
 PATH = "/.flyby/tunnel"
@@ -52,23 +51,29 @@ class Answer(NamedTuple):
 class Refused(OSError):
     """The edge answered, and not with 101."""
 
-    def __init__(self, status: int, retry_s: float | None, detail: str = "") -> None:
-        super().__init__(detail or f"the edge answered {status}")
+    def __init__(self, status: int, retry_s: float | None, detail: str, remedy: str = "") -> None:
+        super().__init__(detail)
         self.status = status
         self.retry_s = retry_s
+        self.remedy = remedy
 
 
 Accept = Callable[[Answer], "asyncio.Protocol | None"]
 
+# What a status means here, and what to do.
 _WHY = {
-    400: "the edge did not understand the agent; is it of another version?",
-    401: "the edge does not know this FLY_TOKEN; make one with `flyby token create`",
-    403: "the edge wants TLS",
-    404: "there is no flyby behind this address, or its tunnel is off",
-    426: "the edge speaks another version of the tunnel",
-    429: "the edge has seen too many wrong tokens from this address",
-    503: "the edge is going down",
+    400: ("the edge did not understand the agent", "Is one of the two of another version?"),
+    401: (
+        "the edge does not know this FLY_TOKEN",
+        "Set it to what `flyby token create BACKEND` prints on this edge; `flyby backend list` shows the backends.",
+    ),
+    403: ("the edge wants TLS", "Use https:// in FLY_REMOTE_ENDPOINT."),
+    404: ("no flyby is there, or its tunnel is off", "Check FLY_REMOTE_ENDPOINT, and server.tunnel on the edge."),
+    426: ("the edge speaks another version of the tunnel", "Bring the older of the two up to date."),
+    429: ("the edge has seen too many wrong tokens from this address", "Wait, and then try a token that is right."),
+    503: ("the edge takes no dyno at the moment", "It is tried again; the edge's log says why."),
 }
+_OTHER = ("no tunnel is there", "Check that FLY_REMOTE_ENDPOINT leads to a flyby edge.")
 
 
 def request(address: Address, token: str, role: str, dyno: str) -> bytes:
@@ -89,7 +94,8 @@ def parse_answer(head: bytes) -> Answer:
     if code != 101:
         after = fields.get(b"retry-after", "")
         seconds = float(after) if re.fullmatch(r"[0-9]{1,5}", after) else None
-        raise Refused(code, seconds, f"the edge answered {code}: {_WHY.get(code, 'no tunnel there')}")
+        why, remedy = _WHY.get(code, _OTHER)
+        raise Refused(code, seconds, f"{why} (it answered {code})", remedy)
     worker = _WORKER.fullmatch(fields.get(b"flyby-worker", ""))
     if fields.get(b"upgrade", "").lower() != PROTOCOL or worker is None or int(worker[1]) >= int(worker[2]):
         raise Refused(101, None, "what answered does not speak flyby-tunnel/1")
@@ -165,6 +171,27 @@ def watch(transport: asyncio.Transport) -> None:
             raw.setsockopt(level, option, value)
 
 
+async def _connected(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    """A non-blocking socket whose other end is the edge, by way of the proxy if there is one. The caller's to close."""
+    proxy = address.endpoint.proxy
+    sock = socket.socket(socket.AF_INET6 if ":" in address.ip else socket.AF_INET)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (address.ip, address.endpoint.dialled[1]))
+        if proxy is not None:
+            await loop.sock_sendall(sock, forward.request(proxy, address.endpoint.host, address.endpoint.port))
+            received = b""
+            while not forward.check(proxy, received):
+                data = await loop.sock_recv(sock, 4096)
+                if not data:
+                    raise forward.ProxyRefused(f"the proxy {proxy} closed the connection without an answer")
+                received += data
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 async def dial(
     loop: asyncio.AbstractEventLoop,
     address: Address,
@@ -174,17 +201,18 @@ async def dial(
     accept: Accept,
 ) -> Answer:
     """One connection to one node; OSError (ssl.SSLError and Refused are ones) says why there is none."""
-    secure = address.endpoint.scheme == "https"
-    if not loopback(address.ip) and (not secure or (tls is not None and tls.verify_mode == ssl.CERT_NONE)):
+    secured = address.endpoint.scheme == "https"
+    if not loopback(address.ip) and (not secured or (tls is not None and tls.verify_mode == ssl.CERT_NONE)):
         raise OSError(f"{address} is not on loopback: the token is not sent without a verified certificate")
     done: asyncio.Future[Answer] = loop.create_future()
 
     async def connect() -> Answer:
         asking = Upgrade(done, ask, pins, accept)
         host, port = address.ip, address.endpoint.port
-        if secure:
+        if secured:
             assert tls is not None
-            await secure_connect(loop, host, port, tls, address.endpoint.host, asking)
+            connected = await _connected(loop, address)
+            await secure.start(loop, connected, tls, address.endpoint.host, asking)
         else:
             await loop.create_connection(lambda: asking, host, port)
         return await done

@@ -12,14 +12,14 @@ import pytest
 import trustme
 
 from flyby_agent import trust
-from tests.agent.dyno import AgentProcess, FakeApp, Script, answer
+from tests.agent.dyno import AgentProcess, FakeApp, FakeProxy, Script, answer
 from tests.agent.edge import FakeEdge, Side
 
 
 def certificates(directory: Path) -> tuple[ssl.SSLContext, str, bytes]:
     """A server's context, the file of its authority, and its pin."""
     authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued = authority.issue_cert("localhost", "127.0.0.1", "edge.test")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issued.configure_cert(context)
     authority.cert_pem.write_to_path(directory / "ca.pem")
@@ -42,6 +42,11 @@ class Stage:
         app = FakeApp(script or answer(), port)
         self._stack.callback(app.stop)
         return app
+
+    def proxy(self, port: int, answer: bytes = FakeProxy.OPENED) -> FakeProxy:
+        proxy = FakeProxy(port, answer)
+        self._stack.callback(proxy.stop)
+        return proxy
 
     def agent(
         self,

@@ -48,12 +48,13 @@ def answer(body: bytes = b"hello", fields: bytes = b"") -> Script:
 class FakeApp:
     """Accepts on loopback; `script(connection, bytes of the request so far)` for each request, until it closes."""
 
-    def __init__(self, script: Script, port: int = 0) -> None:
+    def __init__(self, script: Script, port: int = 0, host: str = "127.0.0.1") -> None:
         self.script = script
         self.requests: list[bytes] = []
         self.connections = 0  # that carried a request
         self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -87,6 +88,57 @@ class FakeApp:
         for connection in self._open:
             with contextlib.suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+class FakeProxy:
+    """A forward proxy on loopback: answers each CONNECT with `answer`, and when that is 200 leads to `port` of this
+    machine, whatever was asked for. `heads` are the requests, `seen` every byte that came through from the clients."""
+
+    OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+    def __init__(self, port: int, answer: bytes) -> None:
+        self.heads: list[bytes] = []
+        self.seen = b""
+        self._answer = answer
+        self._to = port
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self.heads.append(read_head(connection))
+            connection.sendall(self._answer)
+            if self._answer is not self.OPENED:
+                return
+            with socket.create_connection(("127.0.0.1", self._to)) as onward:
+                self._open.append(onward)
+                threading.Thread(target=self._pass, args=(onward, connection), daemon=True).start()
+                while data := connection.recv(65536):
+                    self.seen += data
+                    onward.sendall(data)
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def stop(self) -> None:
+        self._listener.close()
+        for each in self._open:
+            with contextlib.suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
 
 
 class AgentProcess:

@@ -237,8 +237,14 @@ def test_an_edge_that_refuses_a_dyno_says_why(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\r\n", "the edge is going down"),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", "there is no flyby"),
+        (
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\r\n",
+            "takes no dyno at the moment (it answered 503)",
+        ),
+        (
+            b"HTTP/1.1 404 Not Found\r\n\r\n",
+            "its tunnel is off (it answered 404). Check FLY_REMOTE_ENDPOINT",
+        ),
         (b"HTTP/1.1 426 Upgrade Required\r\n\r\n", "another version"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "does not speak flyby-tunnel/1"),
         (b"HTTP/1.1 101 X\r\nUpgrade: flyby-tunnel/1\r\nFlyby-Worker: 2/2\r\n\r\n", "does not speak flyby-tunnel/1"),
@@ -261,13 +267,13 @@ def test_a_node_that_dies_is_found_again_and_the_other_is_not_disturbed(stage: S
     two.wait_idle(2)
     steady = two.control()
     one.stop()
-    agent.wait_for("one, worker 0: connection lost")
+    agent.wait_for("node one, worker 0: the connection was lost")
     assert two.take().ask(GET)[2] == b"hello"
     again = stage.edge(name="one", boot="b2", port=one.port)
     again.wait_idle(2)
     assert again.take().ask(GET)[2] == b"hello"
     assert two.control() is steady
-    agent.wait_for("one: the edge has restarted")
+    agent.wait_for("node one has restarted")
 
 
 def test_a_worker_that_dies_is_found_again(stage: Stage) -> None:
@@ -358,7 +364,7 @@ def test_an_edge_that_drains_keeps_what_is_in_flight_and_is_dialled_again(stage:
     control = edge.control()
     edge.answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\r\n"
     control.tell({"type": "drain", "deadline_s": 25})
-    agent.wait_for("the edge is going down")
+    agent.wait_for("worker 0 is going down")
     until(lambda: any(role == "control" for role, _ in edge.asks[3:]), "another dial")
     go.set()
     assert link.response()[2] == b"hello"

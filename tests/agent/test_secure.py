@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flyby_agent.secure import HIGH, SecureTransport, connect
+from flyby_agent.secure import HIGH, SecureTransport, start
 from tests.agent.conftest import certificates
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -47,6 +48,13 @@ class Peer(asyncio.Protocol):
         self.ended.set_result(error)
 
 
+async def dialled(loop: asyncio.AbstractEventLoop, port: int) -> socket.socket:
+    made = socket.socket()
+    made.setblocking(False)
+    await loop.sock_connect(made, ("127.0.0.1", port))
+    return made
+
+
 def play(tmp_path: Path, serve: Serve, scene: Callable[[Peer], Coroutine[Any, Any, None]]) -> None:
     """One connection between a peer and a server's coroutine."""
 
@@ -69,7 +77,7 @@ def play(tmp_path: Path, serve: Serve, scene: Callable[[Peer], Coroutine[Any, An
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         tls.load_verify_locations(authority)
         port = server.sockets[0].getsockname()[1]
-        transport = await connect(loop, "127.0.0.1", port, tls, "localhost", peer)
+        transport = await start(loop, await dialled(loop, port), tls, "localhost", peer)
         assert transport is peer.transport
         await scene(peer)
         transport.abort()
@@ -179,7 +187,7 @@ def test_a_server_without_tls_is_an_error(said: bytes) -> None:
         loop = asyncio.get_running_loop()
         tls = ssl.create_default_context()
         with pytest.raises(OSError, match=r"SSL|reset"):
-            await connect(loop, "127.0.0.1", port, tls, "localhost", Peer(loop))
+            await start(loop, await dialled(loop, port), tls, "localhost", Peer(loop))
         server.close()
 
     asyncio.run(asyncio.wait_for(run(), 30))

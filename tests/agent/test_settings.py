@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 
 import pytest
 
@@ -11,7 +12,7 @@ from flyby_agent.backoff import Backoff
 from flyby_agent.endpoints import Endpoint
 from flyby_agent.health import Verdict
 from flyby_agent.log import flat
-from flyby_agent.settings import NotHere, SettingsError, gate, level, merged, process_type, settle
+from flyby_agent.settings import NotHere, SettingsError, app_port, gate, level, merged, process_type, settle
 
 GOOD = {"FLY_TOKEN": "fly_id_secret", "FLY_REMOTE_ENDPOINT": "https://edge.example"}
 
@@ -98,7 +99,9 @@ def test_faults_name_the_setting(variable: str, text: str, said: str) -> None:
 )
 def test_lists_of_endpoints(text: str, found: list[tuple[str, str, int]] | None) -> None:
     parsed = endpoints.parse(text)
-    assert parsed == (found or [("http", "127.0.0.1", 80), ("http", "::1", 80), ("http", "localhost", 80)])
+    assert [each[:3] for each in parsed] == (
+        found or [("http", "127.0.0.1", 80), ("http", "::1", 80), ("http", "localhost", 80)]
+    )
 
 
 def test_insecure_is_for_loopback_only() -> None:
@@ -134,27 +137,47 @@ def test_process_type_of_a_dyno(dyno: str, process: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "runs"),
+    ("environment", "beside", "around"),
     [
-        ({}, True),
-        ({"DYNO": "web.1"}, True),
-        ({"DYNO": "app.1"}, True),
-        ({"DYNO": "run.4"}, False),
-        ({"DYNO": "release.1"}, False),
-        ({"DYNO": "scheduler.9"}, False),
-        ({"DYNO": "worker.1", "FLY_PROCESS_TYPES": "web, app"}, False),
-        ({"DYNO": "app.1", "FLY_PROCESS_TYPES": "web, app"}, True),
-        ({"DYNO": "run.1", "FLY_PROCESS_TYPES": "run"}, True),
-        ({"FLY_DISABLED": "1"}, False),
-        ({"FLY_DISABLED": "false"}, True),
+        ({}, True, True),
+        ({"DYNO": "web.1"}, True, True),
+        ({"DYNO": "app.1"}, True, True),
+        ({"DYNO": "run.4"}, False, False),
+        ({"DYNO": "release.1"}, False, False),
+        ({"DYNO": "scheduler.9"}, False, False),
+        ({"DYNO": "worker.1", "FLY_PROCESS_TYPES": "web, app"}, False, False),
+        ({"DYNO": "app.1", "FLY_PROCESS_TYPES": "web, app,\n"}, True, True),
+        ({"DYNO": "run.1", "FLY_PROCESS_TYPES": "run"}, True, True),
+        ({"DYNO": "app.1", "FLY_PROCESS_TYPES": "none"}, False, True),
+        ({"DYNO": "app-12a34b56d-e78f9", "FLY_PROCESS_TYPES": " none "}, False, True),
+        ({"FLY_PROCESS_TYPES": "none"}, False, True),
+        ({"DYNO": "run.4", "FLY_PROCESS_TYPES": "none"}, False, False),
+        ({"DYNO": "worker.1", "FLY_PROCESS_TYPES": "none,app"}, False, False),
+        ({"FLY_DISABLED": "1"}, False, False),
+        ({"FLY_DISABLED": "false"}, True, True),
     ],
 )
-def test_where_no_agent_runs(environment: dict[str, str], runs: bool) -> None:
-    if runs:
-        gate(merged({}, environment), environment)
-    else:
-        with pytest.raises(NotHere):
-            gate(merged({}, environment), environment)
+def test_where_an_agent_runs(environment: dict[str, str], beside: bool, around: bool) -> None:
+    for as_parent, runs in ((False, beside), (True, around)):
+        with nullcontext() if runs else pytest.raises(NotHere):
+            gate(merged({}, environment), environment, as_parent)
+
+
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [
+        ({}, "5000"),
+        ({"PORT": "8080"}, "8080"),
+        ({"PORT": " "}, "5000"),
+        ({"FLY_PORT": "9000", "PORT": "8080"}, "9000"),
+        ({"FLY_LOCAL_ENDPOINT": "127.0.0.1:7000"}, "7000"),
+        ({"FLY_LOCAL_ENDPOINT": "unix:/run/app.sock"}, ""),
+        ({"FLY_PORT": "no port"}, "5000"),
+        ({"FLY_LOCAL_ENDPOINT": "unix:"}, "5000"),
+    ],
+)
+def test_the_port_that_an_app_under_the_agent_is_given(environment: dict[str, str], port: str) -> None:
+    assert app_port(merged({}, environment), environment) == port
 
 
 def test_log_levels() -> None:

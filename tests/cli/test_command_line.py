@@ -78,6 +78,8 @@ def test_a_group_without_a_command_shows_what_it_has(group: str, capsys: pytest.
         (["serve", "--porfile", "x"], "No such option"),
         (["serve", "extra"], "unexpected extra argument"),
         (["check", "--json=1"], "does not take a value"),
+        (["serve", "http://a"], "unexpected extra argument 'http://a'; write --origin http://a"),
+        (["serve", "flyby.toml"], "unexpected extra argument 'flyby.toml'; write -c flyby.toml"),
     ],
 )
 def test_wrong_use_is_one_line_and_2(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +95,30 @@ def test_check_of_a_sound_file(file: Callable[[str], str], capsys: pytest.Captur
     assert capsys.readouterr().out == f"{path}: ok, 1 backend, 1 route\n"
     assert run("check", "-c", path, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"file": path, "ok": True, "problems": [], "remarks": []}
+
+
+def test_check_takes_the_file_without_an_option(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = file(SOUND)
+    assert run("check", path) == 0
+    assert run("check", path, "-c", path) == 2
+    assert "FILE and --config name the same thing" in capsys.readouterr().err
+
+
+def test_check_warns_with_a_place(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = file(SOUND + "[[routes]]\npath = '/img/.*'\n")
+    assert run("check", path) == 0
+    warning = 'warning: "/img/.*" is matched literally: it is no regular expression and no template (write /img/*rest)'
+    assert capsys.readouterr().out.splitlines()[1] == f"{path}:5:8: {warning}"
+    assert run("check", path, "--json") == 0
+    [remark] = json.loads(capsys.readouterr().out)["remarks"]
+    assert (remark["line"], remark["column"], remark["hint"]) == (5, 8, "write /img/*rest")
+
+
+def test_a_byte_order_mark_means_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flyby.toml"
+    path.write_bytes(b"\xef\xbb\xbf[server]\nx = 1\n")
+    assert run("check", str(path)) == 78
+    assert capsys.readouterr().out.startswith(f'{path}:2:1: unknown key "x"')
 
 
 def test_check_prints_each_problem_on_a_line(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,8 +122,39 @@ def test_what_is_purged(
     fill(edge, *PATHS)
     capsys.readouterr()
     assert run(*arguments, "--edge", edge.url, "--secret", SECRET) == 0
-    assert capsys.readouterr() == (said, "")
+    out, err = capsys.readouterr()
+    assert out == said
+    assert ("nothing is stored under other.test:" in err) if "purged 0" in said else not err
     assert tuple(hits(edge, *PATHS)) == left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (
+            ("http://shop.test:81/red",),
+            "nothing is stored under shop.test:81/red: the host must be the one that clients name",
+        ),
+        (("shop.test/red?x=1",), "nothing is stored under shop.test/red?x=1: the host"),
+        (("--prefix", "shop.test/c"), "nothing is stored under shop.test/c or below it: the host"),
+        (("--tag", "gone"), "no stored response has such a tag (Surrogate-Key, Cache-Tag)"),
+    ],
+)
+def test_why_nothing_was_purged(
+    edge: ServedEdge, arguments: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(edge, *PATHS)
+    assert run(*arguments, "--edge", edge.url, "--secret", SECRET) == 0
+    out, err = capsys.readouterr()
+    assert "purged 0" in out
+    assert err.startswith(f"flyby purge: {why}")
+
+
+def test_an_empty_cache_is_named_as_the_reason(edge: ServedEdge, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--all", "--edge", edge.url, "--secret", SECRET)
+    capsys.readouterr()
+    assert run("--all", "--edge", edge.url, "--secret", SECRET) == 0
+    assert capsys.readouterr() == ("purged 0 responses\n", "flyby purge: the cache holds nothing\n")
 
 
 def test_edge_and_secret_come_from_its_configuration(

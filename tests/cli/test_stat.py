@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import pytest
 
 from flyby.cli import main
 from flyby.cli.figures import figures
+from flyby.cli.running import described
 from flyby.cli.table import Look, table
 from flyby.errors import StoreError
 from flyby.metrics import Metrics, MetricsSnapshot, Pages
@@ -306,7 +308,7 @@ OTHER = RunningStore(80, (80,), "/proc/80/fd/5", "/run/flyby/cache")
     ("found", "arguments", "says"),
     [
         ([], [], "no flyby is running that this user may look into"),
-        ([ONE, OTHER], [], "several are running, name one with --pid: 70 (memory), 80 (/run/flyby/cache)"),
+        ([ONE, OTHER], [], "several are running, name one with --pid: 70 (memory"),
         ([ONE, OTHER], ["--pid", "71"], "cannot look into /proc/70/fd/4"),
         ([OTHER], [], "cannot look into /proc/80/fd/5"),
     ],
@@ -338,6 +340,32 @@ def test_the_configuration_names_it(
     file.write_text(f'[cache]\npath = "{path}"\n')
     assert run("--config", str(file)) == 0
     assert f"cache in {path}" in capsys.readouterr().out
+
+
+def test_a_configuration_without_a_cache_file_names_the_flyby_that_listens_there(
+    store: Store, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "flyby.toml"
+    mine = RunningStore(os.getpid(), (os.getpid(),), path, "mine")
+    monkeypatch.setattr("flyby.store.running.running_stores", lambda: [ONE, mine])
+    places = [("127.0.0.1", "127.0.0.1:{}"), ("127.0.0.1", "localhost:{}"), ("0.0.0.0", ":{}"), ("::1", "[::1]:{}")]
+    for host, listen in places:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as listener:
+            port = listener.getsockname()[1]
+            file.write_text(f'[server]\nlisten = ["{listen.format(port)}"]\n')
+            assert run("--config", str(file)) == 0
+            assert "cache in mine" in capsys.readouterr().out
+        assert run("--config", str(file)) == os.EX_NOINPUT
+        assert f"no flyby is running that listens on {listen.format(port)}, as {file} says" in capsys.readouterr().err
+
+
+def test_what_runs_is_told_with_where_it_listens_and_since_when() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        said = described(os.getpid(), "memory")
+    since = r"since \d{4}-\d\d-\d\d \d\d:\d\d"
+    assert re.fullmatch(rf"{os.getpid()} \(memory, listens on .*127\.0\.0\.1:{port}.*, {since}\)", said)
 
 
 # ---- the live table --------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def told(text: str) -> list[str]:
         # kinds
         ("server = 3", "f:1:10: expected a table, got a whole number (write it as [server])"),
         ("backends = 3", "f:1:12: expected a table of tables, got a whole number (write [backends.NAME])"),
-        ("[backends]\napp = 'x'", "f:2:7: expected a table, got text in quotes (write it as [backends.app])"),
+        ("[backends]\napp = 'x'", 'f:2:7: expected a table, got text in quotes (write app = { origins = ["x"] })'),
         ("[routes]\nhost = 'a'", "f:1:2: expected an array of tables, got a table (write [[routes]])"),
         ("routes = [3]", "f:1:11: expected a table, got a whole number (write it as [routes])"),
         (
@@ -84,6 +84,32 @@ def told(text: str) -> list[str]:
             'f:2:11: nobody may connect to "proxy+http://:80": no proxy is trusted (write server.trusted_proxies',
         ),
         ("[server]\nforwarded = 'add'", 'f:2:13: "add" is not one of "replace", "append"'),
+        ("[server]\nlisten = ['0.0.0.0:80', '127.0.0.1:80']", 'f:2:25: "127.0.0.1:80" and another address at port 80'),
+        ("[server]\nlisten = ['[::1]:80', '[::]:80']", 'f:2:23: "[::]:80" and another address at port 80 overlap'),
+        ("[server]\nlisten = ['localhost:80', ':80']", 'f:2:27: ":80" and another address at port 80 overlap'),
+        ("[server]\nlisten = ['A:80', 'a:80']", 'f:2:19: "a:80" is given twice'),
+        ("[server]\nworkers = 5000", "f:2:11: 5000 workers are more than any machine has use for"),
+        # one thing in another's place
+        (BASE + "[[routes]]\ncache = 'off'", "f:4:9: expected a table, got text in quotes (write cache = { off ="),
+        (BASE + "[[routes]]\ncache = false", "f:4:9: expected a table, got true or false (write cache = { off ="),
+        (BASE + "[[routes]]\ncache = 60", "f:4:9: expected a table, got a whole number (write cache = { ttl_s = 60 })"),
+        ("cache = 'off'", "f:1:9: expected a table, got text in quotes (there is always a cache: write"),
+        ("cache = '1GiB'", 'f:1:9: expected a table, got text in quotes (write cache = { size = "1GiB" })'),
+        ("server = ':80'", 'f:1:10: expected a table, got text in quotes (write server = { listen = [":80"] })'),
+        (BASE + "[[routes]]\nredirect = 'https://x/'", '(write redirect = { to = "https://x/" })'),
+        (BASE + "health = '/up'", '(write health = { path = "/up" })'),
+        # origins
+        ("[backends.a]\norigins = ['x.herokuapp.com']", "is not an http:// or https:// URL (write https://x.hero"),
+        ("[backends.a]\norigins = ['unix:/x.sock']", "is a Unix socket, which flyby cannot dial (let the app"),
+        ("[backends.a]\norigins = ['/x.sock']", "is a Unix socket"),
+        (
+            "[server]\nlisten = [':80']\n[backends.a]\norigins = ['http://localhost']",
+            'f:4:12: "http://localhost" is this edge itself, which listens there (name the app',
+        ),
+        (
+            "[server]\nlisten = ['127.0.0.1:81']\n[backends.a]\norigins = ['http://b', 'http://127.0.0.1:81']",
+            'f:4:24: "http://127.0.0.1:81" is this edge itself',
+        ),
         # [cache]
         ("[cache]\nsize = '256 megs'", "f:2:8: '256 megs' is not a size"),
         ("[cache]\nsize = 4", "f:2:8: 4 bytes are too small for a cache (the least is 1MiB)"),
@@ -123,6 +149,13 @@ def told(text: str) -> list[str]:
         (BASE + "[[routes]]\nbackend = {}", "f:4:11: no backend has a share"),
         (BASE + "[[routes]]\nhost = 'a*.b'", "f:4:8: 'a*.b' can have a wildcard only as its whole first label"),
         (BASE + "[[routes]]\nhost = 'http://a'", "f:4:8: "),
+        (BASE + "[[routes]]\nhost = '.example.com'", "before its first dot (write *.example.com for every name"),
+        (BASE + "[[routes]]\nhost = '(www|m).example.com'", "is no regular expression here (write example.com or"),
+        (BASE + "[[routes]]\nhost = '~^www'", "is no regular expression here"),
+        (BASE + "[[routes]]\nhost = 'https://A.b/x'", "f:4:8: 'https://A.b/x' must be a host, without scheme and p"),
+        (BASE + "[[routes]]\npath = '/u/{id}'", "f:4:8: '/u/{id}' never matches: no path holds { (it is no regular"),
+        (BASE + "[[routes]]\npath = '^/u$'", "f:4:8: '^/u$' never matches: no path holds ^ (it is no regular"),
+        (BASE + "[[routes]]\npath = '/*all.css'", "f:4:8: '*all.css' in '/*all.css' is neither a name nor an en"),
         (BASE + "[[routes]]\nscheme = 'htps'", 'f:4:10: "htps" is not one of "http", "https" (did you mean "https"?)'),
         (BASE + "[[routes]]\npath = 'api'", "f:4:8: 'api' must start with a slash (write /api)"),
         (BASE + "[[routes]]\npath = '/a?b'", "f:4:8: '/a?b' must be a path without a query"),
@@ -141,6 +174,14 @@ def told(text: str) -> list[str]:
         (BASE + "[[routes]]\nredirect = { to = 'a.b' }", "f:4:19: 'a.b' must be an absolute URL or a path"),
         (BASE + "[[routes]]\nredirect = { to = '//a.b' }", "f:4:19: '//a.b' must be an absolute URL or a path"),
         (BASE + "[[routes]]\nredirect = { to = 'ftp://a' }", "f:4:19: 'ftp://a' must be an http:// or https:// URL"),
+        (
+            BASE + "[[routes]]\nredirect = { to = 'https://a.b$request_uri' }",
+            "f:4:19: '$request_uri' in 'https://a.b$request_uri' is no part of a host, and there are no",
+        ),
+        (
+            BASE + "[[routes]]\nredirect = { to = 'https://{host}/' }",
+            "f:4:19: '{host}' in 'https://{host}/' is no part",
+        ),
         (BASE + "[[routes]]\npath = '/:h'\nredirect = { to = 'http://:h/' }", "f:5:19: "),
         (
             BASE + "[[routes]]\nredirect = { to = '/', status = 399 }",
@@ -148,11 +189,11 @@ def told(text: str) -> list[str]:
         ),
         (
             BASE + "[[routes]]\npath = '/a'\n[[routes]]\npath = '/a'",
-            "f:5:1: is never used: route number 1 matches the same requests (remove one)",
+            "f:5:1: is never used: route number 1 matches the same requests (remove one of them)",
         ),
         (
             BASE + "[[routes]]\n[[routes]]\npath = '/a'",
-            "f:4:1: is never used: route number 1 matches every request (put it first)",
+            "f:4:1: is never used: route number 1 stands before it and matches all of its requests (move it above",
         ),
         (
             BASE + "[[routes]]\n[routes.cache]\nquery_allow = []\nquery_deny = []",
@@ -171,6 +212,10 @@ def told(text: str) -> list[str]:
         (
             BASE + '[[routes]]\nresponse_headers.add = { X = "a\\r\\nB: c" }',
             'f:4:30: "X" has a value that no header can',
+        ),
+        (
+            BASE + "[[routes]]\npath = '/api'\n[[routes]]\npath = '/b'\n[[routes]]\npath = '/api/v2'",
+            "f:7:1: is never used: route number 1 stands before it and matches all of its requests (move it",
         ),
         (BASE + "[server.tunnel]\nnode = 'my edge'", "f:4:8: must be visible ASCII characters without spaces"),
         # not TOML

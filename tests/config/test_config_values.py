@@ -40,7 +40,7 @@ def test_durations(text: str | float, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "30 parsecs", "-1s", "1h30", "1.s", "inf", "5 5"])
+@pytest.mark.parametrize("text", ["", "s", "30 parsecs", "-1s", "1h30", "5 minims", "1.s", "inf", "5 5"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration such as"):
         parse_duration(text)

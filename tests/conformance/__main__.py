@@ -1,6 +1,7 @@
 """`python -m tests.conformance`: the suite against flyby; exits with 1 below a bar, with 2 when there was no run.
 
-Without options every profile is run with one worker and with two. `--proxy URL --origin-port N` runs it against another
+Without options both profiles are run in the hardest form (`forms.py`), with `--all` every form there is. Other options
+choose forms: what is not chosen is as in the hardest. `--proxy URL --origin-port N` runs the suite against another
 proxy, which must have its origin at port N here, and holds it to no bar but what `--required` and `--optimal` say.
 """
 
@@ -10,20 +11,24 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import product
 from pathlib import Path
 
+from tests.conformance.forms import WORKERS, Form, forms, standing
 from tests.conformance.suite import Suite, SuiteError, default_directory, installed
 from tests.conformance.verdicts import BARS, KNOWN_CONTRADICTIONS, Bar, Kind, Report, Test
-from tests.edge import NotServing, served
+from tests.edge import NotServing
 
 
-def options() -> argparse.Namespace:
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description="Runs the HTTP cache test suite.")
     add = parser.add_argument
     add("--profile", action="append", choices=tuple(BARS), help="repeat for more  [default: every profile]")
-    add("--workers", action="append", type=int, metavar="N", help="repeat for more  [default: 1, then 2]")
+    add("--workers", action="append", type=int, metavar="N", help="repeat for more  [default: 4]")
+    add("--client", action="append", choices=("plain", "tls"), help="repeat for more  [default: tls]")
+    add("--origin", action="append", choices=("direct", "tunnel"), help="repeat for more  [default: tunnel]")
+    add("--all", action="store_true", help="every form that is not excluded by another option")
     add("--required", type=int, metavar="N", help="the bar: how many required tests must pass")
     add("--optimal", type=int, metavar="N", help="the bar: how many optimal tests must pass")
     add("--suite-dir", type=Path, metavar="DIR", help="the suite's directory  [default: installed from npm]")
@@ -31,7 +36,7 @@ def options() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write the suite's results there, by run")
     add("--proxy", metavar="URL", help="run against this proxy instead of flyby")
     add("--origin-port", type=int, default=0, metavar="N", help="where that proxy has its origin")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def tell(title: str, report: Report, seconds: float) -> None:
@@ -55,11 +60,18 @@ def bar(given: argparse.Namespace, usual: Bar) -> Bar:
     )
 
 
-def run_flyby(suite: Suite, tests: dict[str, Test], profile: str, workers: int, only: str) -> Report:
-    with suite.origin() as port:
-        origin = f"http://127.0.0.1:{port}"
-        with served("--origin", origin, "--profile", profile, "--log", "off", workers=workers) as edge:
-            return Report(tests, suite.run(edge.url, only))
+def chosen(given: argparse.Namespace) -> list[Form]:
+    """The forms that the options ask for."""
+    profiles = given.profile or tuple(BARS)
+    workers = given.workers or (WORKERS if given.all else WORKERS[-1:])
+    client = given.client or (("plain", "tls") if given.all else ("tls",))
+    origin = given.origin or (("direct", "tunnel") if given.all else ("tunnel",))
+    return forms(profiles, workers, [each == "tls" for each in client], [each == "tunnel" for each in origin])
+
+
+def run_flyby(suite: Suite, tests: dict[str, Test], form: Form, only: str) -> Report:
+    with suite.origin() as port, standing(form, port) as proxy:
+        return Report(tests, suite.run(proxy.url, only, proxy.authority))
 
 
 def main() -> int:
@@ -69,13 +81,12 @@ def main() -> int:
     try:
         suite = installed(default_directory()) if given.suite_dir is None else Suite(given.suite_dir)
         tests = suite.tests()
-        runs = list(product(given.profile or BARS, given.workers or (1, 2)))
-        for profile, workers in runs if given.proxy is None else [("", 0)]:
+        for form in [None] if given.proxy is not None else chosen(given):
             began = time.monotonic()
-            if given.proxy is None:
-                title = f"profile {profile}, {workers} worker{'s' * (workers > 1)}"
-                report = run_flyby(suite, tests, profile, workers, given.only)
-                asked = bar(given, BARS[profile])
+            if form is not None:
+                title = str(form)
+                report = run_flyby(suite, tests, form, given.only)
+                asked = bar(given, BARS[form.profile])
             else:
                 title = given.proxy
                 with ExitStack() as running:

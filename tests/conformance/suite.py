@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,13 @@ class Suite:
                 process.terminate()
                 process.wait()
 
-    def run(self, proxy: str, only: str = "") -> dict[str, Result]:
-        """Every test through the proxy at this URL; or one, of which the suite tells every request on the way."""
-        output = self._node("--no-warnings", "cli.mjs", seconds=RUN_S, base=proxy, id=only)
+    def run(self, proxy: str, only: str = "", authority: str | None = None) -> dict[str, Result]:
+        """Every test through the proxy at this URL; or one, of which the suite tells every request on the way.
+
+        `authority` is a file of certificates that Node.js trusts beside its own.
+        """
+        trusted = {} if authority is None else {"NODE_EXTRA_CA_CERTS": authority}
+        output = self._node("--no-warnings", "cli.mjs", seconds=RUN_S, trusted=trusted, base=proxy, id=only)
         if only:
             print(output)
             return {}
@@ -90,12 +94,12 @@ class Suite:
         results: dict[str, Result] = json.loads(output[start:])
         return results
 
-    def _node(self, *arguments: str, seconds: float, **settings: str) -> str:
+    def _node(self, *arguments: str, seconds: float, trusted: Mapping[str, str] | None = None, **settings: str) -> str:
         try:
             done = subprocess.run(
                 [_program("node"), *arguments],
                 cwd=self.directory,
-                env=_environment(settings),
+                env=_environment(settings) | dict(trusted or {}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -561,7 +561,10 @@ def test_check_reads_the_certificates(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["check", "-c", str(file)])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.splitlines()[1] == f'{file}: "{certificate}" expires in 3 days (renew it)'
+    assert (
+        capsys.readouterr().out.splitlines()[1] == f'{file}:3:1: warning: "{certificate}" expires in 3 days (renew it)'
+    )
     with pytest.raises(SystemExit):
         main(["check", "-c", str(file), "--json"])
-    assert json.loads(capsys.readouterr().out)["remarks"] == [f'"{certificate}" expires in 3 days (renew it)']
+    [remark] = json.loads(capsys.readouterr().out)["remarks"]
+    assert remark["message"] == f'"{certificate}" expires in 3 days (renew it)'

@@ -15,7 +15,7 @@ import pytest
 from tests.heroku.conftest import EDGE, Platform
 from tests.heroku.heroku import Dyno, Slug, without_python
 
-APP = {"requirements.txt": "", "Procfile": "app: bin/app\n"}
+APP = {"requirements.txt": "", "app.py": "", "Procfile": "app: bin/app\n"}
 
 
 def wait_for(found: Callable[[], object], seconds: float = 10.0) -> None:
@@ -67,7 +67,7 @@ def test_the_agent_starts_beside_the_app(slug: Slug, dynos: list[Dyno]) -> None:
             "FLY_TOKEN": "fly_abc_secret",
             "FLY_REMOTE_ENDPOINT": "https://edge.example.com",
             "FLY_RELEASE_ID": "4f2a9c1",
-            "FLY_RELEASE_DESC": "",
+            "FLY_RELEASE_DESC": None,
         }
     ]
 
@@ -78,6 +78,13 @@ def test_a_renamed_type_and_its_agent_agree_on_a_port(slug: Slug, dynos: list[Dy
     dynos[0].process.wait(10)
     assert "PORT=5000\n" in dynos[0].said()
     assert (told(slug)[0]["PORT"], told(slug)[0]["FLY_PORT"]) == ("5000", "5000")
+
+
+def test_a_renamed_type_gets_the_port_that_the_user_names(slug: Slug, dynos: list[Dyno]) -> None:
+    slug.config |= {"FLY_PORT": "9000"}
+    dynos.append(slug.boot("sleep 30", "app.1"))
+    wait_for(lambda: told(slug))
+    assert (told(slug)[0]["PORT"], told(slug)[0]["FLY_PORT"]) == ("9000", "9000")
 
 
 def test_a_port_of_the_users_own_is_kept(slug: Slug, dynos: list[Dyno]) -> None:
@@ -203,7 +210,8 @@ def test_an_agent_that_dies_is_started_again(slug: Slug, dynos: list[Dyno]) -> N
     assert len(agents) == 1
     os.kill(agents[0], signal.SIGKILL)
     wait_for(lambda: len(told(slug)) == 2)
-    assert "starts again in 1 s" in dynos[0].said()
+    assert "fly: the agent was ended by signal 9 and starts again in 1 s" in dynos[0].said()
+    assert [line for line in dynos[0].said().splitlines() if not line.startswith("fly: ")] == []
 
 
 def test_an_agent_that_cannot_work_is_let_go(slug: Slug, dynos: list[Dyno]) -> None:
@@ -220,6 +228,54 @@ def test_term_to_the_dyno_ends_all_and_starts_nothing(slug: Slug, dynos: list[Dy
     dynos[0].send(signal.SIGTERM)
     wait_for(lambda: not list(dynos[0].members()))
     assert len(told(slug)) == 1
+
+
+@pytest.mark.parametrize("dyno", ["run.8213", "run-12a34b56d-e78f9", "worker.1", ""])
+def test_the_agent_knows_the_edge_and_the_release_wherever_it_is_started(slug: Slug, dyno: str) -> None:
+    done = printed(slug, "exec .flyby/bin/flyby-agent diagnose", dyno, TELL_CODE="0")
+    assert done.returncode == 0, done.stderr
+    [seen] = told(slug)
+    assert (seen["FLY_REMOTE_ENDPOINT"], seen["FLY_RELEASE_ID"], seen["FLY_PORT"]) == (EDGE, "4f2a9c1", "5000")
+
+
+def test_a_config_var_wins_over_the_edge_of_the_build_there_too(slug: Slug) -> None:
+    slug.config |= {"FLY_REMOTE_ENDPOINT": "https://other.example", "FLY_PORT": "9"}
+    assert printed(slug, "exec .flyby/bin/flyby-agent status", "run.1", TELL_CODE="0").returncode == 0
+    assert (told(slug)[0]["FLY_REMOTE_ENDPOINT"], told(slug)[0]["FLY_PORT"]) == ("https://other.example", "9")
+
+
+SUPERVISED = ".flyby/bin/flyby-agent -- sleep 30"
+
+
+@pytest.mark.parametrize("types", [None, "none", "app,web"])
+@pytest.mark.parametrize("dyno", ["app.1", "web.1"])
+def test_an_app_under_the_agent_has_one_agent(
+    platform: Platform, dynos: list[Dyno], dyno: str, types: str | None
+) -> None:
+    slug = platform.slug(APP | {"Procfile": f"{dyno[:3]}: {SUPERVISED}\n"})
+    built = slug.compile()
+    assert f"The Procfile starts it itself in: {dyno[:3]}" in built.stdout
+    slug.config = {"FLY_TOKEN": "fly_abc_secret"} | ({"FLY_PROCESS_TYPES": types} if types else {})
+    dynos.append(slug.boot(SUPERVISED, dyno))
+    wait_for(lambda: told(slug))
+    time.sleep(0.2)
+    [seen] = told(slug)
+    assert (seen["FLY_REMOTE_ENDPOINT"], seen["PORT"], seen["FLY_PORT"]) == (EDGE, "5000", "5000")
+
+
+def test_an_app_under_the_agent_runs_in_a_dyno_without_any_python(slug: Slug, platform: Platform) -> None:
+    slug.path = without_python(platform.folder / "bin")
+    script = (slug.folder / ".flyby/bin/flyby-agent").read_text().replace("/usr/bin/python3", "/nonexistent/python3")
+    (slug.folder / ".flyby/bin/flyby-agent").write_text(script)
+    done = printed(slug, "exec .flyby/bin/flyby-agent --region eu -- sh -c 'echo $0 on $PORT' 'the app'", "run.1")
+    assert (done.returncode, done.stdout) == (0, "the app on 5000\n")
+    assert "FLY_PYTHON=vendor" in done.stderr
+
+
+def test_the_number_of_another_process_is_not_taken_for_the_agents(slug: Slug, dynos: list[Dyno]) -> None:
+    (slug.scratch("web.1") / "flyby-agent.pid").write_text(f"{os.getpid()}\n")
+    dynos.append(slug.boot("sleep 30"))
+    wait_for(lambda: told(slug))
 
 
 def test_a_dyno_without_any_python_says_what_to_do(slug: Slug, platform: Platform, dynos: list[Dyno]) -> None:

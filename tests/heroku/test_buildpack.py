@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from flyby import __version__
 from tests.heroku.conftest import Platform
 from tests.heroku.heroku import Slug, without_python
 
-PYTHON_APP = {"requirements.txt": "flask\n", "Procfile": "web: gunicorn app:app\n"}
+PYTHON_APP = {"requirements.txt": "flask\n", "app.py": "", "Procfile": "web: gunicorn app:app\n"}
 NODE_APP = {"package.json": "{}", "Procfile": "web: node server.js\nworker: node worker.js\n"}
 
 
@@ -97,6 +99,14 @@ def test_a_python_app_brings_its_own(platform: Platform) -> None:
     [
         {"package.json": "{}"},
         {"Gemfile": ""},
+        {"Shop.csproj": ""},
+        {"src/Shop.fsproj": ""},
+        {"my shop.sln": ""},
+        {"Shop.slnx": ""},
+        {"deno.json": "{}"},
+        {"bun.lock": ""},
+        {"Package.swift": ""},
+        {"deps.edn": ""},
         {".python-version": "3.8\n"},
         {"runtime.txt": "python-3.8.18\n"},
     ],
@@ -105,6 +115,26 @@ def test_in_doubt_a_python_is_vendored(platform: Platform, more: dict[str, str])
     slug = platform.slug(PYTHON_APP | more)
     assert slug.compile().returncode == 0
     assert (slug.folder / ".flyby/python/bin/python3").exists()
+
+
+def test_a_list_of_packages_without_python_source_is_no_python_app(platform: Platform) -> None:
+    slug = platform.slug({"requirements.txt": "ansible\n", "main.lang": ""})
+    assert slug.compile().returncode == 0
+    assert (slug.folder / ".flyby/python/bin/python3").exists()
+
+
+def test_the_signs_are_looked_for_in_the_app_and_not_where_the_build_runs(platform: Platform) -> None:
+    slug = platform.slug(PYTHON_APP)
+    assert slug.compile().returncode == 0  # this very folder is full of files that the patterns match
+    assert not (slug.folder / ".flyby/python").exists()
+
+
+def test_the_agents_version_is_shown_where_no_python_can_run_it(platform: Platform, tmp_path: Path) -> None:
+    slug = platform.slug(PYTHON_APP)
+    slug.path = without_python(tmp_path / "bin")
+    done = slug.compile()
+    assert done.returncode == 0, done.stderr
+    assert f"Agent: flyby-agent {__version__}, " in done.stdout
 
 
 def test_a_config_var_decides_by_hand(platform: Platform) -> None:
@@ -190,12 +220,70 @@ def test_test_compile_installs_the_same(platform: Platform) -> None:
         ("app: bin/web\r\n", "web app"),
         ("app: bin/web", "web app"),
         ("# app: bin/web\n", "web"),
+        ("reporter: bin/report $REPORT_DIR\napp: bin/app ${PORT:-80}\n", "web app"),
+        ('reporter: bin/report $PORTAL\napp: bin/app "$PORT"\n', "web app"),
+        ("reporter: bin/report ${PORTS}\napp: bin/app -b 0:$PORT,1\n", "web app"),
+        ("reporter: bin/report PORT SUPPORT\napp: sh -c 'bin/app ${PORT}'\n", "web app"),
+        ("reporter: bin/report $PORT_OF_DB\napp: bin/app\n", "web"),
+        ("app: bin/app --port=$PORT\n", "web app"),
     ],
 )
 def test_the_procfile_tells_who_serves_http(platform: Platform, procfile: str | None, types: str) -> None:
     slug = platform.slug(PYTHON_APP | {"Procfile": procfile} if procfile is not None else {"requirements.txt": ""})
     assert slug.compile().returncode == 0
     assert (slug.folder / ".flyby/process-types").read_text() == f"{types}\n"
+
+
+@pytest.mark.parametrize("procfile", ["front: bin/front\nmailer: bin/mail\n", "worker: bin/worker\n"])
+def test_a_build_that_will_connect_no_dyno_says_so(platform: Platform, procfile: str) -> None:
+    slug = platform.slug(PYTHON_APP | {"Procfile": procfile})
+    done = slug.compile()
+    assert done.returncode == 0
+    assert "starts the agent in" not in done.stdout
+    loud = [line for line in done.stderr.splitlines() if line.startswith(" !     ")]
+    assert any("NO DYNO of this app WILL BE CONNECTED" in line for line in loud), done.stderr
+    assert any("FLY_PROCESS_TYPES" in line for line in loud)
+    names = {line.partition(":")[0] for line in procfile.splitlines()}
+    assert any(names <= set(re.findall(r"\w+", line)) for line in loud)
+
+
+def test_types_that_a_config_var_names_are_shown(platform: Platform) -> None:
+    slug = platform.slug(PYTHON_APP | {"Procfile": "front: bin/front\nmailer: bin/mail\n"})
+    slug.config |= {"FLY_PROCESS_TYPES": "front"}
+    done = slug.compile()
+    assert "flyby.sh starts the agent in: front (FLY_PROCESS_TYPES)" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "supervised"),
+    [
+        (".flyby/bin/flyby-agent -- bin/web", "app"),
+        ("exec flyby-agent --region eu -- bin/web", "app"),
+        ("bash -c '.flyby/bin/flyby-agent & bin/web'", "app"),
+        ("bin/my-flyby-agent-notes", ""),
+        ("bin/web flyby-agents", ""),
+    ],
+)
+def test_a_type_whose_command_starts_the_agent_is_noted(platform: Platform, command: str, supervised: str) -> None:
+    slug = platform.slug(PYTHON_APP | {"Procfile": f"app: {command}\nmailer: bin/mail\nother: x\n"})
+    assert slug.compile().returncode == 0
+    assert (slug.folder / ".flyby/supervised-types").read_text() == f"{supervised}\n"
+
+
+@pytest.mark.parametrize(
+    ("procfile", "lines"),
+    [
+        ("web: flyby-agent -- bin/web\n", ["The Procfile starts it itself in: web"]),
+        (
+            "web: bin/web\nadmin: flyby-agent -- bin/admin\n",
+            ["flyby.sh starts the agent in: web", "The Procfile starts it itself in: admin"],
+        ),
+    ],
+)
+def test_each_place_where_an_agent_starts_is_said_once(platform: Platform, procfile: str, lines: list[str]) -> None:
+    done = platform.slug(PYTHON_APP | {"Procfile": procfile}).compile()
+    assert [line.strip() for line in done.stdout.splitlines() if " in: " in line] == lines
 
 
 def test_the_scripts_pass_shellcheck(telling_pack: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tomllib
@@ -53,13 +54,19 @@ class Lifecycle:
     def build(self) -> subprocess.CompletedProcess[str]:
         return self.run("build", CNB_LAYERS_DIR=str(self.layers), CNB_BP_PLAN_PATH=str(self.plan))
 
-    def exec_d(self, **environment: str) -> tuple[dict[str, str], Dyno]:
-        """Runs the layer's exec.d as the launcher does; what it wrote to descriptor 3, read to its end."""
+    def exec_d(self, launcher: str = "launcher", **environment: str) -> tuple[dict[str, str], Dyno]:
+        """Runs the layer's exec.d as the launcher does; what it wrote to descriptor 3, read to its end.
+
+        `launcher` is the name under which the launcher was started: /cnb/process/TYPE is a link to it for each type.
+        """
         reading, writing = os.pipe()
         environment |= {"PATH": os.environ["PATH"], "HOME": str(self.app), "TMPDIR": str(self.layers)}
+        # The launcher is the parent of exec.d and stays; `:` keeps this bash from becoming its last command.
+        script = f'"$1" 3>&{writing} {writing}>&-; code=$?; :; exit $code'
         with self.log.open("ab") as output:
             process = subprocess.Popen(
-                ["bash", "-c", f'exec "$0" 3>&{writing} {writing}>&-', str(self.layers / "agent/exec.d/flyby")],
+                [launcher, "-c", script, launcher, str(self.layers / "agent/exec.d/flyby")],
+                executable=shutil.which("bash"),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -129,12 +136,50 @@ def test_exec_d_sets_the_environment_and_starts_the_agent(lifecycle: Lifecycle) 
         dyno.stop(signal.SIGKILL)
 
 
-@pytest.mark.parametrize("environment", [{"DYNO": "worker-5c9d7b8f6d-x2x4k", "FLY_TOKEN": "x"}, {"DYNO": "app.1"}, {}])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"DYNO": "worker-5c9d7b8f6d-x2x4k", "FLY_TOKEN": "x"},
+        {"DYNO": "worker.1", "FLY_TOKEN": "x", "launcher": "/cnb/process/web"},
+        {"DYNO": "app.1"},
+        {},
+        {"launcher": "/cnb/process/worker", "FLY_TOKEN": "x"},
+        {"launcher": "/cnb/process/web", "FLY_TOKEN": "x", "FLY_PROCESS_TYPES": "api"},
+        {"launcher": "/cnb/process/web", "FLY_TOKEN": "x", "FLY_DISABLED": "1"},
+    ],
+)
 def test_exec_d_leaves_others_alone(lifecycle: Lifecycle, environment: dict[str, str]) -> None:
     assert lifecycle.build().returncode == 0
     added, dyno = lifecycle.exec_d(**environment)
     assert added == {}
     assert list(dyno.members()) == []
+    assert "process type is not known" not in dyno.said()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"launcher": "/cnb/process/app"},
+        {"launcher": "/cnb/process/api", "FLY_PROCESS_TYPES": "web,api"},
+    ],
+)
+def test_outside_heroku_the_launcher_tells_the_process_type(lifecycle: Lifecycle, environment: dict[str, str]) -> None:
+    assert lifecycle.build().returncode == 0
+    added, dyno = lifecycle.exec_d(FLY_TOKEN="fly_abc_secret", **environment)
+    try:
+        assert added["PORT"] == "5000"
+        assert "FLY_RELEASE_ID" not in added  # nobody said one, and an empty one is no release
+        wait_for((lifecycle.app / "agent.log").exists)
+    finally:
+        dyno.stop(signal.SIGKILL)
+
+
+def test_where_the_process_type_is_not_known_one_line_says_so(lifecycle: Lifecycle) -> None:
+    assert lifecycle.build().returncode == 0
+    added, dyno = lifecycle.exec_d(FLY_TOKEN="fly_abc_secret", FLY_PROCESS_TYPES="web")
+    assert added == {}
+    [line] = dyno.said().splitlines()
+    assert line.startswith("fly: no agent is started, because the process type is not known")
 
 
 def test_the_descriptor_names_the_targets(telling_pack: Path) -> None:

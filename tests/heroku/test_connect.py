@@ -205,6 +205,32 @@ def test_a_renamed_process_is_reached_through_the_edge_alone(network: Network, n
     assert network.until_served(name).status == 200
 
 
+def test_the_first_aid_of_the_documentation_works(network: Network) -> None:
+    slug = network.platform.slug(apps.PYTHON)
+    assert slug.compile(SOURCE_VERSION="1c0ffee").returncode == 0
+    slug.config = {"FLY_TOKEN": network.backend("app")}
+    dyno = slug.boot(".flyby/bin/flyby-agent diagnose", "run.8213")
+    network.dynos.append(dyno)
+    assert dyno.process.wait(CONNECTED_S) == 0, dyno.said()
+    verdicts = {line.split()[1]: line.split()[0] for line in dyno.said().splitlines()}
+    assert (verdicts["token"], verdicts["round"], verdicts["app"]) == ("ok", "ok", "--")
+
+
+@pytest.mark.parametrize("types", ["none", ""])
+def test_an_app_under_the_agent_is_connected_as_documented(network: Network, types: str) -> None:
+    app = apps.PYTHON | {"Procfile": "app: .flyby/bin/flyby-agent -- python3 app.py\n"}
+    slug = network.platform.slug(app)
+    assert slug.compile(SOURCE_VERSION="1c0ffee").returncode == 0
+    # Two dynos of one machine would share the port that a dyno has for itself.
+    slug.config = {"FLY_TOKEN": network.backend("app"), "FLY_PORT": str(free_port())}
+    slug.config |= {"FLY_PROCESS_TYPES": types} if types else {}
+    dyno = network.boot(slug, app, "app.1", None)
+    assert network.until_served("app").status == 200
+    assert dyno.said().count("fly: agent ") == 1
+    dyno.stop()
+    assert dyno.process.returncode == 128 + signal.SIGTERM
+
+
 def test_what_is_configured_at_boot_reaches_the_state(network: Network) -> None:
     slug = network.platform.slug(apps.PYTHON)
     assert slug.compile(SOURCE_VERSION="1c0ffee").returncode == 0

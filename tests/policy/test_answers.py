@@ -407,6 +407,14 @@ def test_resolve(reference: bytes, target: object) -> None:
     [
         pytest.param(cache_status(Outcome.HIT, ttl_s=30), b"flyby; hit; ttl=30", id="9211-2.1-hit"),
         pytest.param(
+            cache_status(Outcome.HIT, Reason.GUESSED, ttl_s=30), b"flyby; hit; ttl=30; detail=guessed", id="guessed-hit"
+        ),
+        pytest.param(
+            cache_status(Outcome.MISS, Reason.URI_MISS, stored=True, detail=Reason.GUESSED.value),
+            b"flyby; fwd=uri-miss; stored; detail=guessed",
+            id="guessed-miss",
+        ),
+        pytest.param(
             cache_status(Outcome.MISS, Reason.URI_MISS, fwd_status=200, stored=True),
             b"flyby; fwd=uri-miss; fwd-status=200; stored",
             id="9211-2.2-miss",

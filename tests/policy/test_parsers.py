@@ -271,6 +271,7 @@ def test_decisions_never_raise(lines: list[tuple[bytes, bytes]], status: int) ->
     variant_key(vary_names(fields) or (b"accept-language", b"accept-encoding"), fields)
 
 
+@pytest.mark.serial
 def test_no_parser_is_quadratic() -> None:
     # Each of these took a naive expression minutes; the suite's time limit is the assertion.
     for unit in (b'"', b"a,", b'a="', b"\\", b'\\"', b'"a\\",', b" ,", b"1-2,", b"W/", b'"a",', b";q", b"(", b"/.."):

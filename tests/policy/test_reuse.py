@@ -87,6 +87,19 @@ def test_default_asks_whose_response_it_is(flags: int, line: tuple[bytes, bytes]
     assert judge(60, flags, line, rules=LETTER) is Reuse.FRESH
 
 
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (DEFAULT, Reuse.MISS),
+        (LETTER, Reuse.FRESH),
+        (CacheRules(set_cookie="store"), Reuse.FRESH),
+        (CacheRules(profile="rfc9111", set_cookie="strip"), Reuse.MISS),
+    ],
+)
+def test_a_stored_set_cookie_is_given_only_where_it_would_be_stored(rules: CacheRules, expected: Reuse) -> None:
+    assert judge(60, EntryFlag.SET_COOKIE, rules=rules) is expected
+
+
 @pytest.mark.parametrize("rules", [DEFAULT, LETTER], ids=["default", "rfc9111"])
 def test_who_may_join_a_fetch(rules: CacheRules) -> None:
     """RFC 9111 5.2.2.4: what is validated before each use is not given to a request that only waited."""

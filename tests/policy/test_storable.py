@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, steady_ms, storable
+from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, guessed, steady_ms, storable
 from flyby.policy.rules import ProfileName
 from flyby.wire import Fields
 from tests.policy.heads import DEFAULT, LETTER, NOW_MS, Lines, Request, answer, at, decide, get, lifetime_s, planned
@@ -196,6 +196,7 @@ def test_a_route_says_what_becomes_of_set_cookie() -> None:
         plan = planned(response, rules=CacheRules(profile=profile, set_cookie="strip"))
         assert b"set-cookie" not in plan.head
         assert plan.withheld == {b"set-cookie"}
+        assert not plan.flags & EntryFlag.SET_COOKIE
     assert planned(answer(FRESH), rules=CacheRules(set_cookie="strip")).withheld == frozenset()
     assert planned(response, rules=LETTER).head.get_all(b"set-cookie") == [b"a=b", b"c=d"]
     private = answer((CC, b"private, max-age=60"), *COOKIES)
@@ -253,6 +254,8 @@ def test_withheld_fields_go_to_the_client_that_caused_the_fetch() -> None:
         pytest.param([(CC, b"max-age=60"), LM], True, 0, id="fresh-date"),
         pytest.param([(CC, b"max-age=60, no-cache"), LM], True, Reason.COOKIE, id="fresh-but-validated-date"),
         pytest.param([(CC, b"no-cache, public"), LM], True, 0, id="public-date"),
+        pytest.param([(CC, b"max-age=0, stale-while-revalidate=9"), LM], True, 0, id="served-while-validated"),
+        pytest.param([(CC, b"max-age=0, stale-if-error=9"), LM], True, Reason.COOKIE, id="served-on-error"),
         pytest.param([LM], False, EntryFlag.COOKIELESS, id="guess"),
         pytest.param([LM], True, Reason.COOKIE, id="guess-beside-cookie"),
         pytest.param([LM, ETAG], True, Reason.COOKIE, id="guess-with-tag"),
@@ -294,6 +297,23 @@ def test_a_guess_has_a_cap(age_s: int, profile: ProfileName, guess_s: float | No
     rules = CacheRules.compile(profile=profile, guess_s=guess_s)
     assert lifetime_s(answer((b"Last-Modified", at(-age_s))), rules=rules) == seconds
     assert lifetime_s(answer((b"Last-Modified", at(-age_s)), (CC, b"max-age=9999")), rules=rules) == 9999
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([LM], True),
+        ([LM, (CC, b"public")], True),
+        ([LM, FRESH], False),
+        ([LM, ETAG, (CC, b"no-cache")], False),
+        ([ETAG], False),
+        ([(b"Last-Modified", at(0)), ETAG], False),
+        ([(b"Expires", at(60))], False),
+    ],
+)
+def test_which_freshness_is_a_guess(lines: Lines, expected: bool) -> None:
+    plan = planned(answer(*lines))
+    assert guessed(plan.times, plan.flags) is expected
 
 
 @pytest.mark.parametrize(

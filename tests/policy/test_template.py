@@ -18,6 +18,7 @@ from flyby.policy import (
     plan_template,
     stamps_of,
     storable,
+    template_for,
     times,
 )
 from flyby.wire import Fields
@@ -119,6 +120,20 @@ def test_a_template_serves_every_response_of_its_facts(request: Request, respons
     assert whole.withheld <= template.withheld
     gone = template.dropped | template.withheld
     assert all(name.lower() not in gone for name, _ in whole.head)
+
+
+@given(requests, responses, st.sampled_from(RULES))
+def test_what_is_remembered_is_what_would_be_decided(request: Request, response: Response, rules: CacheRules) -> None:
+    facts = facts_of(request, response, rules)
+    for _ in range(2):
+        assert template_for(facts, rules) == plan_template(facts, rules)
+
+
+def test_long_values_are_not_remembered() -> None:
+    for length, same in ((100, True), (2000, False)):
+        response = Response(200, Fields([(b"Cache-Control", b"max-age=60, x=" + b"y" * length)]))
+        facts = facts_of(Request(), response, LETTER)
+        assert (template_for(facts, LETTER) is template_for(facts, LETTER)) is same
 
 
 @pytest.mark.parametrize("name", [*REQUEST_FACTS])

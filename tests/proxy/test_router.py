@@ -99,6 +99,21 @@ def test_hosts(host: str | None, authority: bytes, fits: bool) -> None:
         ("/a/:b/*c", b"/a/b", False),
         ("/a:b", b"/a:b", True),
         ("/a*", b"/a*/x", True),
+        ("*.css", b"/x.css", True),
+        ("*.css", b"/a/b/x.css?v=1", True),
+        ("*.css", b"/.css", True),
+        ("*.css", b"/x.css/", False),
+        ("*.css", b"/x.CSS", False),
+        ("*.css", b"/x?y=.css", False),
+        ("*.css", b"*", False),
+        ("/img/*.css", b"/img/x.css", True),
+        ("/img/*.css", b"/img/a/x.css", True),
+        ("/img/*.css", b"/img.css", False),
+        ("/img/*.css", b"/x/img/x.css", False),
+        ("/.css/*.css", b"/.css", False),
+        ("/.css/*.css", b"/.css/.css", True),
+        ("/:user/*.png", b"/5/a.png", True),
+        ("/:user/*.png", b"//a.png", False),
     ],
 )
 def test_paths(pattern: str | None, path: bytes, fits: bool) -> None:
@@ -143,6 +158,7 @@ def test_schemes() -> None:
         (None, "/app", b"*", b"*"),
         ("/u/:id/*rest", "/:id/user/*rest", b"/u/5/a//b?c", b"/5/user/a//b?c"),
         ("/u/:id", "/fixed", b"/u/5?q", b"/fixed?q"),
+        ("/:user/*.png", "/avatar/:user", b"/5/a.png?q", b"/avatar/5?q"),
         ("/f/*rest", "/*rest", b"/f/%2e%2E/a", b"/%2e%2E/a"),
     ],
 )
@@ -201,6 +217,7 @@ def test_a_sole_backend_takes_everything_and_nothing_takes_nothing() -> None:
     assert Router(Config()).match(Request()) is None
 
 
+@pytest.mark.serial
 def test_a_path_made_to_backtrack_is_matched_in_one_pass() -> None:
     pattern = "".join(f"/a/:s{number}" for number in range(100)) + "/end"
     path = b"/a/a" * 100 + b"/" * 30_000

@@ -4,8 +4,8 @@
 PROFILE", `slow` -> "done" after half a second; `spin` is not answered, nor is anything after it.
 
 MODE `crash`: the stub ends by itself with code 3 when it is entered; `fail`: it finds the configuration unusable;
-`demo`: the demo app is served; `closed`: standard output is closed before the start; `hasty`: a worker that does not
-beat for 3 s hangs.
+`demo`: the demo app is served; `closed`: the standard streams are closed before the start; `hasty`: a worker that does
+not beat for 3 s hangs.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class StubEdge:
 
 def main() -> int:
     if MODE == "closed":
-        os.close(1)
+        for fd in range(3):
+            os.close(fd)
+        sys.stdin = sys.stdout = sys.stderr = None  # as Python makes them when it is started so
     if MODE == "hasty":
         supervisor.SILENT_S = 3.0
     try:

@@ -22,6 +22,32 @@ def test_every_worker_has_a_socket_on_the_same_port() -> None:
     opened.close()
 
 
+def test_every_address_is_those_of_both_families_at_one_port() -> None:
+    opened = open_listeners([":0"], 2)
+    (_, port), *others = opened.addresses
+    assert sorted(opened.addresses) == [("0.0.0.0", port), ("::", port)] or not socket.has_ipv6
+    for host, _ in (("127.0.0.1", 0), *((("::1", 0),) if others else ())):
+        socket.create_connection((host, port), 5).close()
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "secure", "proxy_protocol"),
+    [
+        ("127.0.0.1:0", False, False),
+        ("https://127.0.0.1:0", True, False),
+        ("proxy+http://127.0.0.1:0", False, True),
+        ("proxy+https://127.0.0.1:0", True, True),
+    ],
+)
+def test_a_listener_knows_what_is_spoken_there(text: str, secure: bool, proxy_protocol: bool) -> None:
+    opened = open_listeners([text], 2)
+    for index in range(2):
+        [listener] = opened.of_worker(index)
+        assert (listener.secure, listener.proxy_protocol) == (secure, proxy_protocol)
+    opened.close()
+
+
 def test_a_worker_keeps_only_its_own() -> None:
     opened = open_listeners(["127.0.0.1:0", "127.0.0.1:0"], 2)
     mine = opened.keep_only(1)

@@ -263,17 +263,21 @@ def test_standard_output_is_not_needed_for_a_start(tmp_path: Path, output: Calla
     assert "Traceback" not in served.errors
 
 
-def test_a_standard_output_that_is_closed_is_not_taken_by_a_socket(tmp_path: Path) -> None:
+def test_standard_streams_that_are_closed_are_not_taken_by_sockets(tmp_path: Path) -> None:
     config = tmp_path / "flyby.toml"
     write(config, workers=1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
     served = Served(launch(config, "closed"), config)
+    served.port = port
     try:
-        served.started()
-        assert os.readlink(f"/proc/{served.process.pid}/fd/1") == "/dev/null"
+        until(lambda: not refused(port))
+        assert {os.readlink(f"/proc/{served.process.pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
         assert served.who()[1] == 0
     finally:
         served.stop()
-    assert "standard output is closed: the access log is lost" in served.errors
+    assert served.process.returncode == 0
 
 
 def test_the_end_is_said(tmp_path: Path) -> None:
@@ -379,6 +383,22 @@ def test_two_flybys_do_not_share_a_port(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=20)
         assert process.returncode == 75
         assert "in use" in errors
+
+
+def test_an_edge_without_a_backend_says_so_and_serves_no_demo(tmp_path: Path) -> None:
+    config = tmp_path / "flyby.toml"
+    config.write_text('[server]\nlisten = ["127.0.0.1:0"]\nworkers = 1\n[cache]\nsize = "8MiB"\n')
+    served = Served(launch(config), config)
+    try:
+        served.started()
+        served.who()  # it has its name by now
+        children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
+        assert [Path(f"/proc/{pid}/comm").read_text() for pid in children] == ["flyby-worker-0\n"]
+        served.send(signal.SIGHUP)  # as empty as before: nothing is lost by it
+        served.until_said("configuration reloaded")
+    finally:
+        served.stop()
+    assert "no backend is configured yet" in served.errors
 
 
 def test_the_demo_app_is_a_process_that_is_restarted(tmp_path: Path) -> None:

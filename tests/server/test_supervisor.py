@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections import deque
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from flyby.config import Backend, Config, Server, Timeouts
+from flyby.config import Backend, Cache, Config, Server, Timeouts
 from flyby.errors import ConfigError, Problem
 from flyby.server.children import Backoff, Child
 from flyby.server.listeners import open_listeners
@@ -32,6 +35,7 @@ class FakeKernel:
         self.forked: list[tuple[float, str, int]] = []
         self.killed: list[tuple[float, int, int]] = []
         self.dies_by_term = True
+        self.forks_fail = 0  # so many of the next ones
 
     def now(self) -> float:
         return self.clock
@@ -48,6 +52,9 @@ class FakeKernel:
         return None
 
     def fork(self, name: str, body: Callable[[], int]) -> int:
+        if self.forks_fail:
+            self.forks_fail -= 1
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         pid = 100 + len(self.forked)
         self.forked.append((round(self.clock, 3), name, pid))
         return pid
@@ -181,6 +188,16 @@ def test_while_no_worker_runs_the_next_start_is_a_second_away_at_most() -> None:
     kernel.at(20.0, signal.SIGTERM)
     family.run()
     assert births(family)[-2:] == [(9.6, "worker-0"), (10.5, "worker-1")]
+
+
+def test_a_fork_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    family = Family()
+    family.kernel.forks_fail = 3
+    family.kernel.dies_at(5.0, 101, 137)
+    family.kernel.at(9.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert births(family) == [(5.7, "worker-0")]  # after 0.1, 0.2 and 0.4 s
+    assert caplog.text.count("worker-0 cannot be started: Resource temporarily unavailable; again in") == 3
 
 
 def test_all_workers_that_served_may_die_together() -> None:
@@ -353,6 +370,53 @@ def test_hup_goes_to_the_workers_only_after_the_configuration_was_found_good(
     assert kernel.killed[:2] == [(3.0, 101, signal.SIGHUP), (3.0, 102, signal.SIGHUP)]
     assert "f:1:2: one" in caplog.text
     assert "f:3:4: two (mend it)" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), OSError(24, "Too many open files"), RecursionError()])
+def test_whatever_a_reload_raises_the_old_configuration_stays(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reload() -> Config:
+        raise error
+
+    family = Family(reload=reload)
+    old = family.supervisor.config
+    family.kernel.at(1.0, signal.SIGHUP)
+    family.kernel.at(2.0, signal.SIGTERM)
+    assert family.run() == 0
+    assert family.supervisor.config is old
+    assert signal.SIGHUP not in {signum for _, _, signum in family.kernel.killed}
+    assert "the reload failed, flyby keeps the old configuration" in caplog.text
+
+
+def test_pending_changes_are_said_at_each_reload_until_they_are_taken_back(caplog: pytest.LogCaptureFixture) -> None:
+    larger = replace(config(), cache=Cache(size="1GiB"))
+    answers = deque([larger, larger, config(), replace(larger, server=replace(larger.server, listen=[":1"]))])
+    family = Family(reload=lambda: answers.popleft())
+    said: list[list[str]] = []
+
+    def look() -> int:
+        said.append([each.getMessage().partition(" ")[0] for each in caplog.records if "takes effect" in each.message])
+        caplog.clear()
+        return signal.SIGCHLD
+
+    for second in range(4):
+        family.kernel.at(second + 1.0, signal.SIGHUP)
+        family.kernel.script.append((second + 1.5, look))
+    family.kernel.at(9.0, signal.SIGTERM)
+    with caplog.at_level("INFO"):
+        family.run()
+    assert said == [["cache.size"], ["cache.size"], [], ["server.listen", "cache.size"]]
+
+
+def test_a_reload_that_would_leave_nothing_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    family = Family(reload=Config)
+    old = family.supervisor.config
+    family.kernel.at(1.0, signal.SIGHUP)
+    family.kernel.at(2.0, signal.SIGTERM)
+    family.run()
+    assert family.supervisor.config is old
+    assert "no backend and no route would be left" in caplog.text
 
 
 def test_repr_says_state_and_counts() -> None:

@@ -85,6 +85,7 @@ def test_a_late_second_answer_never_answers_the_next_request(loop: Loop) -> None
             await sent.wait()
             second = await made.lease()
             assert second.connection is not first.connection
+            assert first.connection.surplus
             second.discard()
 
     run(play(), loop)

@@ -80,6 +80,7 @@ def test_surplus_bytes_cost_the_connection_and_nothing_else(
             wire.connection.stream(sink)
         assert (sink.content, len(sink.ends), sink.errors) == (content, 1, [])
         assert not wire.connection.reusable
+        assert wire.connection.surplus
         assert wire.transport.is_closing()
 
     run(play())

@@ -122,6 +122,53 @@ def test_plain_and_tls(loop: Loop, server_tls: ssl.SSLContext, ca_file: str) -> 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_session_is_resumed_for_the_same_name_only(
+    loop: Loop, version: ssl.TLSVersion, tickets: bool, authority: trustme.CA, ca_file: str
+) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("app.example", "other.example").configure_cert(server)
+    server.maximum_version = version
+    if not tickets:
+        server.options |= ssl.OP_NO_TICKET
+        server.num_tickets = 0
+    resumed: list[bool] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        resumed.append(writer.get_extra_info("ssl_object").session_reused)
+        await answering(OK)(reader, writer)
+
+    async def play() -> None:
+        async with origin(script, server) as port:
+            context, another = client_context(ca_file, verify=True), client_context(ca_file, verify=True)
+
+            async def visit(name: str, context: ssl.SSLContext, end: Callable[[UpstreamConnection], None]) -> None:
+                connection = await dial(f"https://127.0.0.1:{port}", context, tls_name=name)
+                assert await get(connection) == b"hello"
+                end(connection)
+
+            # However the connection ended that the ticket came on; a server that remembers sessions itself may forget.
+            for end in (
+                UpstreamConnection.close,
+                UpstreamConnection.abort if tickets else UpstreamConnection.close,
+            ) * 2:
+                await visit("app.example", context, end)
+            await visit("app.example", another, UpstreamConnection.close)
+            await visit("other.example", context, UpstreamConnection.close)
+            await visit("app.example", context, UpstreamConnection.close)
+            for _ in range(3):
+                # A handshake that failed leaves no session that would pass for a check.
+                with pytest.raises(UpstreamError, match="certificate"):
+                    await visit("third.example", context, UpstreamConnection.close)
+
+    run(play(), loop)
+    # Without tickets TLS 1.3 has nothing to resume, TLS 1.2 what the server remembers.
+    can = tickets or version is ssl.TLSVersion.TLSv1_2
+    assert resumed[:7] == [False, can, can, can, False, False, can]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_certificates_are_verified_for_the_name(loop: Loop, server_tls: ssl.SSLContext, ca_file: str) -> None:
     async def play() -> None:
         trusting = client_context(ca_file, verify=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any, cast
 
 import pytest
@@ -81,6 +82,9 @@ class ManualLoop:
     def call_at(self, when: float, call: Any) -> object:
         self.timers.append((when, call))
         return object()
+
+    def call_later(self, delay: float, call: Any, *args: Any) -> object:
+        return self.call_at(self.now + delay, functools.partial(call, *args))
 
     def turn(self) -> None:
         ready, self.ready = self.ready, []
@@ -234,6 +238,38 @@ def test_a_connection_that_comes_back_while_another_rests_has_its_own_turn() -> 
     assert there.grant.connection is second
 
 
+@pytest.mark.parametrize("seen", ["at-rest", "at-the-end", "in-the-socket"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_origin_that_has_sent_surplus_is_given_time_to_send_more(seen: str, waits: bool) -> None:
+    bench = Bench(max_connections=1)
+    lease, connection = bench.dial()
+    if seen == "at-the-end":
+        connection.surplus, connection.reusable = True, False
+        lease.release()
+    else:
+        lease.release()
+        connection.surplus = True
+        if seen == "at-rest":
+            bench.pool._closed(connection)
+        else:
+            connection.silent = False
+            assert bench.pool.take() is None
+    lease, connection = bench.dial()
+    places = queued(bench, waits)
+    lease.release()
+    bench.loop.turn()
+    assert bench.pool.take() is None
+    assert [place.grant for place in places] == [None] * waits
+    bench.loop.advance(0.0021)
+    kept = places[0].grant if waits else bench.again()
+    assert kept.connection is connection
+    # It is forgotten some time later.
+    bench.clock.advance(60)
+    connection.born = bench.clock.monotonic()
+    kept.release()
+    assert bench.pool.take() is not None
+
+
 def test_a_connection_stays_when_nobody_waits_any_more_after_its_turn() -> None:
     bench = Bench(max_connections=1)
     lease, _ = bench.dial()
@@ -385,6 +421,19 @@ def test_a_used_connection_is_not_handed_out_when_it_expired_unseen() -> None:
     bench.clock.advance(60)
     assert bench.pool.checkout() is DIAL
     assert connection.end == "closed"
+
+
+@pytest.mark.parametrize(("most", "bound", "places"), [(3, None, 3), (3, 9, 3), (3, 2, 2)])
+def test_the_processs_bound_counts_too(most: int, bound: int | None, places: int) -> None:
+    pool = Pool(
+        Origin.parse("http://origin"),
+        Settings(max_connections=most),
+        Member("origin:80", Eject()),
+        ManualClock(),
+        bound,
+    )
+    assert [pool.checkout() for _ in range(4)] == [DIAL] * places + [WAIT] * (4 - places)
+    assert pool.full
 
 
 def test_a_fresh_connection_takes_the_place_of_an_idle_one() -> None:

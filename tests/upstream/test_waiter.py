@@ -434,6 +434,34 @@ def test_a_wait_for_a_donor_is_given_up(granted: bool) -> None:
     run(play(), JumpingLoop)
 
 
+@play
+async def test_pressure_is_told_for_queues_and_donors_alike() -> None:
+    source = Source(2, max_connections=1)
+    told: list[int] = []
+    source.on_pressure = lambda source: told.append(source.waiting())
+    for _ in range(2):
+        ask(source)
+    await turns()
+    assert (told, source.waiting()) == ([], 0)  # a dial is no wait for others
+    waits = [ask(source)[1] for _ in range(3)]
+    await turns()
+    assert source.waiting() == 3
+    assert told[-1] == 3
+    seen = len(told)
+    donors = source.donors = Donors(Source().pools[0])
+    waits += [ask(source)[1] for _ in range(2)]
+    await turns()
+    assert told[seen:] == [5]
+    for wait in waits:
+        wait.cancel()
+    await turns()
+    assert (source.waiting(), len(donors.waiting)) == (0, 2)
+    source.on_pressure = None
+    ask(source)
+    await turns()
+    assert told[seen:] == [5]
+
+
 # ---- all of it at random --------------------------------------------------------------------------------------------
 
 

@@ -487,6 +487,7 @@ def test_heads_come_one_at_a_time() -> None:
     assert reader.take_request(b"http").path == b"/two"
 
 
+@pytest.mark.serial
 def test_a_head_byte_by_byte_costs_linear_time() -> None:
     def seconds(size: int) -> float:
         limits = StandardLimits(header_line=size * 2, header_block=size * 2)

@@ -96,8 +96,9 @@ def command(
 
 
 def _edge_of(config: Config) -> SplitResult:
-    """How to reach the first address that the configuration listens on, from this machine."""
-    address = parse_listen(config.server.listen[0])
+    """How to reach an address that the configuration listens on, from this machine: the first that HTTP will do for."""
+    addresses = [parse_listen(text) for text in config.server.listen]
+    address = next((each for each in addresses if not each.secure and not each.proxy_protocol), addresses[0])
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address.host, address.host)
     return urlsplit(f"http://[{name}]:{address.port}" if ":" in name else f"http://{name}:{address.port}")
 
@@ -133,6 +134,8 @@ def _ask(edge: SplitResult, where: str, fields: dict[str, str], soft: bool, as_j
         purged = int(report["purged"])
     except (ValueError, KeyError, TypeError):
         return _fail(EX_PROTOCOL, f"what answers at {edge.geturl()} is not flyby")
+    if not purged:
+        click.echo(f"flyby purge: {_nothing(fields, where)}", err=True)
     if as_json:
         click.echo(json.dumps(report))
         return 0
@@ -142,6 +145,21 @@ def _ask(edge: SplitResult, where: str, fields: dict[str, str], soft: bool, as_j
     if len(report.get("tags", {})) != 1:
         click.echo(f"{did} {purged} {'response' if purged == 1 else 'responses'}")
     return 0
+
+
+def _nothing(fields: dict[str, str], where: str) -> str:
+    """Why nothing was purged, as far as it can be told from here."""
+    scope = fields["Flyby-Purge"].partition(",")[0]
+    if scope == "all":
+        return "the cache holds nothing"
+    if scope == "tag":
+        return "no stored response has such a tag (Surrogate-Key, Cache-Tag)"
+    what = fields["Host"] if scope == "host" else fields["Host"] + where
+    of = {"url": "", "prefix": " or below it", "host": ""}[scope]
+    return (
+        f"nothing is stored under {what}{of}: the host must be the one that clients name, with its port unless that is"
+        " the scheme's own, and the path and query as they are stored"
+    )
 
 
 def _fail(code: int, message: str) -> int:

@@ -14,14 +14,24 @@ import click
 from msgspec.structs import replace
 
 from flyby.cli.options import checked
-from flyby.config.model import LOG_FORMATS, PROFILES, Backend, Cache, Certificate, Config, LogFormat, Profile, Route
+from flyby.config.model import (
+    LOG_FORMATS,
+    MAX_WORKERS,
+    PROFILES,
+    Backend,
+    Cache,
+    Certificate,
+    Config,
+    LogFormat,
+    Profile,
+    Route,
+)
 from flyby.config.values import parse_listen, parse_origin, parse_size
 from flyby.control import default_directory
 from flyby.errors import ConfigError, Problem
 
 EX_CONFIG = 78
 
-MAX_WORKERS = 1024  # more is a slip of the finger
 ORIGIN = "origin"  # the backend that --origin makes
 
 
@@ -128,13 +138,18 @@ def _with_origins(config: Config, origins: list[str]) -> Config:
     metavar="DIR",
     help="Where flyby backend keeps backends and tokens.  [default: $STATE_DIRECTORY, or ~/.local/state/flyby]",
 )
+@click.argument("extra", nargs=-1, metavar="")
 @click.option("--print-config", is_flag=True, help="Write the equivalent configuration file and exit.")
-def command(print_config: bool, **given: Any) -> int:
+def command(extra: tuple[str, ...], print_config: bool, **given: Any) -> int:
     """Serve an origin through the cache.
 
     Without a file and an origin, and as long as flyby backend has added none, a built-in demo app is served, with a few
     requests to try.
     """
+    if extra:
+        option = "-c" if extra[0].endswith(".toml") else "--origin"
+        message = f"unexpected extra argument {extra[0]!r}; write {option} {extra[0]}"
+        raise click.UsageError(message, click.get_current_context())
     options = Options(**given)
     try:
         config = configured(options)

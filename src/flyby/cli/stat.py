@@ -5,8 +5,8 @@ store is no request, and is not shown. A cache that no process has open tells no
 
 In a terminal a table is drawn again every second, with what happens a second beside the totals, as much of it as there
 is room for; otherwise, or with `--once`, it is printed once, and with `--json` as one object for programs. Which cache:
-the file that `--path` or the configuration's `cache.path` names, the one of process `--pid`, or else the only one in
-use that this user may see.
+the file that `--path` or the configuration's `cache.path` names, the one of the flyby that listens where the configuration
+says, the one of process `--pid`, or else the only one in use that this user may see.
 
 Exit codes: 0, 66 (EX_NOINPUT) when there is no such cache, 65 (EX_DATAERR) when it is another version's or damaged, 69
 (EX_UNAVAILABLE) when the process that had it has ended, 78 when the configuration cannot be read.
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flyby.cli.figures import requests_report
+from flyby.cli.running import described, serves
 from flyby.cli.table import Look, table
 from flyby.errors import ConfigError, StoreError
 from flyby.metrics import PagesView, total
@@ -39,7 +40,7 @@ LOOKUPS = {"hits", "misses", "hit_bytes", "failed"}  # counts of the store whose
 @click.command("stat")
 @click.option("--pid", type=click.IntRange(min=1), metavar="PID", help="The cache of the flyby with that process id.")
 @click.option("--path", metavar="FILE", help="The cache that this file keeps.")
-@click.option("-c", "--config", metavar="FILE", help="The cache that this configuration file names.")
+@click.option("-c", "--config", metavar="FILE", help="The cache of the flyby with this file.")
 @click.option("--once", is_flag=True, help="Print the table once, also in a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option(
@@ -55,7 +56,7 @@ def command(pid: int | None, path: str | None, config: str | None, once: bool, a
     if sum(each is not None for each in (pid, path, config)) > 1:
         raise click.UsageError("--pid, --path and --config each name a cache: give one", click.get_current_context())
     try:
-        where, name = chosen(pid, _configured(config) if config is not None else path)
+        where, name = _configured(config) if config is not None else chosen(pid, path)
         view = StoreView.open(where)
         with PagesView(_process(view)) as pages:
             if as_json:
@@ -88,15 +89,25 @@ def chosen(pid: int | None, path: str | None) -> tuple[str, str]:
     if not found:
         raise StoreError("no flyby is running that this user may look into", os.EX_NOINPUT)
     if len(found) > 1:
-        each = ", ".join(f"{store.process} ({store.name})" for store in found)
+        each = ", ".join(described(store.process, store.name) for store in found)
         raise StoreError(f"several are running, name one with --pid: {each}", os.EX_NOINPUT)
     return found[0].path, found[0].name
 
 
-def _configured(config: str) -> str | None:
+def _configured(file: str) -> tuple[str, str]:
+    """The same for the flyby of a configuration file."""
     from flyby.config import Config
+    from flyby.store.running import running_stores
 
-    return Config.load(config).cache.path
+    config = Config.load(file)
+    if config.cache.path is not None:
+        return config.cache.path, config.cache.path
+    listen = config.server.listen
+    for store in running_stores():
+        if any(serves(process, listen) for process in (store.process, *store.processes)):
+            return store.path, store.name
+    where = ", ".join(listen)
+    raise StoreError(f"no flyby is running that listens on {where}, as {file} says, and keeps a cache", os.EX_NOINPUT)
 
 
 def report(view: StoreView, pages: PagesView, name: str) -> dict[str, object]:

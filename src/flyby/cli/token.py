@@ -1,19 +1,23 @@
 """`flyby token`: the tokens by which a backend's dynos dial in.
 
-Two may live at once, so that a token is replaced without a gap: create the new one, give it to the app, and revoke the
-old one when every dyno has the new. A revoked token cuts off who still uses it within a second.
+Two may live at once, so that a token is replaced without a gap: create the new one, give it to the app, and revoke
+the old one when every dyno has the new. A revoked token cuts off the dynos that still use it within a second.
+`import` makes the token of another edge good here, for an app whose dynos dial in to both.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
-from flyby.cli.options import on_state
-from flyby.cli.state import confirm, place, utc, write_fields, write_json, write_table
-from flyby.control import TokenRecord
+from flyby.cli.options import checked, on_state
+from flyby.cli.state import confirm, place, utc, warn_unread, write_fields, write_json, write_table
+from flyby.control import TokenRecord, backend_name
 from flyby.errors import StateError
+
+MOST_READ = 4096  # of standard input; a token is 56 characters
 
 _WHOLE = re.compile(r"fly_([0-9A-Za-z]+)_[0-9A-Za-z]*\Z", re.ASCII)
 
@@ -28,7 +32,8 @@ def command() -> None:
 @on_state
 def create(backend: str, directory: str | None, path: str | None, as_json: bool) -> None:
     """Create one more token for BACKEND, and print it."""
-    with place(directory, path).open() as state:
+    where = place(directory, path)
+    with where.open() as state:
         record, text = state.create_token(backend)
         others = [token.id for token in state.tokens(backend) if token.live and token.id != record.id]
     if as_json:
@@ -39,6 +44,28 @@ def create(backend: str, directory: str | None, path: str | None, as_json: bool)
     click.echo(f"\n  heroku config:set FLY_TOKEN={text}")
     for other in others:
         click.echo(f"\nand when all its dynos have it:\n\n  flyby token revoke {backend} {other}")
+    warn_unread(where)
+
+
+@command.command("import")
+@click.argument("backend", callback=checked(backend_name))
+@click.option("--add", is_flag=True, help="Add BACKEND if it is not there.")
+@on_state
+def import_(backend: str, add: bool, directory: str | None, path: str | None, as_json: bool) -> None:
+    """Take the token of BACKEND that another edge has made, from standard input.
+
+    So the dynos of an app dial in to both edges with one FLY_TOKEN.
+    """
+    if sys.stdin.isatty():
+        raise click.UsageError("the token is read from standard input: echo $FLY_TOKEN | flyby token import BACKEND")
+    where = place(directory, path)
+    with where.open(create=add) as state:
+        record = state.import_token(backend, sys.stdin.read(MOST_READ).strip(), add=add)
+    if as_json:
+        write_json({"id": record.id, "backend": backend, "created_ms": record.created_ms})
+    else:
+        click.echo(f"token {record.id} of {backend} is good here")
+        warn_unread(where)
 
 
 @command.command("list")

@@ -83,14 +83,8 @@ def server_context() -> ServerContext:
 
 def load(certificate: str, key: str, hosts: Sequence[str] | None = None) -> ServerContext:
     """The context of a certificate, which answers for its own names or for `hosts`. Raises `CertificateError`."""
-    chain = _read("certificate", certificate)
-    first = _FIRST.search(chain)
-    if first is None:
-        hint = "it must be PEM, as in -----BEGIN CERTIFICATE-----, the server's own first"
-        raise CertificateError("certificate", f'"{certificate}" holds no certificate', hint)
-    if not _KEY.search(_read("key", key)):
-        hint = "it must be PEM, as in -----BEGIN PRIVATE KEY-----"
-        raise CertificateError("key", f'"{key}" holds no private key', hint)
+    first = _first(certificate)
+    _has_key(key)
     context = server_context()
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -100,7 +94,7 @@ def load(certificate: str, key: str, hosts: Sequence[str] | None = None) -> Serv
     except ssl.SSLError as error:
         raise _refused(certificate, key, error) from None
     try:
-        der = ssl.PEM_cert_to_DER_cert(first[0].decode("ascii"))
+        der = ssl.PEM_cert_to_DER_cert(first.decode("ascii"))
         shown = _shown(context, der)
     except (ValueError, ssl.SSLError) as error:
         raise _unfit(certificate, error) from None
@@ -110,6 +104,37 @@ def load(certificate: str, key: str, hosts: Sequence[str] | None = None) -> Serv
     context.expires = ssl.cert_time_to_seconds(str(shown["notAfter"]))
     context.remarks = tuple(_remarks(certificate, key, context, bool(own) or hosts is not None))
     return context
+
+
+def faults_in(certificate: str, key: str, hosts: Sequence[str] | None = None) -> list[CertificateError]:
+    """Everything that is wrong with the two files; a fault of the one does not hide those of the other."""
+    found: list[CertificateError] = []
+    for look, path in ((_first, certificate), (_has_key, key)):
+        try:
+            look(path)
+        except CertificateError as error:
+            found.append(error)
+    if not found:
+        try:
+            load(certificate, key, hosts)
+        except CertificateError as error:
+            found.append(error)
+    return found
+
+
+def _first(path: str) -> bytes:
+    """The first certificate in a file, which is the server's own, as PEM."""
+    first = _FIRST.search(_read("certificate", path))
+    if first is None:
+        hint = "it must be PEM, as in -----BEGIN CERTIFICATE-----, the server's own first"
+        raise CertificateError("certificate", f'"{path}" holds no certificate', hint)
+    return first[0]
+
+
+def _has_key(path: str) -> None:
+    if not _KEY.search(_read("key", path)):
+        hint = "it must be PEM, as in -----BEGIN PRIVATE KEY-----"
+        raise CertificateError("key", f'"{path}" holds no private key', hint)
 
 
 class _Encrypted(Exception):

@@ -6,6 +6,7 @@ who want a configuration or a `ConfigError`.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tomllib
@@ -13,8 +14,9 @@ from pathlib import Path as FilePath
 
 from flyby.config.model import Config
 from flyby.config.positions import Positions
+from flyby.config.remarks import remarks_of, remarks_of_file
 from flyby.config.rules import faults_of
-from flyby.config.shape import decode
+from flyby.config.shape import Fault, decode
 from flyby.errors import ConfigError, Problem
 
 MAX_FILE = 4 * 1024 * 1024  # a larger file is not a configuration but a mistake in the path
@@ -61,6 +63,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Config, list[Problem]]:
         return Config(), [Problem(file, 0, 0, f"cannot be read: {error.strerror}")]
     if len(data) > MAX_FILE:
         return Config(), [Problem(file, 0, 0, f"is larger than {MAX_FILE} bytes", "is this a configuration file?")]
+    data = data.removeprefix(codecs.BOM_UTF8)  # some editors write it; it means nothing in UTF-8
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -85,12 +88,27 @@ def read_text(text: str, file: str) -> tuple[Config, list[Problem]]:
         # A rule about a value that was left out would only repeat, in other words, what is said about it already.
         if not any(_covers(path, fault.path) for path in wrong):
             faults.append(fault)
+    return config, _placed(faults, text, file)
+
+
+def remarks(path: str | os.PathLike[str], config: Config) -> list[Problem]:
+    """What works in a file whose sound configuration is `config`, but should be looked at."""
+    file = os.fspath(path)
+    with FilePath(file).open("rb") as stream:
+        text = stream.read(MAX_FILE).decode("utf-8-sig").replace("\r\n", "\n")
+    return _placed([*remarks_of(config), *remarks_of_file(file, config)], text, file)
+
+
+def _placed(faults: list[Fault], text: str, file: str) -> list[Problem]:
+    """The faults with their lines and columns, in the order of the file."""
+    if not faults:
+        return []
     places = Positions(text)
     problems = []
     for fault in faults:
         line, column = (places.key if fault.on_key else places.value)(fault.path)
         problems.append(Problem(file, line, column, fault.message, fault.hint))
-    return config, sorted(problems, key=lambda problem: (problem.line, problem.column))
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
 def _covers(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:

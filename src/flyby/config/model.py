@@ -64,7 +64,7 @@ TARGETED = ("CDN-Cache-Control", "Surrogate-Control")  # targeted fields that we
 CONNECT_S = 5.0  # name, TCP and TLS together; then 503 or 504
 FIRST_BYTE_S = 30.0  # from the request's last byte to the end of the response's head, however it drips; then 504
 BETWEEN_BYTES_S = 55.0  # the longest silence inside a response; then the response is broken off
-MAX_CONNECTIONS = 64  # connections to one origin address, a worker
+MAX_CONNECTIONS = 512  # connections to one origin address, a worker
 MAX_WAITERS = 1024  # requests that may wait for one of them; the next is answered with 503 at once
 EARLY = 8  # requests to one origin address that may be sent before their content has come, a worker
 WAIT_S = 5.0  # how long a request waits for a connection; then 503
@@ -82,6 +82,7 @@ HEALTH_FALL = 3  # failures in a row that take it out
 MAX_DYNOS = 100  # of one backend, in each worker; the next is refused
 MAX_LINKS = 512  # of one dyno, in each worker; the next is refused
 
+MAX_WORKERS = 1024  # more is a slip of the finger
 MAX_SHARE = 1_000_000  # of one backend of a route: parts of a million are finer than anybody measures
 
 # The units that a string in the file may have; `rules.py` turns it into the number before it is decoded.

@@ -7,37 +7,30 @@ only fail at the first request (a CA file that cannot be read, a package that is
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from pathlib import Path as FilePath
 from typing import Any
 
 import msgspec
 
-from flyby.config.model import MIB, Backend, Cache, Config, HeaderRules, Route, RouteCache, Server
-from flyby.config.patterns import PathPattern, parse_host, parse_path, parse_redirect, parse_rewrite
+from flyby.config.header_rules import names_faults
+from flyby.config.model import MAX_WORKERS, MIB, Backend, Cache, Config, Server
+from flyby.config.patterns import parse_host
 from flyby.config.positions import Path
-from flyby.config.shape import Fault, decode, did_you_mean, sentence, spelled
+from flyby.config.route_rules import route_faults
+from flyby.config.shape import Fault, decode, sentence, spelled
 from flyby.config.values import Address, parse_authority, parse_listen, parse_origin, parse_size
 from flyby.errors import ConfigError, Problem
 
 MIN_CACHE = MIB  # a store smaller than this has room for its own tables and little else
 
 _BACKEND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z", re.ASCII)
-_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", re.ASCII)  # token, RFC 9110 5.6.2
-_FIELD_VALUE = re.compile(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?\Z")  # field-value, RFC 9110 5.5, in ASCII
+_LOOPBACK = ("127.0.0.1", "::1")
 _VISIBLE = re.compile(r"[!-~]+\Z")
-
-# Fields that frame or route a message: flyby writes them itself, a rule that touched them would break the message.
-FRAMING = frozenset(
-    name.lower()
-    for name in (
-        *("Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "TE", "Trailer"),
-        *("Transfer-Encoding", "Upgrade", "Age", "Cache-Status", "CDN-Loop"),
-    )
-)
 
 # What a feature needs installed: (module, what needs it, where it is asked for, how to get it).
 Need = tuple[str, str, Callable[[Config], Iterable[Path]], str]
@@ -92,7 +85,8 @@ def faults_of(config: Config, *, certificates: bool = True) -> list[Fault]:
         *_server(config.server, ("server",)),
         *_cache(config.cache, ("cache",)),
         *(fault for name, backend in config.backends.items() for fault in _backend(name, backend)),
-        *_routes(config),
+        *route_faults(config),
+        *_own_addresses(config),
         *_needs(config),
     ]
 
@@ -100,7 +94,6 @@ def faults_of(config: Config, *, certificates: bool = True) -> list[Fault]:
 def _server(server: Server, path: Path) -> Iterator[Fault]:
     if not server.listen:
         yield Fault((*path, "listen"), "no address to listen on", 'write ["127.0.0.1:8080"]')
-    seen: dict[object, int] = {}
     addresses: list[Address] = []
     for index, text in enumerate(server.listen):
         try:
@@ -108,10 +101,17 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
         except ValueError as error:
             yield sentence((*path, "listen", index), error)
             continue
+        for other in addresses:
+            if address.port and address.port == other.port and _overlap(address.host, other.host):
+                same = address.host.lower() == other.host.lower()
+                what = (
+                    f'"{text}" is given twice'
+                    if same
+                    else f'"{text}" and another address at port {address.port} overlap'
+                )
+                yield Fault((*path, "listen", index), what, "remove one of them")
+                break
         addresses.append(address)
-        if address.port and address[:2] in seen:
-            yield Fault((*path, "listen", index), f'"{text}" is given twice', "remove one of them")
-        seen.setdefault(address[:2], index)
         if address.secure and not server.tls:
             hint = "write [[server.tls]] with certificate and key"
             yield Fault((*path, "listen", index), f'"{text}" needs a certificate', hint)
@@ -121,7 +121,10 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
     if server.tls and len(addresses) == len(server.listen) and not any(each.secure for each in addresses):
         hint = 'write one as "https://HOST:PORT"'
         yield Fault((*path, "tls"), "no address in server.listen speaks TLS", hint, on_key=True)
-    if server.state is not None and (not server.state or FilePath(server.state).is_file()):
+    if server.workers != "auto" and server.workers > MAX_WORKERS:
+        hint = '"auto" is one for each processor'
+        yield Fault((*path, "workers"), f"{server.workers} workers are more than any machine has use for", hint)
+    if server.state is not None and (not server.state or _is(server.state, os.path.isfile)):
         hint = "name the one that flyby backend add --state was given"
         yield Fault((*path, "state"), f'"{server.state}" is not a directory', hint)
     if server.preview_domain:
@@ -134,6 +137,44 @@ def _server(server: Server, path: Path) -> Iterator[Fault]:
         yield Fault((*path, "purge", "secret"), "must be visible ASCII characters without spaces, at least one", hint)
     yield from _networks(purge.allow, (*path, "purge", "allow"))
     yield from _networks(server.trusted_proxies, (*path, "trusted_proxies"), "unix")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two hosts to listen on take connections to the same address. Names are not resolved here."""
+    if "" in (one, other) or one.lower() == other.lower():
+        return True
+    try:
+        first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    except ValueError:
+        return False
+    return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
+
+
+def _own_addresses(config: Config) -> Iterator[Fault]:
+    """Origins that are this edge itself: every request would come back to it."""
+    listens = []
+    for text in config.server.listen:
+        with contextlib.suppress(ValueError):
+            listens.append(parse_listen(text))
+    for name, backend in config.backends.items():
+        for index, text in enumerate(backend.origins):
+            try:
+                origin = parse_origin(text)
+            except ValueError:
+                continue
+            if any(each.port == origin.port and _reaches(origin.host, each.host) for each in listens):
+                what = f'"{text}" is this edge itself, which listens there'
+                yield Fault(("backends", name, "origins", index), what, "name the app's own address and port")
+
+
+def _reaches(origin: str, listen: str) -> bool:
+    """Whether a connection to the origin's host is one to the address to listen on, as far as the text tells."""
+    if origin == listen.lower():
+        return True
+    loopback = origin == "localhost" or origin == "::1" or bool(re.match(r"127\.\d+\.\d+\.\d+\Z", origin))
+    return loopback and (
+        listen in ("", "0.0.0.0", "::", "localhost") or (origin == "localhost" and listen in _LOOPBACK)
+    )
 
 
 def _networks(texts: list[str], path: Path, *words: str) -> Iterator[Fault]:
@@ -165,6 +206,14 @@ def _network(text: str, error: ValueError) -> str:
         return "write an address, or a network as 10.0.0.0/8 or fd00::/8"
 
 
+def _is(path: str, kind: Callable[[str], bool]) -> bool:
+    """What os.path says of a path, which may be none that the system could have."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
+
+
 def _cache(cache: Cache, path: Path) -> Iterator[Fault]:
     size = largest = None
     try:
@@ -180,9 +229,9 @@ def _cache(cache: Cache, path: Path) -> Iterator[Fault]:
             yield sentence((*path, "max_object"), error)
     if size is not None and largest is not None and not 0 < largest <= size:
         yield Fault((*path, "max_object"), f"must be from 1 byte to the size of the cache ({cache.size})")
-    if cache.path is not None and (not cache.path or not FilePath(cache.path).parent.is_dir()):
+    if cache.path is not None and not (cache.path and _is(os.path.dirname(cache.path) or ".", os.path.isdir)):
         yield Fault((*path, "path"), f'"{cache.path}" is not in a directory that exists', "create the directory first")
-    yield from _names(cache.targeted, (*path, "targeted"))
+    yield from names_faults(cache.targeted, (*path, "targeted"))
 
 
 def _backend(name: str, backend: Backend) -> Iterator[Fault]:
@@ -224,7 +273,7 @@ def certificate_faults(server: Server) -> Iterator[Fault]:
     """What is wrong with the files of `[[server.tls]]`."""
     if not server.tls or find_spec("ssl") is None:
         return  # `_needs` says so, if there is anything to say
-    from flyby.config.certificates import CertificateError, load
+    from flyby.config.certificates import faults_in
 
     for index, each in enumerate(server.tls):
         path: Path = ("server", "tls", index)
@@ -237,12 +286,9 @@ def certificate_faults(server: Server) -> Iterator[Fault]:
                     parse_host(host)
             except ValueError as error:
                 yield sentence((*path, "hosts", place), error)
-        if missing:
-            continue
-        try:
-            load(each.certificate, each.key, each.hosts)
-        except CertificateError as error:
-            yield Fault((*path, error.which), str(error), error.hint)
+        for found in faults_in(each.certificate, each.key, each.hosts):
+            if found.which not in missing:
+                yield Fault((*path, found.which), str(found), found.hint)
 
 
 def _ca_file(text: str, path: Path) -> Iterator[Fault]:
@@ -256,126 +302,6 @@ def _ca_file(text: str, path: Path) -> Iterator[Fault]:
         yield Fault(path, f'"{text}" holds no certificates', "it must be PEM, as in -----BEGIN CERTIFICATE-----")
     except (OSError, ValueError) as error:
         yield Fault(path, f'"{text}" cannot be read: {getattr(error, "strerror", None) or error}')
-
-
-def _routes(config: Config) -> Iterator[Fault]:
-    if len(config.backends) > 1 and not config.routes:
-        names = ", ".join(config.backends)
-        yield Fault(
-            ("backends",), f"no routes say what goes to which backend ({names})", "write [[routes]]", on_key=True
-        )
-    seen: dict[object, int] = {}
-    everything: int | None = None
-    for index, route in enumerate(config.routes):
-        path: Path = ("routes", index)
-        yield from _route(route, path, config.backends)
-        fields = tuple(sorted((name.lower(), value) for name, value in route.headers.items()))
-        what = ((route.host or "*").lower(), route.path or "/", route.scheme, fields)
-        if everything is not None:
-            yield Fault(path, f"is never used: route number {everything + 1} matches every request", "put it first")
-        elif what in seen:
-            yield Fault(path, f"is never used: route number {seen[what] + 1} matches the same requests", "remove one")
-        seen.setdefault(what, index)
-        if everything is None and what == ("*", "/", None, ()):
-            everything = index
-
-
-def _route(route: Route, path: Path, backends: dict[str, Backend]) -> Iterator[Fault]:
-    for name in route.shares:
-        if name not in backends:
-            place = (*path, "backend") if isinstance(route.backend, str) else (*path, "backend", name)
-            hint = did_you_mean(name, list(backends)) or f"write [backends.{name}]"
-            yield Fault(place, f'there is no backend "{name}"', hint, on_key=not isinstance(route.backend, str))
-    if route.backend is not None and not any(route.shares.values()):
-        yield Fault((*path, "backend"), "no backend has a share", "write { app = 95, canary = 5 }")
-    if route.backend is not None and route.redirect is not None:
-        yield Fault(path, "has both a backend and a redirect", "keep one of them")
-    if route.backend is None and route.redirect is None and len(backends) != 1:
-        yield Fault(path, "has neither a backend nor a redirect", did_you_mean("", list(backends)))
-    if route.host is not None:
-        try:
-            parse_host(route.host)
-        except ValueError as error:
-            yield sentence((*path, "host"), error)
-    pattern: PathPattern | None = PathPattern((), prefix=True)
-    if route.path is not None:
-        try:
-            pattern = parse_path(route.path)
-        except ValueError as error:
-            yield sentence((*path, "path"), error)
-            pattern = None
-    yield from _targets(route, path, pattern)
-    for name, value in route.headers.items():
-        yield from _field(name, value, (*path, "headers", name))
-    yield from _route_cache(route.cache, (*path, "cache"))
-    yield from _header_rules(route.request_headers, (*path, "request_headers"))
-    yield from _header_rules(route.response_headers, (*path, "response_headers"))
-
-
-def _targets(route: Route, path: Path, pattern: PathPattern | None) -> Iterator[Fault]:
-    """Where the request goes. Without a valid path there are no names to check against."""
-    if route.redirect is not None and not route.redirect.to:
-        yield Fault((*path, "redirect"), "has no target", 'write to = "https://..."')
-    elif route.redirect is not None and pattern is not None:
-        try:
-            parse_redirect(route.redirect.to, pattern.names)
-        except ValueError as error:
-            yield sentence((*path, "redirect", "to"), error)
-    if route.rewrite is not None and route.redirect is not None:
-        yield Fault((*path, "rewrite"), "has no effect beside a redirect", "put the new path into redirect.to")
-    elif route.rewrite is not None and pattern is not None:
-        try:
-            parse_rewrite(route.rewrite, pattern.names)
-        except ValueError as error:
-            yield sentence((*path, "rewrite"), error)
-
-
-def _route_cache(cache: RouteCache, path: Path) -> Iterator[Fault]:
-    pairs = (
-        ("query_allow", cache.query_allow, "query_deny", cache.query_deny),
-        ("keep_cookies", cache.keep_cookies, "ignore_cookies", cache.ignore_cookies),
-    )
-    for allow, allowed, deny, denied in pairs:
-        if allowed is not None and denied is not None:
-            yield Fault((*path, deny), f"{allow} and {deny} exclude each other", "keep one of them", on_key=True)
-    if cache.vary_allow is not None:
-        yield from _names(cache.vary_allow, (*path, "vary_allow"))
-
-
-def _names(names: list[str], path: Path) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for index, name in enumerate(names):
-        if not _FIELD_NAME.match(name):
-            yield Fault((*path, index), f'"{name}" is not a header name', _name_hint(name))
-        elif name.lower() in seen:
-            yield Fault((*path, index), f'"{name}" is given twice', "remove one of them")
-        seen.add(name.lower())
-
-
-def _header_rules(rules: HeaderRules, path: Path) -> Iterator[Fault]:
-    changes = [(("set", name), name, value) for name, value in rules.set.items()]
-    changes += [(("add", name), name, value) for name, value in rules.add.items()]
-    yield from _names(rules.remove, (*path, "remove"))
-    for (verb, key), name, value in changes:
-        yield from _field(name, value, (*path, verb, key))
-    places: list[tuple[Path, str]] = [((verb, key), name) for (verb, key), name, _ in changes]
-    places += [(("remove", index), name) for index, name in enumerate(rules.remove)]
-    for place, name in places:
-        if name.lower() in FRAMING:
-            hint = "a backend's host sets it" if name.lower() == "host" else ""
-            yield Fault((*path, *place), f'"{name}" is written by flyby itself and cannot be changed by a rule', hint)
-
-
-def _field(name: str, value: str, path: Path) -> Iterator[Fault]:
-    if not _FIELD_NAME.match(name):
-        yield Fault(path, f'"{name}" is not a header name', _name_hint(name), on_key=True)
-    if not _FIELD_VALUE.match(value):
-        yield Fault(path, f'"{name}" has a value that no header can carry', "visible ASCII, with no space at its ends")
-
-
-def _name_hint(name: str) -> str:
-    near = re.sub(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]+", "-", name.strip().rstrip(":").strip()).strip("-")
-    return f'did you mean "{near}"?' if near else ""
 
 
 def _needs(config: Config) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import functools
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -33,6 +34,18 @@ _KINDS: dict[Any, str] = {
     dict: "a table",
 }
 _WITH_UNIT = {"duration": 'a duration such as 30 or "30s"', "size": 'a size such as 8192 or "8KiB"'}
+# What people write instead of a table: the key that it belongs to.
+_MEANT = {
+    ("Redirect", str): "to",
+    ("Health", str): "path",
+    ("Backend", str): "origins",
+    ("Server", str): "listen",
+    ("Cache", str): "size",
+    ("RouteCache", int): "ttl_s",
+    ("RouteCache", str): "ttl_s",
+    ("Purge", str): "secret",
+    ("Pool", int): "max_connections",
+}
 MAX_LISTED = 12  # known words that a hint lists in full
 _UNITS = {"duration": parse_duration, "size": parse_size}
 
@@ -145,8 +158,7 @@ def _value(value: Any, kind: Any, path: Path, faults: list[Fault]) -> Any:
     if struct is not None:
         if isinstance(value, dict):
             return _table(value, struct, path, faults)
-        header = _dotted(path)
-        faults.append(Fault(path, f"expected a table, got {_kind(value)}", f"write it as [{header}]"))
+        faults.append(Fault(path, f"expected a table, got {_kind(value)}", _as_table(value, struct, path)))
         return None
     element = element_of(kind)
     if element is not None:
@@ -181,6 +193,20 @@ def _value(value: Any, kind: Any, path: Path, faults: list[Fault]) -> Any:
         faults.append(_mistyped(value, kind, path, str(error)))
         return None
     return value
+
+
+def _as_table(value: Any, struct: type[msgspec.Struct], path: Path) -> str:
+    """The hint for a plain value where a table belongs: what it was probably meant to say."""
+    name = struct.__name__
+    if name == "RouteCache" and (value is False or value in ("off", "no", "none", "false")):
+        return "write cache = { off = true }"
+    if name == "Cache" and (value is False or value in ("off", "no", "none", "false")):
+        return "there is always a cache: write cache = { off = true } in [[routes]]"
+    key = _MEANT.get((name, type(value)))
+    if key is None:
+        return f"write it as [{_dotted(path)}]"
+    told = json.dumps(value, ensure_ascii=False)
+    return f"write {path[-1]} = {{ {key} = {f'[{told}]' if key in ('origins', 'listen') else told} }}"
 
 
 def _collection(value: Any, kind: Any, element: type[msgspec.Struct], path: Path, faults: list[Fault]) -> Any:

@@ -16,8 +16,17 @@ for _power, _letter in enumerate("kmgt", start=1):
     # "k", "kb" and "kib" are all 1024: nobody means a cache of 256,000,000 bytes, and no limit here is a bill.
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}b": 1024**_power, f"{_letter}ib": 1024**_power}
 
-_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+for _short, _words in (
+    ("s", "sec secs second seconds"),
+    ("m", "min mins minute minutes"),
+    ("h", "hour hours"),
+    ("d", "day days"),
+):
+    _DURATION_UNITS |= dict.fromkeys(_words.split(), _DURATION_UNITS[_short])
+_DURATION = re.compile(
+    rf"\s*([0-9]{{1,12}}(?:\.[0-9]{{1,9}})?)\s*({'|'.join(sorted(_DURATION_UNITS, key=len, reverse=True))})?", re.ASCII
+)
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?\Z", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
@@ -128,7 +137,11 @@ def parse_origin(text: str) -> OriginURL:
     except ValueError as error:
         raise ValueError(f"{text!r} is not a URL: {error}") from None
     if parts.scheme not in DEFAULT_PORTS:
-        hint = f"; write http://{text}" if "://" not in text and text else ""
+        if text.startswith(("unix:", "/")):
+            raise ValueError(f"{text!r} is a Unix socket, which flyby cannot dial; let the app listen on 127.0.0.1")
+        # Heroku ends TLS for every app, and redirects or refuses what comes without.
+        scheme = "https" if re.match(r"[^/:]+\.(?:herokuapp|herokudns)\.com(?:[:/]|\Z)", text, re.I) else "http"
+        hint = f"; write {scheme}://{text}" if "://" not in text and text else ""
         raise ValueError(f"{text!r} is not an http:// or https:// URL{hint}")
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"{parts.hostname!r}: a user or password in an origin's URL is not used; set a request header")

@@ -135,6 +135,21 @@ class State:
             record = self._known(backend)
             return tokens.insert(connection, record.id, backend, self._clock.wall_ms())
 
+    def import_token(self, backend: str, text: str, *, add: bool = False) -> TokenRecord:
+        """Make a token good here that another edge has made; nothing changes when it is. With `add` the backend is made
+        if it is not there."""
+        with self._change() as connection:
+            record = self.backend(backend)
+            if record is None and add:
+                try:
+                    backend_name(backend)
+                except ValueError as error:
+                    raise StateError(str(error)) from None
+                record = backends.insert(connection, backend, (), self._clock.wall_ms())
+            if record is None:
+                raise self._unknown(backend)
+            return tokens.adopt(connection, record.id, backend, text, self._clock.wall_ms())
+
     def tokens(self, backend: str) -> list[TokenRecord]:
         """A backend's tokens, the oldest first, revoked ones too."""
         self._known(backend)

@@ -9,7 +9,7 @@ those slow down the guessing of what people choose, and nobody guesses one of 2^
 constant time, and an unknown id costs the same comparison, so that timing tells nothing of either.
 
 A backend has at most two live tokens: the one in use and the one that replaces it. A revoked one keeps its row, with
-the time.
+the time. Several edges know one token when the text that one of them has made is imported by the others.
 """
 
 from __future__ import annotations
@@ -52,14 +52,37 @@ class TokenRecord:
 
 def insert(connection: sqlite3.Connection, backend_id: str, backend: str, now_ms: int) -> tuple[TokenRecord, str]:
     """A new token and its text."""
-    count = "SELECT count(*) FROM tokens WHERE backend = ? AND revoked_ms IS NULL"
-    [live] = connection.execute(count, (backend_id,)).fetchone()
-    if live >= MOST_LIVE:
-        raise StateError(f"backend {backend} has {live} live tokens already (flyby token revoke {backend} ID first)")
+    _check_room(connection, backend_id, backend)
     record = TokenRecord(random_text(ID_LENGTH), backend_id, backend, now_ms, None)
     text = f"fly_{record.id}_{random_text(SECRET_LENGTH)}"
     connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (record.id, backend_id, _digest(text), now_ms))
     return record, text
+
+
+def _check_room(connection: sqlite3.Connection, backend_id: str, backend: str) -> None:
+    """Raises `StateError` when the backend has as many live tokens as it may have."""
+    count = "SELECT count(*) FROM tokens WHERE backend = ? AND revoked_ms IS NULL"
+    [live] = connection.execute(count, (backend_id,)).fetchone()
+    if live >= MOST_LIVE:
+        raise StateError(f"backend {backend} has {live} live tokens already (flyby token revoke {backend} ID first)")
+
+
+def adopt(connection: sqlite3.Connection, backend_id: str, backend: str, text: str, now_ms: int) -> TokenRecord:
+    """A token that another edge has made, made good here too; the record that is there when it is good already."""
+    match = _TEXT.match(text)
+    if match is None:
+        raise StateError("that is not the text of a token, fly_ID_SECRET", 65)
+    known = find(connection, match[1])
+    if known is not None:
+        same = authenticate(connection, text)
+        if same is not None and same.backend == backend:
+            return same
+        what = "is revoked here" if not known.live else f"is {known.backend}'s" if same else "has another secret here"
+        raise StateError(f"the token {known.id} {what} (see flyby token list {known.backend})")
+    _check_room(connection, backend_id, backend)
+    record = TokenRecord(match[1], backend_id, backend, now_ms, None)
+    connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (record.id, backend_id, _digest(text), now_ms))
+    return record
 
 
 def select(connection: sqlite3.Connection, backend: str | None = None) -> list[TokenRecord]:

@@ -53,6 +53,7 @@ from flyby.policy.reuse import (
     Reuse,
     allowed_for,
     current_age_s,
+    guessed,
     may_join,
     only_if_cached,
     reuse,
@@ -62,9 +63,9 @@ from flyby.policy.rules import PROFILES, CacheRules, Names, Profile
 from flyby.policy.storable import Plan, storable, stored_fields, times
 from flyby.policy.structured import parse_dictionary
 from flyby.policy.tags import MAX_TAG, MAX_TAGS, TAG_FIELDS, is_tag, named_tags, response_tags
-from flyby.policy.template import Source, Template, plan_template
+from flyby.policy.template import Source, Template, plan_template, template_for
 from flyby.policy.update import HeadEffect, freshen, head_effect, validates
-from flyby.policy.vary import language_key, stored_language_key, variant_key, vary_names
+from flyby.policy.vary import FieldValues, language_key, stored_language_key, variant_key, vary_names
 
 __all__ = [
     "HEURISTIC_STATUSES",
@@ -88,6 +89,7 @@ __all__ = [
     "Effective",
     "EntryFlag",
     "Facts",
+    "FieldValues",
     "HeadEffect",
     "Join",
     "Names",
@@ -116,6 +118,7 @@ __all__ = [
     "format_http_date",
     "forwarded_path",
     "freshen",
+    "guessed",
     "has_content",
     "has_dot_segments",
     "head_effect",
@@ -151,6 +154,7 @@ __all__ = [
     "stored_fields",
     "stored_language_key",
     "strong_validator",
+    "template_for",
     "times",
     "validates",
     "validators_for",

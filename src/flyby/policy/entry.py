@@ -44,9 +44,9 @@ class EntryFlag(enum.IntEnum):
     PARTIAL = 64  # a 206: only a part of the representation is here (3.3)
     HIT_FOR_MISS = 128  # no response: the last answer could not be shared
     VARY_MARKER = 256  # no response: says by which fields the responses differ (4.1)
-    SET_COOKIE = 512  # carries Set-Cookie
-    TOO_LARGE = 2048  # no response: the last one outgrew the store; beside HIT_FOR_MISS
+    SET_COOKIE = 512  # is stored with its Set-Cookie
     NO_STALE = 1024  # its freshness information was invalid: not to be stretched (4.2.1)
+    TOO_LARGE = 4096  # no response: the last one outgrew the store; beside HIT_FOR_MISS
     COOKIELESS = 2048  # rests on a guess or on a date alone: in profile default not for requests with a Cookie
 
 

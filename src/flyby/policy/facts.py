@@ -7,7 +7,7 @@ every field that can change a Facts; the tests change all others and compare.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flyby.policy.cache_control import control_values, delta_seconds, request_control
 from flyby.policy.entry import Request, Response
@@ -49,8 +49,7 @@ _PLAIN_VALUE = 1024
 _PLAIN_TOTAL = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """Everything that `plan_template` looks at. What does not matter for the status or method is False."""
 
     method: bytes

@@ -6,7 +6,7 @@ Date). An Expires that cannot be read, or is given twice differently, makes the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flyby.policy.dates import parse_http_date
 from flyby.wire import Fields
@@ -19,8 +19,7 @@ HEURISTIC_FRACTION = 10
 TIME_FIELDS: tuple[bytes, ...] = (b"age", b"date", b"expires", b"last-modified")
 
 
-@dataclass(frozen=True, slots=True)
-class Stamps:
+class Stamps(NamedTuple):
     """The raw values of TIME_FIELDS: the first line of Date and Last-Modified, all lines of Age and Expires."""
 
     date: bytes | None = None

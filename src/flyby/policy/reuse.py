@@ -55,12 +55,21 @@ def reuse(request: Request, times: Times, flags: int, status: int, now_ms: int, 
 
 
 def allowed_for(request: Request, flags: int, rules: CacheRules) -> bool:
-    """Whether a stored response is for such a request at all, fresh or not; False only in the default profile."""
+    """Whether a stored response is for such a request at all, fresh or not; False only in the default profile, and for
+    one that was stored with Set-Cookie under rules that have changed since.
+    """
     fields = request.fields
     points = rules.points
+    if flags & EntryFlag.SET_COOKIE and not rules.keeps_set_cookie:
+        return False
     if points.guard_cookies and flags & EntryFlag.COOKIELESS and b"cookie" in fields:
         return False
     return not (points.guard_authorization and b"authorization" in fields and not flags & EntryFlag.AUTHORIZED)
+
+
+def guessed(times: Times, flags: int) -> bool:
+    """Whether a stored response is fresh by a guess alone (RFC 9111 4.2.2), which Cache-Status then says."""
+    return flags & (EntryFlag.HEURISTIC | EntryFlag.NO_CACHE) == EntryFlag.HEURISTIC and times.fresh_ms > times.born_ms
 
 
 def may_join(request: Request, flags: int, rules: CacheRules) -> bool:

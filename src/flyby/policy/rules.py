@@ -65,9 +65,10 @@ class Names:
         return name in self.exact or name.startswith(self.prefixes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CacheRules:
-    """The rules of one route.
+    """The rules of one route. Two of them are the same only if they are one object: what is remembered of one is found
+    without a look at its values.
 
     `owner` stands in the key for the backend, b"" for its name: of two backends that had one name after the other,
     neither is given what the other has said.

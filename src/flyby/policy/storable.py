@@ -4,8 +4,8 @@
                          (facts)                (template)                 ├─ times ──▶ Times, flags ──▶ Plan
     response ── stamps_of ──▶ Stamps ──────────────────────────────────────┘
 
-`storable` is the composition. A caller that remembers Templates by Facts calls `times` alone for each response; no rule
-is told in two places. Everything that a hit needs to know is decided here, once.
+`storable` is the composition, with a memory of Templates. A caller that remembers them itself, by what it knows of a
+response, calls `times` alone; no rule is told in two places. Everything that a hit needs to know is decided here, once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flyby.policy.freshness import Stamps, expires_lifetime, guessed_lifetime, s
 from flyby.policy.outcome import Reason
 from flyby.policy.rules import CacheRules
 from flyby.policy.tags import response_tags
-from flyby.policy.template import Source, Template, plan_template
+from flyby.policy.template import Source, Template, template_for
 from flyby.wire import Fields, strip_hop_by_hop
 
 
@@ -50,7 +50,7 @@ def storable(
     `request_ms` and `response_ms` are when the request was sent and the response's head had come (4.2.3), `skew_ms` by
     how much that clock is ahead of the wall clock (see `age.steady_ms`).
     """
-    template = plan_template(facts_of(request, response, rules), rules)
+    template = template_for(facts_of(request, response, rules), rules)
     if isinstance(template, Reason):
         return template
     tags = response_tags(response.fields)
@@ -90,8 +90,9 @@ def times(
         # Never fresh: of use only to be validated, or while it may be served stale.
         if seconds <= 0 and not flags & EntryFlag.VALIDATOR and not template.kept_stale:
             return Reason.NO_FRESHNESS
-        if template.shares_dates:
-            # Two visitors' pages may have one date, and a 304 would then give one of them the other's.
+        if template.shares_dates and not template.swr_s:
+            # Two visitors' pages may have one date, and a 304 would then give one of them the other's. What may be
+            # served while it is validated was made for all, as what is fresh for a while.
             flags |= EntryFlag.COOKIELESS
     if template.beside_cookie and flags & EntryFlag.COOKIELESS:
         return Reason.COOKIE

@@ -7,7 +7,8 @@ Template. It is a function of `Facts` and rules alone, so its result may be reme
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from flyby.policy.cache_control import INVALID, CacheControl, control_of
 from flyby.policy.entry import EntryFlag
@@ -41,6 +42,10 @@ _WITHOUT_FAULT = frozenset((404, 410, 451))
 _NEEDED = frozenset((b"content-type", b"content-encoding", b"content-range", b"etag", b"vary"))
 
 _NOT_STORED = REPORTING | {b"age", b"content-length"}
+_NOT_STORED_NOR_TAGS = _NOT_STORED | TAG_FIELDS
+
+# A site has few kinds of responses. One whose raw values are longer than this is judged anew each time.
+_REMEMBERED_BYTES = 512
 
 
 class Source(enum.Enum):
@@ -53,8 +58,7 @@ class Source(enum.Enum):
     NOTHING = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """What is decided of a response before any time is known."""
 
     flags: int  # but for NO_STALE and COOKIELESS, where these depend on times
@@ -89,6 +93,8 @@ def plan_template(facts: Facts, rules: CacheRules) -> Template | Reason:
         return refused
     source, seconds = _source(facts, control, rules)
     flags = _flags(facts, control, source, seconds)
+    if facts.set_cookie and rules.keeps_set_cookie:
+        flags |= EntryFlag.SET_COOKIE
     # RFC 9111 4.2.4: stale use can be allowed only where nothing forbids it.
     forbidden = control.no_cache or control.must_revalidate or control.proxy_revalidate
     windows = not forbidden and (control.s_maxage is None or rules.points.stale_with_s_maxage)
@@ -109,9 +115,18 @@ def plan_template(facts: Facts, rules: CacheRules) -> Template | Reason:
         shares_dates=facts.last_modified and not facts.etag and not control.public,
         strict_age=rules.points.strict_age,
         vary=names,
-        dropped=_NOT_STORED | TAG_FIELDS if rules.strip_tags else _NOT_STORED,
+        dropped=_NOT_STORED_NOR_TAGS if rules.strip_tags else _NOT_STORED,
         withheld=withheld,
     )
+
+
+_remembered = lru_cache(maxsize=1024)(plan_template)
+
+
+def template_for(facts: Facts, rules: CacheRules) -> Template | Reason:
+    """`plan_template`, remembered."""
+    size = len(facts.vary or b"") + sum(len(value) for value in facts.control if value is not None)
+    return plan_template(facts, rules) if size > _REMEMBERED_BYTES else _remembered(facts, rules)
 
 
 def _request_refusal(facts: Facts, control: CacheControl, rules: CacheRules) -> Reason | None:
@@ -216,8 +231,6 @@ def _flags(facts: Facts, control: CacheControl, source: Source, seconds: float) 
         flags |= EntryFlag.AUTHORIZED
     if facts.etag or facts.last_modified:
         flags |= EntryFlag.VALIDATOR
-    if facts.set_cookie:
-        flags |= EntryFlag.SET_COOKIE
     if facts.status == 206:
         flags |= EntryFlag.PARTIAL
     if source is Source.GUESS or source is Source.NOTHING:

@@ -29,6 +29,7 @@ from flyby.log import AccessLog, AccessRecord, Guarded
 from flyby.metrics import Metrics, MetricsSnapshot, Pages, route_name
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
+from flyby.proxy.fetching.forwarders import forwarder
 from flyby.proxy.fetching.pressure import Pressure
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.http1.connections import Connections
@@ -46,6 +47,7 @@ from flyby.store import Partials, Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import RELEASE_LENGTH, Backend, BackendStatistics
 from flyby.wire import RequestHead
+from flyby.wire.forwarded import Trusted
 from flyby_agent.archive import zipapp
 
 BACKLOG = 4096
@@ -119,6 +121,7 @@ class Edge:
         self._connections: Connections | None = None
         self._buildpack = Download(zipapp)
         self._lane = Lane()
+        self._packing = False  # `_pack` will be called
         self._pressure = Pressure()
         self.tunnel: Tunnel | None = None  # once it has started
         self.addresses: list[tuple[str, int]] = []
@@ -145,10 +148,13 @@ class Edge:
         if self._begun:
             raise FlybyError("an edge is started once: make a new Edge")
         self._begun = True
+        given = self._sockets
         try:
             await self._start()
         except BaseException:
             await self.drain(0)
+            for sock in self._sockets or () if given is None else ():
+                sock.close()
             raise
 
     async def _start(self) -> None:
@@ -156,6 +162,7 @@ class Edge:
             self._store = open_store(self._config.cache)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._store.fileno(), self._store.dispatch)
+        self._store.on_work(self._pack_soon)
         self._watch.look()
         self.tunnel = Tunnel(
             self._config.server.tunnel,
@@ -180,6 +187,7 @@ class Edge:
             most_connections(server),
             self._lane,
             self._metrics,
+            Trusted.of(server.trusted_proxies),
         )
         self._use_lane(self._context)
         self._connections.start()
@@ -190,6 +198,17 @@ class Edge:
             self._servers.append(await self._serve(sock, secure))
             self.addresses.append(sock.getsockname()[:2])
         self._looking = loop.call_later(LOOK_S, self._look)
+
+    def _pack_soon(self) -> None:
+        """Objects have proved worth packing: a slice of the work is done in each turn of the loop."""
+        if not self._packing:
+            self._packing = True
+            asyncio.get_running_loop().call_soon(self._pack)
+
+    def _pack(self) -> None:
+        self._packing = False
+        if self._store is not None and self._store.pack_some():
+            self._pack_soon()
 
     async def _serve(self, sock: socket.socket, secure: bool) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -249,6 +268,7 @@ class Edge:
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
             counted={id(route): self._metrics.route(route_name(route)) for route in router.routes},
+            trusted=Trusted.of(config.server.trusted_proxies),
         )
 
     def _tell_tunnel(self, context: Context) -> None:
@@ -289,7 +309,10 @@ class Edge:
             self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in signs],
-                [None for _ in signs],
+                [
+                    forwarder(context, sign, route, log if isinstance(log, AccessLog) else None)
+                    for sign, route in signs
+                ],
                 Crowds(context, server.limits),
                 server.limits,
                 self._clock,
@@ -352,6 +375,7 @@ class Edge:
         connections.limits = config.server.limits
         connections.timeouts = config.server.timeouts
         connections.most = most_connections(config.server)
+        connections.trusted = new.trusted
         self._tell_tunnel(new)
         new.spawn(_close_others(old.backends, new.backends))
 
@@ -403,6 +427,7 @@ class Edge:
         self._watch.close()
         if self._store is not None:
             asyncio.get_running_loop().remove_reader(self._store.fileno())
+            self._store.on_work(None)
             if self._owns_store:
                 self._store.close()
             self._store = None

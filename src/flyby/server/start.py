@@ -30,7 +30,7 @@ from flyby.server.descriptors import raise_limit
 from flyby.server.listeners import EX_CONFIG, BindError, Listeners, open_listeners
 from flyby.server.pulse import Pulse
 from flyby.server.signals import WATCHED
-from flyby.server.supervisor import Supervisor, remark
+from flyby.server.supervisor import Supervisor, remarks_on
 from flyby.server.tls import Certificates
 from flyby.server.worker import EdgeFactory, work
 from flyby.store import Store
@@ -53,8 +53,10 @@ def run(
     """
     # First of all: a signal that comes during the start must wait for the loop, not kill half a family.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    closed = _open_standard_streams()
     set_up_operations_log("supervisor")
-    _open_standard_streams()
+    if "stdout" in closed:
+        operations.warning("standard output is closed: the access log is lost")
     # All that a worker runs is imported before the fork, once, for all of them; a stub edge needs not all of it.
     from flyby.server.cache import open_store
 
@@ -80,7 +82,8 @@ def run(
         operations.error("%s", error)
         return error.exit_code
     raise_limit()
-    remark(certificates)
+    for remark in remarks_on(config):
+        operations.warning("%s", remark)
     if config.empty and not known:
         operations.warning("no backend is configured yet: every request is answered with 404 until one is added")
 
@@ -118,15 +121,20 @@ def run(
     return code
 
 
-def _open_standard_streams() -> None:
-    """Fill the places of streams that are closed: else the next socket would take one, and get the access log."""
-    for fd, name in enumerate(("input", "output", "error")):
+def _open_standard_streams() -> list[str]:
+    """Fill the places of streams that are closed; their names in `sys`.
+
+    Else the next socket would take such a place, and get the access log.
+    """
+    closed = []
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the kernel gives the lowest that is free, which is this one
-            if name == "output":
-                operations.warning("standard output is closed: the access log is lost")
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
+            closed.append(name)
+    return closed
 
 
 def _body(

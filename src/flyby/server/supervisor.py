@@ -23,7 +23,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flyby.config import Config
+from flyby.config.remarks import remarks_of
 from flyby.config.rules import refuse_to_empty
+from flyby.config.shape import spelled
 from flyby.errors import ConfigError
 from flyby.log import operations
 from flyby.server.children import FIRST_DELAY_S, Child, Kernel
@@ -137,7 +139,13 @@ class Supervisor:
         child.beats, child.silent_s = 0, 0.0
         if child.index >= 0:
             self._pulse.clear(child.index)
-        child.pid = self._kernel.fork(child.name, child.body)
+        try:
+            child.pid = self._kernel.fork(child.name, child.body)
+        except OSError as error:  # no memory or too many processes, for now
+            delay = child.backoff.after(False)
+            operations.error("%s cannot be started: %s; again in %.1f s", child.name, error.strerror, delay)
+            child.due = child.born + delay
+            self._hasten(child.born)
 
     def _start_due(self) -> None:
         now = self._kernel.now()
@@ -245,6 +253,7 @@ class Supervisor:
         try:
             config = self._reload()
             refuse_to_empty(self.config, config)
+            remarks = remarks_on(config)
             self.certificates.use(config.server.tls)  # the last that can fail, and it fails as a whole
         except ConfigError as error:
             for problem in error.problems:
@@ -259,7 +268,8 @@ class Supervisor:
                 operations.warning("%s has changed; that takes effect at the next start", name)
         self.config = config
         operations.info("configuration reloaded")
-        remark(self.certificates)
+        for remark in remarks:
+            operations.warning("%s", remark)
         for child in self._children:
             if child.pid and child.index >= 0:
                 self._kernel.kill(child.pid, signal.SIGHUP)
@@ -270,7 +280,8 @@ def _at(config: Config, name: str) -> object:
     return getattr(getattr(config, table), key)
 
 
-def remark(certificates: Certificates) -> None:
-    """Log what works but should be mended."""
-    for each in certificates.remarks:
-        operations.warning("%s", each)
+def remarks_on(config: Config) -> list[str]:
+    """What works but should be looked at, a line each."""
+    return [
+        f"{spelled(each.path)}: {each.message}{f' ({each.hint})' if each.hint else ''}" for each in remarks_of(config)
+    ]

@@ -4,7 +4,7 @@
                                                 └─ link ────▶ dyno ◀─ registers ─┘
     proxy/fetch ─▶ upstream.Backend.lease ─▶ dynos (who is asked, who waits) ─▶ a dyno's idle link
 
-After the 101 a link is an `UpstreamConnection` like one that the edge has dialled, and nothing here sees its bytes.
+After the 101 a link is an connection like one that the edge has dialled, and nothing here sees its bytes.
 Every worker has dynos, sessions and links of its own; no message crosses workers.
 """
 

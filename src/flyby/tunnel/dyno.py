@@ -6,19 +6,19 @@
                                      not ready     ▼ │ a second later
                                                  RESTING: its agent has handed a request back
 
-Links are used last in, first out, so that those at the bottom show how many are too many. A link is the dyno's from its
-101 to its end: idle, leased, or a pipe after a switch of protocols, so that all of them can be closed with it. Links
-that are leased when the dyno leaves end with their exchanges; when it was lost or its token revoked, at once.
+A link is the dyno's from its 101 to its end: idle, leased, or a pipe after a switch of protocols, so that all of them
+can be closed with it. Links that are leased when the dyno leaves end with their exchanges; when it was lost or its
+token revoked, at once. Which dyno is asked, and which of its links takes the request, is decided in `_links`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from flyby.clock import Clock
+from flyby.tunnel._links import Choice, Links
 from flyby.tunnel.messages import Ping, Register, printable
-from flyby.upstream import DonorStatistics, Lease, Member, Origin, UpstreamExchange
+from flyby.upstream import DonorStatistics, Origin, UpstreamExchange
 from flyby.upstream.balance import EjectSettings
 
 REST_S = 1.0  # how long a dyno that handed a request back gets none
@@ -26,28 +26,18 @@ SPARE = 8  # idle links that an agent is asked to keep, at least
 SPARE_MOST = 64  # and at most
 
 
-class Dyno:
-    """See the module's text; the home of its links' leases. `key` is the agent's random id."""
+class Dyno(Links):
+    """See the module's text. `key` is the agent's random id."""
 
     __slots__ = (
-        "_freed",
-        "_least_idle",
-        "_most_leased",
-        "clock",
         "donated",
-        "idle",
-        "key",
-        "leased",
-        "leaving",
+        "joined",
         "links",
-        "member",
         "origin",
         "pipes",
-        "ready",
         "refused",
         "register",
         "reported",
-        "resting_until",
         "spare",
         "tags",
     )
@@ -60,28 +50,19 @@ class Dyno:
         tags: tuple[bytes, ...],
         eject: EjectSettings,
         clock: Clock,
-        freed: Callable[[Dyno], None],
+        choice: Choice,
     ) -> None:
-        self.key = key
+        super().__init__(key, eject, clock, choice, register.ready, register.capacity)
         self.register = register
         self.origin = Origin("http", register.dyno, 0, authority, key)
-        self.member = Member(key, eject)
         self.tags = tags
-        self.clock = clock
-        self.ready = register.ready
-        self.leaving = False
-        self.resting_until = 0.0
-        self.idle: list[UpstreamExchange] = []
-        self.leased = 0
         self.links: dict[UpstreamExchange, asyncio.Transport] = {}
         self.pipes: set[asyncio.Transport] = set()
         self.donated = 0
         self.refused = 0
         self.reported = Ping(0)
         self.spare = min(SPARE, register.capacity)
-        self._freed = freed
-        self._most_leased = 0  # since the last `settle`
-        self._least_idle = 0
+        self.joined = clock.wall_ms()
 
     def __repr__(self) -> str:
         counts = f"leased={self.leased} idle={len(self.idle)} pipes={len(self.pipes)}"
@@ -107,9 +88,10 @@ class Dyno:
             return "resting"
         return "ejected" if self.member.ejected(now) else "ready"
 
-    def takes(self, now: float) -> bool:
-        """Whether a request may be sent there, if a link is idle."""
-        return self.ready and not self.leaving and now >= self.resting_until and self.leased < self.register.capacity
+    def registered(self, register: Register) -> None:
+        """Its agent has registered again."""
+        self.register = register
+        self.capacity = register.capacity
 
     def rest(self) -> None:
         """Its agent has handed a request back: leave it alone for a moment."""
@@ -124,37 +106,13 @@ class Dyno:
         connection.on_closed = self._closed
         self.links[connection] = transport
         self.donated += 1
-        self.idle.append(connection)
-        self._freed(self)
+        self.put(connection)
 
-    def take(self) -> Lease | None:
-        """An idle link, if one is good."""
-        while self.idle:
-            connection = self.idle.pop()
-            if connection.reusable and connection.quiet():
-                self.leased += 1
-                self.member.in_flight += 1
-                self._most_leased = max(self._most_leased, self.leased)
-                self._least_idle = min(self._least_idle, len(self.idle))
-                return Lease(self, connection, reused=False)
-            self._drop(connection)
-        return None
-
-    def give_back(self, connection: UpstreamExchange) -> None:
-        """End the lease that holds `connection`."""
-        connection.generation += 1
-        self.leased -= 1
-        self.member.in_flight -= 1
-        if connection.reusable and not self.leaving:
-            self.idle.append(connection)
-        else:
-            self._drop(connection)
-        self._freed(self)
-
-    def _drop(self, connection: UpstreamExchange) -> None:
-        connection.on_closed = None
-        self.links.pop(connection, None)
-        connection.close()
+    def dropped(self, link: UpstreamExchange) -> None:
+        """It is not used again: close it."""
+        link.on_closed = None
+        self.links.pop(link, None)
+        link.close()
 
     def _closed(self, connection: UpstreamExchange) -> None:
         """A link closed by itself, or has become a pipe."""
@@ -171,12 +129,9 @@ class Dyno:
         Half as many spare links as were in use: enough for the next burst. Idle links that were never needed beyond
         twice as many are closed.
         """
-        surplus = self._least_idle - 2 * self.spare
-        for connection in self.idle[: max(surplus, 0)]:
-            self._drop(connection)
-        del self.idle[: max(surplus, 0)]
-        wanted = self._bounded((self._most_leased + 1) // 2)
-        self._most_leased, self._least_idle = self.leased, len(self.idle)
+        most_leased, least_idle = self.window()
+        self.surplus(max(least_idle - 2 * self.spare, 0))
+        wanted = self._bounded((most_leased + 1) // 2)
         wanted, self.spare = self.spare, wanted
         return wanted != self.spare
 
@@ -197,15 +152,8 @@ class Dyno:
 
     # ---- ends --------------------------------------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """No more requests: idle links are closed at once, the others when their exchanges are over."""
-        self.leaving = True
-        idle, self.idle = self.idle, []
-        for connection in idle:
-            self._drop(connection)
-
     def abort(self) -> None:
-        """Close everything, whatever it is doing; who waits for an answer learns that the connection is gone."""
+        """Close everything, whatever it is doing; requests that are under way there fail."""
         self.leave()
         for transport in [*self.links.values(), *self.pipes]:
             transport.abort()

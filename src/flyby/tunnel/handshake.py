@@ -73,10 +73,11 @@ def wrong_token(wait_s: int) -> Refusal:
     return Refusal(401, "no token, or not a live one", (b"WWW-Authenticate", b'Bearer realm="flyby-tunnel"'))
 
 
-def switched(worker: int, workers: int, node: str, boot: str) -> Fields:
-    """The fields of the 101."""
+def switched(worker: int, workers: int, node: str, boot: str, date: bytes) -> Fields:
+    """The fields of the 101. The Date (RFC 9110 6.6.1) lets an agent's operator compare the clocks."""
     return Fields(
         [
+            (b"Date", date),
             (b"Connection", b"Upgrade"),
             (b"Upgrade", PROTOCOL),
             (b"Flyby-Worker", b"%d/%d" % (worker, workers)),

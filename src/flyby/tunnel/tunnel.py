@@ -19,7 +19,7 @@ from typing import Protocol
 from flyby.clock import Clock
 from flyby.control import State
 from flyby.errors import StateError
-from flyby.policy import Outcome
+from flyby.policy import Outcome, format_http_date
 from flyby.proxy.road._downstream import Downstream
 from flyby.proxy.road._exchange import Exchange
 from flyby.tunnel import handshake
@@ -28,6 +28,7 @@ from flyby.tunnel.dyno import Dyno
 from flyby.tunnel.dynos import Dynos
 from flyby.tunnel.handshake import Hello, Refusal
 from flyby.tunnel.messages import PROTOCOL, Ping, Register, printable
+from flyby.tunnel.report import Report
 from flyby.tunnel.session import HEARTBEAT_S, Session
 from flyby.upstream import Backend
 from flyby.wire import REASONS
@@ -102,6 +103,8 @@ class Tunnel:
         self._unsure = False  # whether a token may have been revoked that is still in use
         self._draining = False
         self._ticker: asyncio.TimerHandle | None = None
+        about = {"node": node, "worker": worker, "workers": workers, "boot": BOOT}
+        self._report = Report(f"{BOOT}-{worker}", about, state, self.dynos, clock)
         self._settled = clock.monotonic()
         self._sessions_total = 0
         self._links_total = 0
@@ -140,6 +143,7 @@ class Tunnel:
             self.refresh()
         if self._owed and now >= self._owed_at:
             self._note_owed()
+        self._report.tick(now)
 
     def dynos(self) -> list[Dynos]:
         """The dynos of every backend."""
@@ -151,7 +155,9 @@ class Tunnel:
         for name, backend in wanted.items():
             dynos = self._dynos.get(name)
             if dynos is None:
-                dynos = self._dynos[name] = Dynos(backend, self._clock, self._expects(name), self._ask, self._left)
+                dynos = self._dynos[name] = Dynos(
+                    backend, self._clock, self._expects(name), self._report.elsewhere, self._ask, self._left
+                )
             dynos.attach(backend)
         for name in self._dynos.keys() - wanted.keys():
             del self._dynos[name]
@@ -208,6 +214,7 @@ class Tunnel:
             session.end("the edge goes down")
             if dyno is not None:
                 dyno.abort()
+        self._report.close()
 
     def statistics(self) -> TunnelStatistics:
         """A snapshot."""
@@ -288,7 +295,8 @@ class Tunnel:
 
     def _switch(self, exchange: Exchange, connection: Downstream) -> tuple[asyncio.Transport, bytes]:
         exchange.note(Outcome.LOCAL, None, 101)
-        fields = handshake.switched(self._worker, self._workers, self._node, BOOT)
+        now = self._clock.wall_ms() // 1000
+        fields = handshake.switched(self._worker, self._workers, self._node, BOOT, format_http_date(now))
         transport, ahead = connection.detach(101, REASONS[101], fields)
         handshake.watch(transport)
         return transport, ahead
@@ -313,6 +321,7 @@ class Tunnel:
             older.send("replaced")
             older.end("another control connection of its dyno took its place")
         session.dyno = dyno = dynos.join(session.key, message)
+        self._report.changed()
         session.send(
             "registered",
             node=self._node,
@@ -350,6 +359,7 @@ class Tunnel:
         if dyno is None or dyno.leaving or dyno.ready == ready:
             return
         session.dynos.set_ready(dyno, ready)
+        self._report.changed()
         logger.info("%s: dyno %s is %s", session.dynos.backend.name, dyno.name, "ready" if ready else "not ready")
         self._note_release(session, dyno)
 
@@ -389,6 +399,7 @@ class Tunnel:
 
     def _remove(self, dynos: Dynos, dyno: Dyno) -> None:
         dynos.remove(dyno)
+        self._report.changed()
         past = self._past.setdefault(dynos.backend.name, set())
         if dyno.register.release.id and len(past) < MOST_PAST:
             past.add(dyno.register.release.id)

@@ -6,6 +6,7 @@ cdef class UpstreamExchange:
     cdef public long long generation   # of leases
     cdef public bint donated           # it was accepted, not dialled: as old as a kept one before its first exchange
     cdef public bint detached          # its transport has gone to another protocol
+    cdef public bint surplus           # bytes have come that belong to no response
     cdef public object on_closed       # called once with it when it is gone or detached; or None
     cdef public bint finishing         # the response has ended, and the rest of the request is still on its way
     cdef object _on_finished           # called once when that is over; or None

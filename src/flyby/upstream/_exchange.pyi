@@ -12,6 +12,7 @@ class UpstreamExchange:
     generation: int
     donated: bool
     detached: bool
+    surplus: bool
     on_closed: Callable[[Any], None] | None
     finishing: bool
     @property

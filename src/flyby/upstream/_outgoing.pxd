@@ -29,6 +29,7 @@ cdef class Outgoing:
     cdef int forget(self) except -1
     cdef bint open(self) except -1
     cdef bint quiet(self) except -1
+    cdef bint more(self) noexcept
     cdef int write(self, bytes data) except -1
     cdef int put(self, const char *data, Py_ssize_t length) except -1
     cdef Py_ssize_t receive(self, unsigned char *into, Py_ssize_t size) except -2

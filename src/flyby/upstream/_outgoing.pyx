@@ -26,7 +26,7 @@ from flyby.wire._head cimport HeadReader
 cdef extern from "sys/socket.h" nogil:
     ssize_t c_send "send"(int fd, const void *data, size_t length, int flags)
     ssize_t c_recv "recv"(int fd, void *data, size_t length, int flags)
-    int MSG_DONTWAIT, MSG_NOSIGNAL
+    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK
 
 cdef extern from "poll.h" nogil:
     struct pollfd:
@@ -76,6 +76,11 @@ cdef class Outgoing:
         look.events = POLLIN
         look.revents = 0
         return c_poll(&look, 1, 0) == 0
+
+    cdef bint more(self) noexcept:
+        """Whether it is bytes that wait to be read; under TLS they may be no one's content."""
+        cdef char byte
+        return self.fd >= 0 and c_recv(self.fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) > 0
 
     cdef int write(self, bytes data) except -1:
         """Send `data`; the caller has asked whether it is `open`."""
@@ -149,7 +154,10 @@ cdef class RequestSide(UpstreamExchange):
 
         The loop may not have come round to them yet; a request that went out now would take them for its answer.
         """
-        return self._out.quiet()
+        if self._out.quiet():
+            return True
+        self.surplus = self.surplus or self._out.more()
+        return False
 
     cpdef send(self, data, bint more=False):
         """Write a part of the request at once. Failures surface in the receiver, in `read_head` and `drain`."""

@@ -47,6 +47,7 @@ cdef class Pool:
     cdef bint _systems           # the clock is the machine's
     cdef list _idle              # (connection, since when), the one used last at the end
     cdef int _resting            # connections that go to the queue after one turn of the loop, if they stay at rest
+    cdef double _wary_until      # an origin that has sent surplus is given time to send more, until then
     cdef object _queue           # an OrderedDict: place → until when it may stay, on the loop's clock
     cdef object _timer           # for the first place in the queue, or None
     cdef bint _pressed           # `on_pressure` is about to be called
@@ -61,7 +62,9 @@ cdef class Pool:
     cpdef join(self, Place place)
     cpdef leave(self, Place place)
     cdef Place _next(self)
+    cdef bint _is_full(self) noexcept
     cdef object _loop(self)
     cdef int _watch(self) except -1
     cdef int _place_free(self) except -1
+    cdef int _look_at_surplus(self, UpstreamExchange connection) except -1
     cdef int _throw_away(self, UpstreamExchange connection) except -1

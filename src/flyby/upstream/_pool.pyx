@@ -12,7 +12,9 @@ Connections that are leased, being dialled or at rest are never more than `max_c
 to the longest waiter, so that nobody overtakes the queue. A connection that is not at rest (bytes unread, a fault,
 closing), that was idle for too long or is too old is never handed out. Where requests wait, a connection that comes
 back is kept out of reach for one turn of the loop before it is looked at: what its origin sends beyond the response
-(RFC 9112 9.2: such a connection is closed) must have a chance to arrive before the next request is sent on it.
+(RFC 9112 9.2: such a connection is closed) must have a chance to arrive before the next request is sent on it. After
+an origin has done so, its connections are kept out of reach for longer, whether requests wait or not: what comes after
+the next request was sent cannot be told from its response.
 
 A `Lease` holds the generation of its connection: once given back, it can do nothing to it any more, nor give it back
 again. One timer serves the whole queue, since all wait equally long.
@@ -44,6 +46,9 @@ class Decision(enum.Enum):
 
 
 DIAL, WAIT, FULL = Decision
+
+cdef double WARY_S = 60  # how long an origin is remembered to have sent more than a response
+cdef double WARY_REST_S = 0.002  # how long a connection to it rests after each response meanwhile
 
 
 cdef double moment(clock, bint systems) except -1:
@@ -88,6 +93,11 @@ cdef class Lease:
     def donated(self):
         """Whether the connection was donated by a peer that speaks for the origin."""
         return self.connection.donated
+
+    @property
+    def pool(self):
+        """Where the connection goes back to."""
+        return self._pool
 
     @property
     def held(self):
@@ -163,12 +173,12 @@ cdef class Place:
 cdef class Pool:
     """See the module's text."""
 
-    def __init__(self, origin, settings, member, clock):
+    def __init__(self, origin, settings, member, clock, bound=None):
         self.origin = origin
         self.member = member
         self.clock = clock
         self.tags = ()
-        self._most = settings.max_connections
+        self._most = settings.max_connections if bound is None else min(settings.max_connections, bound)
         self._most_waiting = settings.max_waiters
         self._wait_s = settings.wait_s
         self._idle_s = settings.idle_s
@@ -189,6 +199,9 @@ cdef class Pool:
     @property
     def full(self):
         """Whether a request would have to wait."""
+        return self._is_full()
+
+    cdef bint _is_full(self) noexcept:
         return not self._idle and self.leased + self.dialling + self._resting >= self._most
 
     cdef double _now(self) except -1:
@@ -253,7 +266,10 @@ cdef class Pool:
             self._throw_away(connection)
             self._place_free()
             return 0
-        if self.waiting:
+        if now < self._wary_until:
+            self._resting += 1
+            self._loop().call_later(WARY_REST_S, self._rested, connection)
+        elif self.waiting:
             self._resting += 1
             self._loop().call_soon(self._rested, connection)
         else:
@@ -261,7 +277,7 @@ cdef class Pool:
         return 0
 
     def _rested(self, UpstreamExchange connection):
-        """A connection has come back a turn of the loop ago: it goes to the queue's first, if it is still at rest."""
+        """A connection came back a turn of the loop ago, or longer: it goes to the queue's first, if still at rest."""
         cdef double now = self._now()
         cdef Place place
         self._resting -= 1
@@ -374,13 +390,21 @@ cdef class Pool:
         lease.reused = reused
         return lease
 
+    cdef int _look_at_surplus(self, UpstreamExchange connection) except -1:
+        """Remember an origin that has sent more than a response."""
+        if connection.surplus:
+            self._wary_until = self._now() + WARY_S
+        return 0
+
     cdef int _throw_away(self, UpstreamExchange connection) except -1:
+        self._look_at_surplus(connection)
         connection.on_closed = None
         connection.close()
         return 0
 
-    def _closed(self, connection):
+    def _closed(self, UpstreamExchange connection):
         """A connection closed by itself, or was detached from an exchange that switched protocols."""
+        self._look_at_surplus(connection)
         for index, (idle, _) in enumerate(self._idle):
             if idle is connection:
                 del self._idle[index]

@@ -44,10 +44,15 @@ cdef class LeaseSource:
     cdef public bint closed   
     cdef readonly object clock
     cdef bint _systems           # it is the machine's
+    cdef object _on_pressure     # called with this, soon after requests have begun to wait; or None
+    cdef bint _pressed           # it is about to be called
+    cdef int _for_donors         # requests that wait for a donor
     cdef list _origins           # their pools
     cdef list _members           # of the pools, in the same order
 
     cpdef Lease lease_now(self)
     cdef Lease lease_at(self, double now)
     cpdef Wait want(self, Waiter waiter, bint fresh=*, exclude=*)
+    cpdef int waiting(self) except -1
+    cdef int _press(self) except -1
     cdef Pool _choose(self, exclude, double now)

@@ -85,6 +85,8 @@ cdef class Wait(Place):
         if lease is not None:
             return self._settle(lease, None)
         self._stage = DONATED
+        self._source._for_donors += 1
+        self._source._press()
         waiting = donors.wait(tuple(self._tried), fallback=bool(self._source._members))
         self._task = get_running_loop().create_task(waiting)
         self._task.add_done_callback(self._donated)
@@ -93,6 +95,7 @@ cdef class Wait(Place):
     def _donated(self, task):
         """The wait for a donor is over."""
         cdef Lease lease
+        self._source._for_donors -= 1
         self._task = None
         error = outcome(task)
         lease = task.result() if error is None else None
@@ -220,6 +223,42 @@ cdef class LeaseSource:
     def sweep(self):
         """Begin to look after idle connections: there will be one. Sets `sweeper`."""
 
+    @property
+    def on_pressure(self):
+        """Called with this in the next turn of the loop after requests have begun to wait for a connection, once for
+        each queue; or None. Whoever holds connections for slow clients may give some up then."""
+        return self._on_pressure
+
+    @on_pressure.setter
+    def on_pressure(self, told):
+        cdef Pool pool
+        self._on_pressure = told
+        for pool in self._origins:
+            pool.on_pressure = None if told is None else self._pressed_in
+
+    def _pressed_in(self, pool):
+        self._tell_pressure()
+
+    cdef int _press(self) except -1:
+        """A request waits for a donor."""
+        if self._on_pressure is not None and not self._pressed:
+            self._pressed = True
+            get_running_loop().call_soon(self._tell_pressure)
+        return 0
+
+    def _tell_pressure(self):
+        self._pressed = False
+        if self._on_pressure is not None and self.waiting():
+            self._on_pressure(self)
+
+    cpdef int waiting(self) except -1:
+        """Requests that wait for a connection to come free, not those whose connection is being dialled."""
+        cdef Pool pool
+        cdef int count = self._for_donors
+        for pool in self._origins:
+            count += pool.waiting
+        return count
+
     cpdef Lease lease_now(self):
         """A connection that lies ready; None when one would have to be waited for, or dialled."""
         return self.lease_at(moment(self.clock, self._systems))
@@ -262,19 +301,22 @@ cdef class LeaseSource:
     cdef Pool _choose(self, exclude, double now):
         """The pool of the origin for the next request."""
         cdef Pool pool
-        cdef set full
+        cdef set full = None
         cdef bint better = False
         if self.only is not None:
             return self.only
-        full = {pool.member.address for pool in self._origins if pool.full}
-        if full:
-            full.update(exclude)
+        for pool in self._origins:
+            if pool._is_full():
+                if full is None:
+                    full = set(exclude)
+                full.add(pool.member.address)
+        if full is not None:
             # Waiting behind a good origin beats a free place at one that fails.
             for pool in self._origins:
                 better = better or (pool.member.takes(now) and pool.member.address not in full)
             if better:
                 exclude = full
-        return <Pool>self._origins[self._members.index(choose(self._members, now, None, exclude))]
+        return <Pool?>self._origins[self._members.index(choose(self._members, now, None, exclude))]
 
     def _untried(self, set tried):
         """Whether there is an origin that is not in `tried`."""

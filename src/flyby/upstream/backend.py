@@ -91,7 +91,10 @@ class BackendStatistics:
 
 
 class Backend(LeaseSource):
-    """See the module's text. `settings` is a `config.Backend`; `ConfigError` when it cannot be used."""
+    """See the module's text. `settings` is a `config.Backend`; `ConfigError` when it cannot be used.
+
+    `bound` is how many connections to one address the process can open, whatever `settings` allow.
+    """
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Backend(LeaseSource):
         clock: Clock,
         limits: WireLimits = STANDARD_LIMITS,
         resolver: Resolver | None = None,
+        bound: int | None = None,
     ) -> None:
         self.settings = settings
         self.retries = RetryBudget()
@@ -115,7 +119,9 @@ class Backend(LeaseSource):
         secure = any(origin.scheme == "https" for origin in origins)
         tls = client_context(settings.ca_file, settings.verify) if secure else None
         self._dialler = Dialler(resolver or Resolver(clock), settings.connect_s, tls, settings.tls_name)
-        self._pools = [Pool(origin, settings.pool, Member(origin.address, settings.eject), clock) for origin in origins]
+        self._pools = [
+            Pool(origin, settings.pool, Member(origin.address, settings.eject), clock, bound) for origin in origins
+        ]
         for pool in self._pools:
             pool.tags = self.release_tags("")
         super().__init__(name, self._pools, clock)

@@ -11,9 +11,10 @@ A head that arrives whole is read where it lies; one that arrives in pieces is g
 The reader never takes a byte behind the head's empty line.
 
 What makes a message ambiguous is refused, not mended: see `_scan` for lines, `_framing` for Content-Length and
-Transfer-Encoding, `_target` for Host and request target. The scanner accepts a strict subset of HTTP/1.1. A head that
-announces content, an upgrade or another method than GET and HEAD, and every response, must be accepted by httptools
-(llhttp) as well and be read by it in the same way, so that a fault in one of the two parsers is not enough.
+Transfer-Encoding, `_target` for Host and request target. The scanner accepts a strict subset of HTTP/1.1, and a little
+more where nothing is ambiguous (`agreement` has the list). A head that announces content, an upgrade or another method
+than GET and HEAD, and every response, must be accepted by httptools (llhttp) as well and be read by it in the same way,
+so that a fault in one of the two parsers is not enough.
 """
 
 cimport cython

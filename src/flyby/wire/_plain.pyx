@@ -2,21 +2,21 @@
 # cython: boundscheck=False, wraparound=False
 """A glance at a response: most are a head that has arrived whole, with content that is counted or chunked.
 
-`glance_any_response` recognises a strict subset of what `HeadReader` accepts and says nothing about the rest, which then
-goes to the full parser untouched. Recognised is: HTTP/1.1, a final status, every line whole and below the limits, no
-Upgrade, and of the fields that frame or end anything only these, once each and as `name: value` to the byte:
+`glance_any_response` recognises a strict subset of what `HeadReader` accepts and says nothing about the rest, which
+then goes to the full parser untouched. Recognised is: HTTP/1.1, a final status, every line whole and below the limits,
+no Upgrade, and of the fields that frame or end anything only these, once each and as `name: value` to the byte:
 
     Content-Length: 1 to 18 digits │ Transfer-Encoding: chunked
     Connection: keep-alive or close
 
 A response that has content has one of the first two. A response without content (to HEAD, or 304: RFC 9112 6.3 rule 1)
-has one of them or none, a 204 none or a Content-Length of 0; never are there both. `glance_response` recognises of these
-only what has content and a status below 500, on a connection that stays.
+has one of them or none, a 204 none or a Content-Length of 0; never are there both. `glance_response` recognises of
+these only what has content and a status below 500, on a connection that stays.
 
 The second opinion of llhttp is not asked here, because nothing is left to have one about: no byte of such a head is a
-control byte but the CR LF that ends a line and a tab inside a value, every line is a token, a colon and a value, and the
-one field that frames the message is there once, in its plainest form. Servers part over the spellings that are
-not recognised. The tests hold every recognised head against `HeadReader` and llhttp, field by field.
+control byte but the CR LF that ends a line and a tab inside a value, every line is a token, a colon and a value, and
+the one field that frames the message is there once, in its plainest form. Servers part over the spellings that are not
+recognised. The tests hold every recognised head against `HeadReader` and llhttp, field by field.
 """
 
 from libc.string cimport memcmp

@@ -21,7 +21,7 @@ cdef class FieldSection:
     cdef SectionState state
     cdef bint strict               # a request: nothing is corrected
     cdef bint frames               # a head, whose fields may frame the message; those of trailers are dropped later
-    cdef readonly bint corrected   # a line holds what `agreement` lists and must be shown to llhttp without it
+    cdef bint corrected            # a line holds what `agreement` lists and must be shown to llhttp without it
     cdef bint odd                  # the current line does
     cdef int fault                 # status for a malformed line
     cdef int excess                # status for too much of it

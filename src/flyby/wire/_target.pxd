@@ -1,4 +1,4 @@
 """Functions that turn a request target and a Host into one authority and one path."""
 
-cdef bytes authority(bytes value, bytes scheme)
+cpdef bytes authority(bytes value, bytes scheme)
 cdef tuple resolve(bytes method, bytes target, bytes scheme)

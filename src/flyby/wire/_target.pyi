@@ -1,1 +1,3 @@
-"""Types of `_target.pyx`, which offers its functions to C only."""
+"""Types of `_target.pyx`."""
+
+def authority(value: bytes, scheme: bytes) -> bytes: ...

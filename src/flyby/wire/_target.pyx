@@ -21,7 +21,7 @@ cdef object _bad_host(str detail):
     return WireError(400, "host", detail)
 
 
-cdef bytes authority(bytes value, bytes scheme):
+cpdef bytes authority(bytes value, bytes scheme):
     """The authority in its one spelling; a WireError when it is not `host [ ":" port ]`."""
     cdef const unsigned char *text = <const unsigned char *>PyBytes_AS_STRING(value)
     cdef Py_ssize_t length = PyBytes_GET_SIZE(value)

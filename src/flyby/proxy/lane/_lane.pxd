@@ -7,11 +7,12 @@ from flyby.log._lines cimport Lines, Served, Text
 from flyby.metrics._page cimport Metrics
 from flyby.proxy.stored._condition cimport Conditions
 from flyby.proxy.lane._crowd cimport Crowds
-from flyby.proxy.road._downstream cimport Downstream, Onward, ShortCut
+from flyby.proxy.road._downstream cimport Downstream, Errand, Onward, ShortCut
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
+from flyby.store._entry cimport Entry
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block, Map
 from flyby.wire._glance cimport Glance, GlanceLimits
@@ -36,7 +37,7 @@ cdef class Lane(ShortCut):
     cdef Signpost _posts  # of http
     cdef Signpost _secure_posts  # of https
     cdef GlanceLimits _limits[2]  # of both
-    cdef list _passages  # how to pass on by each route, or None
+    cdef list _forwarders  # what sends requests on by each route, or None
     cdef object _clock  # None: the machine's own
     cdef double _idle_s
     cdef object _log  # takes records; None: nobody does
@@ -47,6 +48,9 @@ cdef class Lane(ShortCut):
     cdef bytes _kept_rows
     cdef const unsigned char *_rows  # of each route, in `_kept_rows`
     cdef Crowds _crowds  # who wait for a fetch of the store's
+    cdef Errand _errand  # what it is to do
+    cdef Entry _stale  # what it is to validate, or None
+    cdef int64_t _mark_fresh_ms  # until when the mark lasts that was found
     cdef Onward _onward  # where the request goes that the lane stopped at, if not the long way
     # The write that is being put together.
     cdef Selection _selection
@@ -62,15 +66,17 @@ cdef class Lane(ShortCut):
     cdef int64_t _total
     cdef char *_out
     cdef size_t _used
-    cdef char *_key
+    cdef char *_key  # the primary key of the last request that was looked at
+    cdef Py_ssize_t _key_length
     cdef Digest _digest  # of the primary key
     cdef Py_ssize_t _missed  # the length of a primary key under which nothing lies; 0: something does
 
     cdef void _read_clocks(self)
     cdef bint _answer(self, Downstream client, const unsigned char *base, const Glance *seen) except -1
-    cdef Block *_look_up(
-        self, const Post *post, bint secure, const unsigned char *base, const Glance *seen
-    ) except? NULL
+    cdef Py_ssize_t _send_on(self, Downstream client, Py_ssize_t used, Py_ssize_t length, const Glance *seen) except -1
+    cdef void _aim(self, Signpost posts, const Post *post, Errand errand) noexcept
+    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1
+    cdef Block *_look_up(self, const unsigned char *base, const Glance *seen) except? NULL
     cdef bint _usable(self, Downstream client, const Post *post, const Glance *seen, Block *found) noexcept
     cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1
     cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept

@@ -5,23 +5,35 @@ A follower of the lane was never shown to the router; its route is found here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flyby.clock import Clock
 from flyby.log import AccessRecord
-from flyby.metrics import NO_ROUTE
+from flyby.metrics import NO_ROUTE, Metrics
 from flyby.policy import Outcome, Reason
 from flyby.wire import RequestHead
 
 if TYPE_CHECKING:
     from flyby.proxy.road._downstream import Downstream
-    from flyby.proxy.road.context import Context
+
+
+class Recorder(Protocol):
+    """Where records go: a `Context`."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def log(self) -> Callable[[AccessRecord], None] | None: ...
 
 
 class Story(Protocol):
     """What became of one request: an `Exchange`, or what stands in its place in the lane."""
 
     @property
-    def context(self) -> Context: ...
+    def context(self) -> Recorder: ...
     @property
     def downstream(self) -> Downstream: ...
     @property

@@ -25,6 +25,7 @@ from flyby.config.patterns import (
     Literal,
     Part,
     PathPattern,
+    Suffix,
     parse_host,
     parse_path,
     parse_redirect,
@@ -252,6 +253,8 @@ def _captures(parts: tuple[Part, ...], path: bytes) -> Captures | None:
                 return None
             at += len(part.text)
             continue
+        if isinstance(part, Suffix):
+            return captures if path.endswith(part.text, at) else None
         end = len(path)
         if not part.rest:
             slash = path.find(b"/", at)

@@ -7,8 +7,15 @@ tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=/dev/null
 . "$tree/lib/dyno.sh"
 
-flyby_serves_http "$tree" || exit 0
-case ${FLY_DISABLED:-} in "" | 0 | [Ff]alse | FALSE | [Nn]o | NO | [Oo]ff | OFF) ;; *) exit 0 ;; esac
+type=$(flyby_process_type "$PPID")
+! flyby_disabled || exit 0
+if [ -z "$type" ]; then
+    # A command that somebody gave by hand, or a launcher that does not say what it starts.
+    [ -z "${FLY_TOKEN:-}" ] ||
+        echo "fly: no agent is started, because the process type is not known: set DYNO=web.1, or run flyby-agent -- COMMAND" >&2
+    exit 0
+fi
+flyby_serves_http "$tree" "$type" || exit 0
 if [ -z "${FLY_TOKEN:-}" ]; then
     echo "fly: FLY_TOKEN is not set, so this dyno is not connected to the edge (heroku config:set FLY_TOKEN=...)" >&2
     exit 0

@@ -8,8 +8,8 @@ flyby_profile() {
     [ -f "$tree/lib/dyno.sh" ] || return 0
     # shellcheck source=/dev/null
     . "$tree/lib/dyno.sh"
-    flyby_serves_http "$tree" || return 0
-    case ${FLY_DISABLED:-} in "" | 0 | [Ff]alse | FALSE | [Nn]o | NO | [Oo]ff | OFF) ;; *) return 0 ;; esac
+    flyby_serves_http "$tree" "$(flyby_process_type)" || return 0
+    ! flyby_disabled || return 0
     if [ -z "${FLY_TOKEN:-}" ]; then
         echo "fly: FLY_TOKEN is not set, so this dyno is not connected to the edge (heroku config:set FLY_TOKEN=...)" >&2
         return 0
@@ -21,4 +21,5 @@ flyby_profile() {
 }
 
 flyby_profile || true
-unset -f flyby_profile flyby_process_type flyby_serves_http flyby_release flyby_edge flyby_setting flyby_settings flyby_start
+unset -f flyby_profile flyby_process_type flyby_lists flyby_serves_http flyby_disabled flyby_release flyby_edge \
+    flyby_setting flyby_settings flyby_runs flyby_start

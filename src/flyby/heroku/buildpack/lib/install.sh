@@ -4,7 +4,8 @@
 #   agent/flyby-agent.pyz   the agent                    edge            the edge it dials, unless FLY_REMOTE_ENDPOINT says
 #   bin/flyby-agent         runs it, with a Python       release         the commit that was built
 #   bin/flyby-run           runs it again when it dies   process-types   where it starts, unless FLY_PROCESS_TYPES says
-#   lib/dyno.sh             what a dyno is               python/         a CPython, where the app brings none
+#   lib/dyno.sh             what a dyno is               supervised-types  where the Procfile's command starts it
+#                                                        python/         a CPython, where the app brings none
 #
 # The tree is made beside its place, tried, and moved there whole.
 
@@ -27,17 +28,18 @@ install_agent() {
     install -m 644 "$pack/boot/dyno.sh" "$new/lib/dyno.sh"
     install -m 644 "$pack/edge" "$new/edge"
     printf '%s\n' "${SOURCE_VERSION:-}" >"$new/release"
-    http_process_types "$app" >"$new/process-types"
+    read_procfile "$app"
+    echo "$HTTP_TYPES" >"$new/process-types"
+    echo "$SUPERVISED_TYPES" >"$new/supervised-types"
 
     provide_python "$new" "$app" "$cache" "$settings"
     python=$PYTHON_TO_TRY
+    version=$(sed -n 's/^version = "\(.*\)"$/flyby-agent \1/p' "$pack/buildpack.toml")
     if [ -n "$python" ]; then
         version=$("$python" -I -S "$new/agent/flyby-agent.pyz" --version) ||
             refuse "the agent does not run with $python: its own words are above"
-        detail "Agent: $version, $(du -k "$new/agent/flyby-agent.pyz" | cut -f1) KiB, dials $(cat "$new/edge")"
-    else
-        detail "Agent: $(du -k "$new/agent/flyby-agent.pyz" | cut -f1) KiB, dials $(cat "$new/edge")"
     fi
+    detail "Agent: $version, $(du -k "$new/agent/flyby-agent.pyz" | cut -f1) KiB, dials $(cat "$new/edge")"
     rm -rf "$tree"
     mv "$new" "$tree"
     detail "Size in the slug: $(du -sm "$tree" | cut -f1) MiB"

@@ -2,15 +2,22 @@
 # The Python that will run the agent. Heroku's run images have had none since heroku-24.
 #
 # The app's own, 3.9 or newer, when it has one: it lies in BUILD already (an earlier buildpack's), or the app is a Python
-# app and nothing else, so that a later buildpack brings it. In doubt a pinned CPython is vendored: a build must never
-# be green and its dynos without an agent. FLY_PYTHON=app or =vendor (config var) decides by hand.
+# app (it has Python source, and what heroku/python looks for) and nothing else, so that a later buildpack brings it. In
+# doubt a pinned CPython is vendored: a build must never be green and its dynos without an agent. FLY_PYTHON=app or
+# =vendor (config var) decides by hand.
 
 pack=${pack:?set by the script that reads this}
 
-# What heroku/python takes for a Python app, and what other language buildpacks look for.
+# What heroku/python takes for a Python app, where its source is, and what other languages' buildpacks look for (a
+# requirements.txt is often there for a build script alone). Patterns of file names.
 PYTHON_SIGNS="requirements.txt Pipfile poetry.lock uv.lock"
-OTHER_SIGNS="package.json Gemfile go.mod composer.json pom.xml build.gradle build.gradle.kts build.sbt project.clj mix.exs
-    Cargo.toml index.php static.json"
+PYTHON_SOURCE="*.py */*.py"
+OTHER_SIGNS="package.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb bunfig.toml deno.json deno.jsonc deno.lock
+    Gemfile *.gemspec config.ru go.mod Godeps glide.yaml composer.json index.php pom.xml pom.atom pom.clj pom.groovy
+    pom.rb pom.scala pom.yaml pom.yml gradlew build.gradle build.gradle.kts settings.gradle settings.gradle.kts build.sbt
+    .sbtopts project.clj deps.edn shadow-cljs.edn mix.exs rebar.config gleam.toml Cargo.toml Package.swift
+    *.csproj *.fsproj *.vbproj *.sln *.slnx global.json */*.csproj */*.fsproj */*.vbproj *.cabal stack.yaml shard.yml
+    dub.json dub.sdl pubspec.yaml build.zig *.nimble *.rockspec static.json"
 
 # setting NAME SETTINGS: a config var, as the platform hands it to a build.
 setting() {
@@ -24,11 +31,16 @@ recent_python() {
     [ -x "$1" ] && "$1" -I -S -c 'import sys; print("%d.%d.%d" % sys.version_info[:3]); sys.exit(sys.version_info < (3, 9))'
 }
 
+# any_of FOLDER PATTERNS: whether a file there has one of these names.
 any_of() {
-    local folder=$1 name
-    shift
-    for name in "$@"; do
-        [ ! -e "$folder/$name" ] || return 0
+    local folder=$1 pattern found
+    local -a patterns
+    read -r -d '' -a patterns <<<"$2" || true # not by a bare $2: that would be expanded here, and not in FOLDER
+    for pattern in "${patterns[@]}"; do
+        # shellcheck disable=SC2231 # expanded in FOLDER
+        for found in "$folder"/$pattern; do
+            [ ! -e "$found" ] || return 0
+        done
     done
     return 1
 }
@@ -40,8 +52,7 @@ asks_for_old_python() {
 
 # python_is_the_apps APP: whether a later buildpack is sure to bring one.
 python_is_the_apps() {
-    # shellcheck disable=SC2086 # lists of names without spaces
-    any_of "$1" $PYTHON_SIGNS && ! any_of "$1" $OTHER_SIGNS && ! asks_for_old_python "$1"
+    any_of "$1" "$PYTHON_SIGNS" && any_of "$1" "$PYTHON_SOURCE" && ! any_of "$1" "$OTHER_SIGNS" && ! asks_for_old_python "$1"
 }
 
 # provide_python TREE APP CACHE SETTINGS: vendors a Python into TREE if need be. PYTHON_TO_TRY becomes one that can run

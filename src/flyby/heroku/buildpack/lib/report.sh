@@ -10,6 +10,11 @@ detail() {
     echo "       $*"
 }
 
+# warn LINE: what the build goes on from, and its reader should not.
+warn() {
+    echo " !     $*" >&2
+}
+
 refuse() {
     echo " !     $*" >&2
     trap - ERR

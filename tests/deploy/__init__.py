@@ -1,0 +1,1 @@
+"""The files of examples/, and the steps of docs/deploy.md."""

@@ -1,0 +1,1 @@
+"""What docs/frameworks.md says, with the frameworks themselves behind the edge."""
