@@ -87,6 +87,21 @@ async def test_the_bytes_that_were_sent() -> None:
 
 
 @play
+async def test_what_goes_on_to_the_origin_is_counted_with_its_route_and_times() -> None:
+    async with stage(reply(body=b"x" * 500, Cache_Control="no-store"), routes=ROUTES) as scene:
+        client = await scene.connect()
+        for _ in range(5):
+            await client.send("GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+            await client.response()
+        found = await settled(scene, 5)
+        assert found.reasons == {"no-store": 5}
+        assert sum(found.routes["shop.test app"].values()) == 5
+        assert (found.others.count, found.origins.count, found.hits.count) == (5, 5, 0)
+        assert 0 < found.origins.sum_us <= found.others.sum_us
+        assert sum(found.sent.values()) > 2500
+
+
+@play
 async def test_pipelined_hits_are_counted_each() -> None:
     async with stage(reply(body=b"x" * 5000, **FRESH)) as scene:
         await scene.ask("/a")

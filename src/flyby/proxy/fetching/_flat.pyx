@@ -21,6 +21,7 @@ from cpython.buffer cimport PyBUF_READ
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 
+from flyby.metrics import NO_ROUTE
 from flyby.policy import UNKEYED, Reason, has_dot_segments, validators_for
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching._response import changes
@@ -99,6 +100,7 @@ cdef class Forwarder(Onward):
         self._store = context.store
         self._held_store = serve_store(self._store)
         self._logged = context.log is not None
+        self._row = context.counted.get(id(route), NO_ROUTE)
         self._access = log
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
@@ -296,7 +298,7 @@ cdef class FlatFetch(Fetch):
         if not self._accept(verdict, base, &seen, now_ms):
             return 0
         now = monotonic()
-        self.exchange.first_byte_ms = <long long>((now - self._started) * 1000 + 0.5)
+        self.exchange.first_byte_ms = (now - self._started) * 1000
         self.lease.answered(now - self._started, now)
         self.state = STREAMING
         self.response_ms = now_ms
@@ -334,7 +336,7 @@ cdef class FlatFetch(Fetch):
         self._words = verdicts.words_of_validated(verdict, (born_ms + verdict.life_ms - now_ms) // 1000)
         self._renewed = b"%b%b%b" % (head[: at + 8], date, head[at + 8 + len(date) :])
         self._age_s = max(now_ms - born_ms, 0) // 1000
-        self.exchange.first_byte_ms = <long long>((now - self._started) * 1000 + 0.5)
+        self.exchange.first_byte_ms = (now - self._started) * 1000
         self.lease.answered(now - self._started, now)
         self.state = STREAMING
         self.response_ms = now_ms
@@ -486,14 +488,20 @@ cdef class FlatFetch(Fetch):
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
-        if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
+        cdef int64_t took = <int64_t>((now - exchange.started) * 1e6)
+        if exchange.reason is not self._words.reason or (
+            forwarder._logged and (lines is None or lines.style > COMBINED)
+        ):
             record(exchange)
             return
-        self._words.count.number += 1
+        self._words.count.add(
+            forwarder._row, exchange.status, exchange.downstream._outbox.sent, took,
+            <int64_t>(exchange.first_byte_ms * 1000),
+        )
         if not forwarder._logged or lines.style == OFF:
             return
         served.time_ms = wall_ms()
-        served.duration_us = <int64_t>((now - exchange.started) * 1e6)
+        served.duration_us = took
         served.sent = exchange.downstream._outbox.sent
         served.status = exchange.status
         served.method = text_at(base, exchange.verb)
