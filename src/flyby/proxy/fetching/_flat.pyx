@@ -101,6 +101,7 @@ cdef class Forwarder(Onward):
         self._store = context.store
         self._held_store = serve_store(self._store)
         self._logged = context.log is not None
+        self._row = context.counted.get(id(route), NO_ROUTE)
         self._access = log
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
@@ -492,20 +493,20 @@ cdef class FlatFetch(Fetch):
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
-        if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
+        cdef int64_t took = <int64_t>((now - exchange.started) * 1e6)
+        if exchange.reason is not self._words.reason or (
+            forwarder._logged and (lines is None or lines.style > COMBINED)
+        ):
             record(exchange)
             return
-        took_us = <int64_t>((now - exchange.started) * 1e6)
-        count(
-            forwarder._metrics.page, self._words.outcome_row, self._words.reason_row, forwarder._row, exchange.status,
-            exchange.downstream._outbox.sent,
+        self._words.count.add(
+            forwarder._row, exchange.status, exchange.downstream._outbox.sent, took,
+            <int64_t>(exchange.first_byte_ms * 1000),
         )
-        observe(&forwarder._metrics.page.others, took_us)
-        observe(&forwarder._metrics.page.origins, <int64_t>(exchange.first_byte_ms * 1000))
         if not forwarder._logged or lines.style == OFF:
             return
         served.time_ms = wall_ms()
-        served.duration_us = took_us
+        served.duration_us = took
         served.sent = exchange.downstream._outbox.sent
         served.status = exchange.status
         served.method = text_at(base, exchange.verb)

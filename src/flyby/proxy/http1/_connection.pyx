@@ -136,7 +136,8 @@ cdef class Connection(Downstream):
         # First that the client has left, then that its content breaks off: the request is not at fault.
         if occupant is not None:
             occupant.client_lost()
-        self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
+        if not self.content.finished:
+            self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
 
     def eof_received(self):
         if self._pipe is not None:

@@ -38,7 +38,7 @@ from flyby.proxy.road._identity import identity
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.proxy.http1._connection cimport Connection
-from flyby.metrics._page cimport Metrics, count, observe
+from flyby.metrics._page cimport Metrics, Page, count, observe
 from flyby.proxy.road._downstream cimport (
     FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight,
 )
@@ -122,8 +122,9 @@ cdef class Lane(ShortCut):
         self._lines = log.lines if isinstance(log, AccessLog) else None
         self._log = log.write if isinstance(log, AccessLog) else log
         self._metrics = NewMetrics() if metrics is None else metrics
-        self._outcome, self._no_reason = self._metrics.outcome(Outcome.HIT.value), self._metrics.reason("")
-        self._rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
+        self._outcome = self._metrics.outcome(Outcome.HIT.value)
+        self._kept_rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
+        self._rows = self._kept_rows
         self.closed = False
 
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1:
@@ -445,6 +446,7 @@ cdef class Lane(ShortCut):
         cdef int64_t took = 0
         cdef int number
         cdef bint logged = self._log is not None and (self._lines is None or self._lines.style != OFF)
+        cdef Page *page = self._metrics.page
         self.hits += self._count
         if self._clock is None:
             took = <int64_t>((monotonic() - self._now) * 1e6)
@@ -452,7 +454,8 @@ cdef class Lane(ShortCut):
             served = &self._answers[number].served
             served.sent = self._answers[number].end - before
             before = self._answers[number].end
-            self.counted(self._answers[number].route, served.status, served.sent, took)
+            count(page, self._outcome, self._rows[self._answers[number].route], served.status, served.sent)
+            observe(&page.hits, took)
             if not logged:
                 continue
             served.time_ms = self._now_ms
@@ -465,9 +468,9 @@ cdef class Lane(ShortCut):
             self._access.added()
         return 0
 
-    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept:
-        """Count an answer whose last byte is on its way, or whose client has gone."""
-        count(self._metrics.page, self._outcome, self._no_reason, PyBytes_AS_STRING(self._rows)[route], status, sent)
+    def counted(self, int route, int status, int64_t sent, int64_t took_us):
+        """Count an answer of which the socket took a part only, when the rest is sent or its client has gone."""
+        count(self._metrics.page, self._outcome, self._rows[route], status, sent)
         observe(&self._metrics.page.hits, took_us)
 
     cdef object _record(self, Downstream client, int number):
@@ -522,9 +525,8 @@ cdef class Lane(ShortCut):
             records.append((self._record(client, number), self._answers[number].route, before, end))
             before = end
         client._outbox.sent = done
-        client._occupant = Remainder(
-            self.counted, self._log, records, client._outbox, self._now, self._clock or SystemClock()
-        )
+        clock = self._clock or SystemClock()
+        client._occupant = Remainder(self.counted, self._log, records, client._outbox, self._now, clock)
         (<Connection>client).send_rest(chunks)
         return 0
 
