@@ -81,8 +81,8 @@ def test_a_good_tag_is_judged(tag: bytes) -> None:
     assert condition(tag, b'HTTP/1.1 200 OK\r\nETag: "a"\r\n') in (200, 304)
 
 
-@given(st.integers(0, 1 << 33), st.integers(0, 1 << 40), st.integers(-1, 1 << 40))
-def test_what_is_added(age_s: int, ttl_s: int, length: int) -> None:
-    status = cache_status(Outcome.HIT, ttl_s=ttl_s)
+@given(st.integers(0, 1 << 33), st.integers(0, 1 << 40), st.booleans(), st.integers(-1, 1 << 40))
+def test_what_is_added(age_s: int, ttl_s: int, guessed: bool, length: int) -> None:
+    status = cache_status(Outcome.HIT, ttl_s=ttl_s, detail="guessed" if guessed else None)
     framing = b"" if length < 0 else b"Content-Length: %d\r\n" % length
-    assert added(age_s, ttl_s, length) == hit.age_fields(age_s, status) + framing + b"\r\n"
+    assert added(age_s, ttl_s, guessed, length) == hit.age_fields(age_s, status) + framing + b"\r\n"

@@ -66,8 +66,8 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CHUNKED = BodyKind.CHUNKED
 cdef bytes CHUNK_END = _CHUNK_END
 cdef bytes LAST_CHUNK = last_chunk(None)
-cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
-cdef uint32_t PUBLIC = EntryFlag.PUBLIC
+cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
+cdef uint32_t NO_CACHE = EntryFlag.NO_CACHE
 
 logger = logging.getLogger("flyby.proxy")
 
@@ -247,7 +247,8 @@ cdef class Crowd(Onward):
             if follower._here and (
                 self.status < 200 or self.status == 204 or self.status == 206 or self.status == 304
                 or (stale and follower._since != fill._slot.epoch)
-                or (follower._cookies and fill._flags & HEURISTIC and not fill._flags & PUBLIC)
+                # `policy.may_join`: what is validated before each use is shared with nobody.
+                or fill._flags & NO_CACHE or (follower._cookies and fill._flags & COOKIELESS)
                 or (suffix is not None and not self._crowds._selection.selects(
                     self._store, self._key, suffix, follower._exchange.text,
                     &self._crowds._glances[follower._client.secure],

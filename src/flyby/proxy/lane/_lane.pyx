@@ -82,7 +82,7 @@ cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
 cdef uint32_t TOO_LARGE = EntryFlag.TOO_LARGE
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
-cdef uint32_t PUBLIC = EntryFlag.PUBLIC
+cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 
 
 @cython.final
@@ -289,7 +289,7 @@ cdef class Lane(ShortCut):
             return False
         if found.status < 200 or found.status == 204 or found.status == 206 or found.status == 304:
             return False
-        if post.guard_cookies and seen.seen & COOKIE and found.flags & HEURISTIC and not found.flags & PUBLIC:
+        if post.guard_cookies and seen.seen & COOKIE and found.flags & COOKIELESS:
             return False
         if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
             if found.status != 200 or seen.again & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
@@ -329,7 +329,7 @@ cdef class Lane(ShortCut):
             to += found.head_length
         to = put_added(
             to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000,
-            -1 if condition == UNCHANGED else length,
+            found.flags & HEURISTIC != 0, -1 if condition == UNCHANGED else length,
         )
         if seen.seen & CLOSE:
             to = put(to - 2, "Connection: close\r\n\r\n", 21)
