@@ -149,8 +149,7 @@ def _look_up(exchange: Exchange) -> bool:
         return True
     entry = lookup.find(exchange)
     if entry is None:
-        if not partial.serve(exchange):
-            _miss(exchange, None, Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS)
+        _look_for_part(exchange)
     elif entry.flags & EntryFlag.HIT_FOR_MISS:
         _look_at_mark(exchange, entry)
     else:
@@ -158,10 +157,19 @@ def _look_up(exchange: Exchange) -> bool:
     return True
 
 
+def _look_for_part(exchange: Exchange) -> None:
+    """No whole response is stored; a part of it may be."""
+    part = partial.find(exchange)
+    if part is None:
+        _miss(exchange, None, Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS)
+    elif not partial.serve(exchange, part):
+        _miss(exchange, None, Reason.PARTIAL)
+
+
 def _look_at_mark(exchange: Exchange, entry: Entry) -> None:
     """What lies under the key is not for sharing, as was seen when it was last fetched."""
     if entry.fresh_ms <= exchange.context.clock.wall_ms():
-        _miss(exchange, None, Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS)
+        _look_for_part(exchange)
     elif not _only_if_cached(exchange):
         too_large = entry.flags & EntryFlag.TOO_LARGE
         start.fetch_marked(exchange, Reason.TOO_LARGE if too_large else Reason.HIT_FOR_MISS)

@@ -25,7 +25,7 @@ of the response is `verdict`'s to say; this file carries it out.
 """
 
 from flyby.errors import UpstreamError
-from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date
+from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date, guessed
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching.attempts import FAILURES
 from flyby.proxy.fetching.ended import Ended
@@ -55,6 +55,7 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CLOSE = BodyKind.CLOSE
 cdef object MISS = Outcome.MISS
 cdef object PASS = Outcome.PASS
+cdef object GUESSED = Reason.GUESSED.value
 cdef object STALE = Outcome.STALE
 cdef object REVALIDATED = Outcome.REVALIDATED
 cdef tuple NAMES = ("waiting", "asking", "streaming", "done", "failed")
@@ -145,7 +146,8 @@ cdef class Fetch(Streaming):
         if self._purpose == TO_FORWARD or self._purpose == TO_SWITCH:
             return self._forward()
         stands_in = stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status)
-        found = before_policy(head.status, stale is not None, stands_in)
+        speaks_of_it = head.status != 304 or stale is None or renewal.speaks_of(stale, self)
+        found = before_policy(head.status, stale is not None, speaks_of_it, stands_in)
         if found is None:
             plan = renewal.plan_for(exchange, self, head)
             if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
@@ -155,6 +157,8 @@ cdef class Fetch(Streaming):
             found = by_policy(request, head.status, plan, self.why is Reason.TOO_LARGE)
         if found.action is Action.FRESHEN:
             return self._freshen()
+        if found.action is Action.AGAIN:
+            return self._again()
         if found.action is Action.STAND_IN:
             return self._stand_in()
         if found.action is Action.STORE and self._store(found.plan):
@@ -192,8 +196,16 @@ cdef class Fetch(Streaming):
         self._let_fill_go(Ended.REVALIDATED)
         self._settled()
         if self._client is not None:
+            exchange.own_lines += renewal.cookies_for_client(exchange, self)
             hit.serve(exchange, entry or self.stale, REVALIDATED, self.why, fwd_status=304)
         return 0
+
+    cdef int _again(self) except -1:
+        """RFC 9111 4.3.4: what is stored is another response than the origin's: the whole is asked for."""
+        self.stale = None
+        self._upstream.stream(Ignored())
+        self.lease.release()
+        return self._acquire()
 
     cdef int _stand_in(self) except -1:
         """A failure of the origin is hidden by what is stored (RFC 5861 4)."""
@@ -238,7 +250,8 @@ cdef class Fetch(Streaming):
         """Begin the client's response: what is stored, with the fields that are kept from later requests."""
         exchange = self.exchange
         client = self._client
-        status = status_field(MISS, self.why, self.response.status, True)
+        detail = GUESSED if guessed(plan.times, plan.flags) else None
+        status = status_field(MISS, self.why, self.response.status, True, detail)
         code = self.response.status
         fields = self.response.fields
         if self._joined is not None:
@@ -308,7 +321,7 @@ cdef class Fetch(Streaming):
         cdef Exchange exchange = self.exchange
         cdef ResponseHead head = self.response
         store = exchange.context.store
-        if self.fill is not None:
+        if self.fill is not None or self._conditions:
             self._let_fill_go(Ended.UNCACHEABLE)
             # A failure says nothing against what is stored: it stays, to be validated or served stale again.
             if exchange.request.method == b"GET" and (self.stale is None or head.status < 500):

@@ -19,6 +19,7 @@ from flyby.policy import (
     head_effect,
     invalidation_targets,
     storable,
+    validates,
 )
 from flyby.proxy.routing.resource import resource_key
 from flyby.proxy.stored import hit, lookup, variants
@@ -54,7 +55,10 @@ def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan |
     """How `response`, which is the answer's or what is stored with its fields, is to be stored; or why it is not."""
     request = exchange.request
     method, fields = request.method, request.fields
-    if isinstance(response, Updated):
+    if response.status == 304:
+        # It stands for a whole whose fields these are (RFC 9110 15.4.5): what is asked is whether that may be stored.
+        response = Updated(200, response.fields)
+    elif isinstance(response, Updated):
         # What a validation brings up to date is a GET's response, though a HEAD may have asked.
         method = b"GET"
     if answer.ranged is not None and b"range" not in fields:
@@ -80,9 +84,22 @@ def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan |
     )
 
 
+def speaks_of(entry: Entry, answer: Answered) -> bool:
+    """Whether a 304 to our validators is about this stored response (RFC 9111 4.3.4); else it updates nothing."""
+    return validates(hit.stored_fields(entry.head), answer.response.fields)
+
+
+def cookies_for_client(exchange: Exchange, answer: Answered) -> bytes:
+    """The Set-Cookie lines of a 304 that are for the client alone whose own request was the validation."""
+    if exchange.rules.keeps_set_cookie:
+        return b""  # they are stored, and so sent with the rest
+    return b"".join(b"Set-Cookie: %b\r\n" % value for value in answer.response.fields.get_all(b"set-cookie"))
+
+
 def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answered) -> Entry | None:
     """Store `entry` with the fields of `answer` laid over its own (RFC 9111 3.2), or drop it if they forbid storing."""
-    fields = freshen(hit.stored_fields(entry.head), answer.response.fields)
+    keeps_cookie = exchange.rules.keeps_set_cookie
+    fields = freshen(hit.stored_fields(entry.head), answer.response.fields, set_cookie=keeps_cookie)
     plan = plan_for(exchange, answer, Updated(entry.status, fields))
     if isinstance(plan, Reason):
         store.delete(entry.key)
