@@ -29,6 +29,7 @@ from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date, gues
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching.attempts import FAILURES
 from flyby.proxy.fetching.ended import Ended
+from flyby.proxy.fetching.forms import tell_of_refused_form
 from flyby.proxy.fetching._response import content_length, response_head, status_field
 from flyby.proxy.fetching.verdict import Action, before_policy, by_policy
 from flyby.proxy.routing import forwarding
@@ -173,6 +174,7 @@ cdef class Fetch(Streaming):
         exchange = self.exchange
         context = exchange.context
         renewal.invalidate(exchange, self.response)
+        tell_of_refused_form(exchange, self.response.status)
         if exchange.request.method == b"POST" and context.store is not None and not exchange.match.route.cache.off:
             # RFC 9110 9.3.3: a POST's response that says where it can be had again serves later GETs.
             plan = renewal.plan_for(exchange, self, self.response)

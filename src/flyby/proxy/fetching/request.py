@@ -46,6 +46,8 @@ def request_head(
         exchange.context.clock.wall_ms(),
         left_out,
     )
+    if exchange.backend().settings.map_origin:
+        forwarding.map_origin(out, request, host)
     if upgrade is not None:
         out.set(b"Upgrade", upgrade)
         out.set(b"Connection", b"Upgrade")

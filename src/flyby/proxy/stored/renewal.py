@@ -18,10 +18,11 @@ from flyby.policy import (
     freshen,
     head_effect,
     invalidation_targets,
+    primary_key,
     storable,
     validates,
 )
-from flyby.proxy.routing.resource import resource_key
+from flyby.proxy.routing.resource import stem_key
 from flyby.proxy.stored import hit, lookup, variants
 from flyby.store import Entry, Store
 from flyby.wire import REASONS, Fields, RequestHead, ResponseHead, serialise_response
@@ -132,5 +133,7 @@ def invalidate(exchange: Exchange, head: ResponseHead) -> None:
     if store is None or exchange.request.method not in UNSAFE_METHODS or not 200 <= head.status < 400:
         return
     for scheme, host, path in invalidation_targets(exchange.request, head):
-        primary, _ = resource_key(exchange.match, scheme, host, path, exchange.rules)
-        variants.purge(store, primary, soft=False)
+        stem, _ = primary_key(scheme, host, path, exchange.rules)
+        # What one of a route's backends has changed, the others may show.
+        for name in exchange.match.route.shares:
+            variants.purge(store, stem_key(stem, exchange.rules.owner or name.encode()), soft=False)
