@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from flyby import Route
+from flyby.clock import ManualClock
 from flyby.config import RouteCache
+from flyby.policy import format_http_date
 from tests.e2e.stage import Message, Origin, Script, play, reply, stage
 
 STALE = {"Cache_Control": "max-age=0, stale-if-error=60"}
@@ -223,3 +225,28 @@ async def test_a_range_that_a_stored_part_does_not_hold_is_partial() -> None:
     async with stage(app) as scene:
         await scene.ask("/", Range="bytes=0-99")
         assert "fwd=partial" in status_of(await scene.ask("/", Range="bytes=50-199"))
+
+
+@play
+async def test_a_wall_clock_that_steps_back_prolongs_nothing() -> None:
+    clock = ManualClock()
+
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        date = format_http_date(clock.date_ms() // 1000).decode()
+        await reply(body=b"page", Cache_Control="max-age=60", Date=date)(origin, request, writer)
+
+    async with stage(script, clock=clock) as scene:
+        await scene.ask("/")
+        clock.set_back(3600)
+        clock.advance(59)
+        old = await scene.ask("/")
+        assert ("hit" in status_of(old), old.get("age")) == (True, "59")
+        clock.advance(2)
+        new = await scene.ask("/")
+        assert "fwd=stale" in status_of(new)
+        assert len(scene.origin.requests) == 2
+        # What comes after the step is as fresh as it says, and the dates of answers are those that the clock shows.
+        again = await scene.ask("/")
+        assert ("hit" in status_of(again), again.get("age")) == (True, "0")
+        refused = await scene.ask("/", "TRACE")
+        assert refused.get("date") == format_http_date(clock.date_ms() // 1000).decode()

@@ -115,7 +115,7 @@ cdef class Fetch(Streaming):
         self.lease.observe(elapsed, head.status in FAILURES)
         if not head.fields.get(b"date"):
             # RFC 9110 6.6.1: a recipient that keeps a response without a Date gives it one.
-            head.fields.set(b"Date", format_http_date(self.response_ms // 1000))
+            head.fields.set(b"Date", format_http_date(clock.date_ms() // 1000))
         if head.status == 101:
             if self._on_switch is not None:
                 self.state = DONE
@@ -148,7 +148,7 @@ cdef class Fetch(Streaming):
             return self._forward()
         stands_in = stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status)
         speaks_of_it = head.status != 304 or stale is None or renewal.speaks_of(stale, self)
-        found = before_policy(head.status, stale is not None, speaks_of_it, stands_in)
+        found = before_policy(head.status, stale is not None and not self._whole, speaks_of_it, stands_in)
         if found is None:
             plan = renewal.plan_for(exchange, self, head)
             if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
@@ -204,7 +204,7 @@ cdef class Fetch(Streaming):
 
     cdef int _again(self) except -1:
         """RFC 9111 4.3.4: what is stored is another response than the origin's: the whole is asked for."""
-        self.stale = None
+        self._whole = True
         self._upstream.stream(Ignored())
         self.lease.release()
         return self._acquire()

@@ -59,6 +59,7 @@ from flyby.wire._put cimport text_at, text_of
 
 cdef enum:
     OUT = 262_144     # bytes of the longest head that is written here, with the content behind it
+    STEP_MS = 500     # by which the two differ only when the wall clock has been set back
     MOST_ADDED = 512  # bytes of what this edge adds to a response's head
 
 cdef char HEAD_OUT[OUT]  # a head on its way to the socket; nothing of it outlives the call
@@ -262,7 +263,9 @@ cdef class FlatFetch(Fetch):
         verdict = verdicts.judge(base, &seen, self._asking, self.exchange)
         if verdict is None:
             return 0
-        now_ms = wall_ms()
+        now_ms = self.exchange.context.clock.wall_ms()
+        if now_ms - wall_ms() > STEP_MS:
+            return 0  # the wall clock has stepped back: dates and ages are told by different clocks
         if not self._accept(verdict, base, &seen, now_ms):
             return 0
         now = monotonic()

@@ -43,7 +43,7 @@ def request_head(
         exchange.downstream.client.address,
         exchange.identity,
         host,
-        exchange.context.clock.wall_ms(),
+        exchange.context.clock.date_ms(),
         left_out,
     )
     if exchange.backend().settings.map_origin:

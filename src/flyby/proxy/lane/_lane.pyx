@@ -191,7 +191,7 @@ cdef class Lane(ShortCut):
         cdef timespec time
         if self._clock is None:
             clock_gettime(CLOCK_REALTIME, &time)
-            self._now_ms = time.tv_sec * 1000 + time.tv_nsec // 1_000_000
+            self._now_ms = time.tv_sec * 1000 + time.tv_nsec // 1_000_000 + self.skew_ms
             clock_gettime(CLOCK_MONOTONIC, &time)
             self._now = <double>time.tv_sec + <double>time.tv_nsec * 1e-9
         else:

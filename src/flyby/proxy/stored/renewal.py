@@ -54,7 +54,7 @@ class Updated:
 
 def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan | Reason:
     """How `response`, which is the answer's or what is stored with its fields, is to be stored; or why it is not."""
-    request = exchange.request
+    request, clock = exchange.request, exchange.context.clock
     method, fields = request.method, request.fields
     if response.status == 304:
         # It stands for a whole whose fields these are (RFC 9110 15.4.5): what is asked is whether that may be stored.
@@ -82,6 +82,7 @@ def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan |
         request_ms=answer.request_ms,
         response_ms=answer.response_ms,
         rules=exchange.rules,
+        skew_ms=clock.wall_ms() - clock.date_ms(),
     )
 
 
