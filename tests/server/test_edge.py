@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from flyby import Backend, BindError, Cache, Config, ConfigError, Edge, FlybyError, Route, Server
 from flyby.config import Certificate, HeaderRules, Limits, Tunnel
-from flyby.proxy.context import Context
+from flyby.proxy.road.context import Context
 from tests.certificates import issue
 
 APP = Backend(origins=["http://127.0.0.1:9"])
