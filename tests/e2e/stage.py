@@ -147,6 +147,7 @@ class Origin:
         self.requests: list[Message] = []
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
+        self.readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = {}  # for scripts that read content themselves
 
     @property
     def date(self) -> str:
@@ -158,6 +159,7 @@ class Origin:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.add(writer)
+        self.readers[writer] = reader
         try:
             while True:
                 request = await read_head(reader)
@@ -217,7 +219,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
             **{key: options[key] for key in ("purge", "limits") if key in options},
             **{"listen": ["127.0.0.1:0"], **options.get("server", {})},
         ),
-        cache=Cache(size="16MiB", profile=options.get("profile", "default"), **options.get("cache", {})),
+        cache=Cache(**{"size": "16MiB", "profile": options.get("profile", "default"), **options.get("cache", {})}),
         backends={name: Backend(**backend) for name in options.get("backends", ["app"])},
         routes=options.get("routes", [Route(backend="app")]),
     )

@@ -166,10 +166,10 @@ def fail(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     use_lane = Edge._use_lane
 
-    def once(edge: Edge, context: Context, connections: object) -> None:
+    def once(edge: Edge, context: Context) -> None:
         if context is not edge._context:
             fails()
-        use_lane(edge, context, connections)  # type: ignore[arg-type]
+        use_lane(edge, context)
 
     monkeypatch.setattr(Edge, "_use_lane", once)
 

@@ -31,13 +31,13 @@ cdef class Connection(Downstream):
     cdef bint _receiving             # within `_receive`
     cdef bint _ended                 # the client has sent its last byte
     cdef bint _deaf                  # where the request's content ends is not known: read nothing behind it
-    cdef Py_ssize_t _linger          # bytes that may still come and be dropped
     cdef object _pipe                # whom the bytes go to
     # For the request under way.
     cdef readonly RequestHead _request  # None for one that a glance recognised
     cdef BodyReader _body            # while the request's content arrives
     cdef object _on_writable         # called when the client has caught up
     cdef object _framing             # BodyKind of the response
+    cdef bint _wants_trailers        # the client takes trailer fields (RFC 9110 10.1.4)
     cdef bint _expecting             # the client waits for 100 (Continue)
 
     cdef bint clear(self) except -1
