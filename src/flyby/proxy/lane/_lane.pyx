@@ -90,7 +90,6 @@ cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
-cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 
 
 @cython.final
