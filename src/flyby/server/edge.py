@@ -41,6 +41,7 @@ from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
 from flyby.server.descriptors import most_connections
 from flyby.server.listeners import Listener, open_listeners
+from flyby.server.proxied import ProxiedServer, serve_proxied
 from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Partials, Store, StoreStatistics
@@ -116,7 +117,7 @@ class Edge:
         self._looking: asyncio.TimerHandle | None = None
         self._taking: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | ProxiedServer] = []
         self._context: Context | None = None
         self._connections: Connections | None = None
         self._buildpack = Download(zipapp)
@@ -195,7 +196,11 @@ class Edge:
             self._sockets = open_listeners(server.listen, 1).of_worker(0)
         for sock in self._sockets:
             secure = isinstance(sock, Listener) and sock.secure
-            self._servers.append(await self._serve(sock, secure))
+            if isinstance(sock, Listener) and sock.proxy_protocol:
+                context = self._certificates.context if secure else None
+                self._servers.append(serve_proxied(sock, self._connections, context))
+            else:
+                self._servers.append(await self._serve(sock, secure))
             self.addresses.append(sock.getsockname()[:2])
         self._looking = loop.call_later(LOOK_S, self._look)
 

@@ -168,8 +168,8 @@ cdef class Asking(Listener):
         if self._purpose == TO_FORWARD or self._purpose == TO_SWITCH:
             return request.fields
         fields = drop_unkeyed(request.fields)
-        validating = self.stale is not None and not self.stale.flags & PARTIAL
-        if (may_share(request) and not self._conditions) or validating:
+        validating = self.stale is not None and not self._whole and not self.stale.flags & PARTIAL
+        if (may_share(request) and not self._conditions) or validating or self._whole:
             for name in CLIENT_CONDITIONS:
                 fields.remove(name)
         if validating:

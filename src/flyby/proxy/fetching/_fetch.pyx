@@ -25,10 +25,11 @@ of the response is `verdict`'s to say; this file carries it out.
 """
 
 from flyby.errors import UpstreamError
-from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date
+from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date, guessed
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching.attempts import FAILURES
 from flyby.proxy.fetching.ended import Ended
+from flyby.proxy.fetching.forms import tell_of_refused_form
 from flyby.proxy.fetching._response import content_length, response_head, status_field
 from flyby.proxy.fetching.verdict import Action, before_policy, by_policy
 from flyby.proxy.routing import forwarding
@@ -55,6 +56,7 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CLOSE = BodyKind.CLOSE
 cdef object MISS = Outcome.MISS
 cdef object PASS = Outcome.PASS
+cdef object GUESSED = Reason.GUESSED.value
 cdef object STALE = Outcome.STALE
 cdef object REVALIDATED = Outcome.REVALIDATED
 cdef tuple NAMES = ("waiting", "asking", "streaming", "done", "failed")
@@ -113,7 +115,7 @@ cdef class Fetch(Streaming):
         self.lease.observe(elapsed, head.status in FAILURES)
         if not head.fields.get(b"date"):
             # RFC 9110 6.6.1: a recipient that keeps a response without a Date gives it one.
-            head.fields.set(b"Date", format_http_date(self.response_ms // 1000))
+            head.fields.set(b"Date", format_http_date(clock.date_ms() // 1000))
         if head.status == 101:
             if self._on_switch is not None:
                 self.state = DONE
@@ -148,7 +150,8 @@ cdef class Fetch(Streaming):
         if self._purpose == TO_FORWARD or self._purpose == TO_SWITCH:
             return self._forward()
         stands_in = stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status)
-        found = before_policy(head.status, stale is not None, stands_in)
+        speaks_of_it = head.status != 304 or stale is None or renewal.speaks_of(stale, self)
+        found = before_policy(head.status, stale is not None and not self._whole, speaks_of_it, stands_in)
         if found is None:
             plan = renewal.plan_for(exchange, self, head)
             if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
@@ -158,6 +161,8 @@ cdef class Fetch(Streaming):
             found = by_policy(request, head.status, plan, self.why is Reason.TOO_LARGE)
         if found.action is Action.FRESHEN:
             return self._freshen()
+        if found.action is Action.AGAIN:
+            return self._again()
         if found.action is Action.STAND_IN:
             return self._stand_in()
         if found.action is Action.STORE and self._store(found.plan):
@@ -172,6 +177,7 @@ cdef class Fetch(Streaming):
         exchange = self.exchange
         context = exchange.context
         renewal.invalidate(exchange, self.response)
+        tell_of_refused_form(exchange, self.response.status)
         if exchange.request.method == b"POST" and context.store is not None and not exchange.match.route.cache.off:
             # RFC 9110 9.3.3: a POST's response that says where it can be had again serves later GETs.
             plan = renewal.plan_for(exchange, self, self.response)
@@ -195,8 +201,16 @@ cdef class Fetch(Streaming):
         self._let_fill_go(Ended.REVALIDATED)
         self._settled()
         if self._client is not None:
+            exchange.own_lines += renewal.cookies_for_client(exchange, self)
             hit.serve(exchange, entry or self.stale, REVALIDATED, self.why, fwd_status=304)
         return 0
+
+    cdef int _again(self) except -1:
+        """RFC 9111 4.3.4: what is stored is another response than the origin's: the whole is asked for."""
+        self._whole = True
+        self._upstream.stream(Ignored())
+        self.lease.release()
+        return self._acquire()
 
     cdef int _stand_in(self) except -1:
         """A failure of the origin is hidden by what is stored (RFC 5861 4)."""
@@ -241,7 +255,8 @@ cdef class Fetch(Streaming):
         """Begin the client's response: what is stored, with the fields that are kept from later requests."""
         exchange = self.exchange
         client = self._client
-        status = status_field(MISS, self.why, self.response.status, True)
+        detail = GUESSED if guessed(plan.times, plan.flags) else None
+        status = status_field(MISS, self.why, self.response.status, True, detail)
         code = self.response.status
         fields = self.response.fields
         if self._joined is not None:
@@ -311,7 +326,7 @@ cdef class Fetch(Streaming):
         cdef Exchange exchange = self.exchange
         cdef ResponseHead head = self.response
         store = exchange.context.store
-        if self.fill is not None:
+        if self.fill is not None or self._conditions:
             self._let_fill_go(Ended.UNCACHEABLE)
             # A failure says nothing against what is stored: it stays, to be validated or served stale again.
             if exchange.request.method == b"GET" and (self.stale is None or head.status < 500):

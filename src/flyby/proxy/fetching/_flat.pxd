@@ -4,7 +4,6 @@
 from libc.stdint cimport int64_t
 
 from flyby.log._lines cimport Lines
-from flyby.metrics._page cimport Metrics
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._verdict cimport Verdict, Verdicts, Words
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight

@@ -36,7 +36,6 @@ from flyby.proxy.stored.hit import stored_fields
 
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
-from flyby.metrics._page cimport Metrics, count, observe
 from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._streaming cimport CLIENT, STORE
@@ -63,6 +62,7 @@ from flyby.wire._put cimport text_at, text_of
 
 cdef enum:
     OUT = 262_144     # bytes of the longest head that is written here, with the content behind it
+    STEP_MS = 500     # by which the two differ only when the wall clock has been set back
     MOST_ADDED = 512  # bytes of what this edge adds to a response's head
     MOST_CONDITIONS = 256  # heads whose conditions are remembered
 
@@ -106,8 +106,6 @@ cdef class Forwarder(Onward):
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
         self._mark_ms = round(rules.hit_for_miss_s * 1000)
-        self._metrics = context.metrics
-        self._row = context.counted.get(id(route), NO_ROUTE)
         self._server_port = -1
         self._known_conditions = {}
         if not changes(route.response_headers):
@@ -297,7 +295,9 @@ cdef class FlatFetch(Fetch):
         verdict = verdicts.judge(base, &seen, self._asking, self.exchange)
         if verdict is None:
             return 0
-        now_ms = wall_ms()
+        now_ms = self.exchange.context.clock.wall_ms()
+        if now_ms - wall_ms() > STEP_MS:
+            return 0  # the wall clock has stepped back: dates and ages are told by different clocks
         if not self._accept(verdict, base, &seen, now_ms):
             return 0
         now = monotonic()

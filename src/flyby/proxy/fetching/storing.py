@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyby.policy import EntryFlag, Plan, Reason, worth_packing
+from flyby.policy import EntryFlag, Plan, Reason, mark_for, worth_packing
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
 from flyby.proxy.routing.sent import Sent
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from flyby.proxy.fetching._fetch import Fetch
     from flyby.proxy.road._exchange import Exchange
 
-FAILURE_MARK_S = 2.0  # how long an error keeps requests from waiting for one another
-
-
 def claim_alone(exchange: Exchange, store: Store) -> Fill | None:
     """A Fill of a fetch that others do not follow: under a key of its own nobody waits for it."""
     fill = store.claim(exchange.claim_key + b"\0alone", exchange.since)
@@ -33,13 +30,27 @@ def claim_alone(exchange: Exchange, store: Store) -> Fill | None:
 
 
 def mark(exchange: Exchange, store: Store, reason: Reason | None, status: int) -> None:
-    """Remember that what lies under the key is not for sharing (hit-for-miss), or too large to be stored."""
+    """Remember that what lies under the key is not for sharing (hit-for-miss), or too large to be stored.
+
+    A response that was passed on without a reason (a 304 whose like could be stored) removes the mark.
+    """
+    if reason is None:
+        unmark(exchange, store)
+        return
     now_ms = exchange.context.clock.wall_ms()
     flags = int(EntryFlag.HIT_FOR_MISS)
     if reason is Reason.TOO_LARGE:
         flags |= int(EntryFlag.TOO_LARGE)
-    lasts_s = FAILURE_MARK_S if status >= 500 else exchange.context.config.cache.hit_for_miss_s
+    lasts_s = mark_for(status, reason, exchange.rules)
     store.put(exchange.claim_key, b"", b"", 0, flags, now_ms, now_ms + round(lasts_s * 1000), 0, 0)
+
+
+def unmark(exchange: Exchange, store: Store) -> None:
+    """Let the mark under the key end, if there is one. (To delete it would outdate what is just being stored.)"""
+    entry = store.lookup(exchange.claim_key)
+    if entry is not None and entry.flags & EntryFlag.HIT_FOR_MISS:
+        now_ms = exchange.context.clock.wall_ms()
+        store.put(exchange.claim_key, b"", b"", 0, int(EntryFlag.HIT_FOR_MISS), now_ms, now_ms, 0, 0)
 
 
 def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
@@ -77,6 +88,8 @@ def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial
         place=place_of(key),
     )
     if opened and (joined is None or not len(joined.before) or fill.write(joined.before)):
+        if fetch.why is Reason.HIT_FOR_MISS and key != exchange.claim_key:
+            unmark(exchange, store)  # what is stored under the key itself takes its place
         return None
     return Reason.TOO_LARGE
 

@@ -349,7 +349,7 @@ cdef class Connection(Downstream):
                 return 0
         self._connections.refused(self, error)
         status, fields, content = replies.refusal(error, None)
-        fields = replies.own_fields(fields, *self._connections.refusal_words, self._connections.wall_ms())
+        fields = replies.own_fields(fields, *self._connections.refusal_words, self._connections.date_ms())
         fields.set(b"Content-Length", b"%d" % len(content))
         fields.set(b"Connection", b"close")
         self._outbox.write([serialise_response(status, replies.reason_of(status), fields), content])

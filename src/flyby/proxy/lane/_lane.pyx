@@ -76,6 +76,7 @@ cdef uint32_t VALIDATOR = EntryFlag.VALIDATOR
 cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
+cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 
 
 @cython.final
@@ -190,7 +191,7 @@ cdef class Lane(ShortCut):
 
     cdef void _read_clocks(self):
         if self._clock is None:
-            self._now_ms = wall_ms()
+            self._now_ms = wall_ms() + self.skew_ms
             self._now = monotonic()
         else:
             self._now_ms = self._clock.wall_ms()
@@ -322,7 +323,7 @@ cdef class Lane(ShortCut):
             to = put(to, found.head, found.head_length)
         to = put_added(
             to, max(self._now_ms - found.born_ms, 0) // 1000, (found.fresh_ms - self._now_ms) // 1000,
-            -1 if status == 304 else length,
+            found.flags & HEURISTIC != 0, -1 if status == 304 else length,
         )
         if seen.seen & CLOSE:
             to = put(to - 2, "Connection: close\r\n\r\n", 21)

@@ -204,7 +204,7 @@ cdef class Exchange(Occupant):
             self.finished()
             return
         self.status = status
-        fields = replies.own_fields(fields, self.outcome, self.reason, self.context.clock.wall_ms())
+        fields = replies.own_fields(fields, self.outcome, self.reason, self.context.clock.date_ms())
         downstream.begin(status, replies.reason_of(status), fields, len(content))
         downstream.data(content)
         downstream.end()

@@ -64,6 +64,7 @@ class Context:
     local: Local = field(default_factory=Local)
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     trusted: Trusted = field(default_factory=Trusted)
+    refused_forms: set[str] = field(default_factory=set)  # backends of which the log has said so
 
     def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `story` in the background, held until it ends."""
