@@ -4,9 +4,10 @@
     lookup     the time of a lookup as the number of objects grows, keys drawn at random over all of them
     ratio      hit ratios at an equal number of objects, beside a plain LRU and libcachesim's S3-FIFO
     lz4        how much text fits, packed and plain, and what packing costs
+    text       hit ratios of bodies of text, which are packed when they have proved worth it, beside `off`
     crowd      a thousand requests for one cold object over several workers (`followers.py`)
 
-The first four use a store in this process; nothing is compared with another day's figures but by a reader.
+All but the last use a store in this process; nothing is compared with another day's figures but by a reader.
 """
 
 from __future__ import annotations
@@ -234,6 +235,51 @@ def _filled(bodies: Sequence[bytes], way: Literal["off", "fast", "high"]) -> tup
     return held, took / number
 
 
+def text(options: argparse.Namespace) -> Iterator[Row]:
+    """Misses are stored by a fetch, and what is to be packed is packed between two requests."""
+    generator = random.Random(1)
+    whole = "\n\n".join(topics.values()).encode()
+    objects = 4000
+    lengths = [generator.choice((2_000, 8_000, 20_000, 60_000, 100_000)) for _ in range(objects)]
+    requests = min(options.requests, 60_000)
+    made: list[tuple[str, list[int]]] = [
+        (f"zipf {alpha}", traces.zipf(objects, requests, alpha)) for alpha in (0.7, 0.9, 1.1)
+    ]
+    made += [
+        ("scan", traces.scan(objects, requests, objects // 8)),
+        ("drift", traces.drift(objects, requests)),
+        ("shift", traces.shift(objects, requests)),
+    ]
+    for name, trace in made:
+        row: Row = {"trace": name}
+        for way in ("off", "fast", "high"):
+            store = Store.create(32 << 20, max_object=1 << 20, compression=way)
+            hits = 0
+            began = time.process_time()
+            for number in trace:
+                if store.lookup(b"%d" % number) is not None:
+                    hits += 1
+                else:
+                    length = lengths[number % objects]
+                    start = number * 7919 % (len(whole) - length)
+                    _fetched(store, b"%d" % number, whole[start : start + length])
+                while store.pack_some():
+                    pass
+            row[way] = f"{hits / len(trace):.2%}"
+            row[f"CPU µs, {way}"] = round((time.process_time() - began) / len(trace) * 1e6)
+            row["packed"] = f"{store.statistics().compressed} of {store.statistics().objects}"
+            store.close()
+        yield row
+
+
+def _fetched(store: Store, key: bytes, body: bytes) -> None:
+    fill = store.claim(key)
+    if fill is not None:
+        if fill.open(key, HEAD, 200, 0, BEGAN_MS, BEGAN_MS + 86_400_000, 0, 0, len(body)) and fill.write(body):
+            fill.commit()
+        fill.release()
+
+
 def crowd(options: argparse.Namespace) -> Iterator[Row]:
     """Over two workers and over four."""
     for workers in (2, 4):
@@ -259,6 +305,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "lookup": lookup,
     "ratio": ratio,
     "lz4": lz4,
+    "text": text,
     "crowd": crowd,
 }
 

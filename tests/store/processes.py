@@ -74,6 +74,15 @@ class Worker:
         return os.waitstatus_to_exitcode(status)
 
 
+def pack(store: Store, *keys: bytes) -> None:
+    """Hit these objects, and do all the packing that is to be done, a slice at a time."""
+    for key in keys:
+        store.lookup(key)
+    while store.pack_some():
+        assert store.has_work
+    assert not store.has_work
+
+
 def until(store: Store, done: Callable[[], bool], seconds: float = 20) -> bool:
     """Wait on the store's bell, as an event loop would, until `done()`."""
     while not done():

@@ -38,7 +38,7 @@ def test_what_a_full_store_spends_on_each_object(length: int) -> None:
 def test_a_million_small_objects_fit_in_what_they_need() -> None:
     count, length = 1_000_000, 100
     need = count * (20 + len(HEAD) + length + MOST)
-    store = Store.create(need + 4 * MIB)  # the fill table, pins and counts: the same for ten million
+    store = Store.create(need + 4 * MIB + 65_536)  # the fill table, pins, reads and counts: the same for ten million
     body = b"x" * length
     assert all(put(store, number, body) for number in range(count))
     found = store.statistics()

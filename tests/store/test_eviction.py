@@ -18,8 +18,10 @@ from pydoc_data.topics import topics
 
 import pytest
 
+from flyby.clock import ManualClock
 from flyby.errors import StoreError
 from flyby.store import Entry, Store
+from tests.store.processes import pack
 
 MIB = 1 << 20
 FAR_MS = 1 << 45
@@ -64,6 +66,42 @@ def test_what_may_still_be_served_stale_has_not_expired() -> None:
     found = store.statistics()
     assert found.evictions > 0
     assert found.evicted_expired == 0
+    store.close()
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_what_has_expired_is_told_by_the_clock_that_the_store_was_given(expired: bool) -> None:
+    clock = ManualClock(wall_ms=1_000)  # in 1970: by the machine's clock everything has expired
+    store = Store.create(MIB, clock=clock)
+    for number in range(430):
+        put(store, b"%d" % number, os.urandom(2000), 61_000)
+    clock.advance(61 if expired else 59)
+    before = store.statistics()
+    for number in range(200):
+        put(store, b"new %d" % number, os.urandom(2000), FAR_MS)
+    found = store.statistics()
+    assert found.evictions > before.evictions
+    assert (found.evicted_expired > 0) == expired
+    assert store.expire(b"new 199")
+    entry = store.lookup(b"new 199")
+    assert entry is not None
+    assert entry.fresh_ms == clock.wall_ms()
+    store.close()
+
+
+def test_a_clock_that_fails_makes_nothing_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ManualClock):
+        def wall_ms(self) -> int:
+            raise RuntimeError("no time")
+
+    troubles: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda report: troubles.append(report.exc_value))
+    store = Store.create(MIB, clock=Broken())
+    for number in range(600):
+        assert put(store, b"%d" % number, os.urandom(2000), 1)
+    assert store.statistics().evictions > 0
+    assert store.statistics().evicted_expired == 0
+    assert troubles
     store.close()
 
 
@@ -188,6 +226,7 @@ def test_text_takes_half_the_room_at_most(kind: str, compression: str, request: 
         store = Store.create(16 * MIB, max_object=2 * MIB, compression=way)  # type: ignore[arg-type]
         for key, body in itertools.islice(variants(texts), 4000):
             assert put(store, key, body, compress=True)
+            pack(store, key)
         assert store.statistics().evictions > 50
         held.append(store.statistics().plain_bytes)
         store.close()
@@ -196,12 +235,13 @@ def test_text_takes_half_the_room_at_most(kind: str, compression: str, request: 
 
 @pytest.mark.parametrize("length", [16_384, 65_536, 65_537, 300_000])
 def test_the_high_way_takes_less_room(prose: list[bytes], length: int) -> None:
-    """And both ways of storing, whole and as it arrives, come to the same; `off` is off in both."""
+    """And both ways of storing, whole and as it arrives, come to the same in the end; `off` is off in both."""
     body = b"".join(prose)[:length]
     sizes = {}
     for way in ("off", "fast", "high"):
-        store = Store.create(16 * MIB, compression=way)  # type: ignore[arg-type]
+        store = Store.create(16 * MIB, compression=way)
         put(store, b"put", body, compress=True)
+        pack(store, b"put")
         sizes[way] = store.statistics().stored_bytes
         fill = store.claim(b"fill")
         assert fill is not None
@@ -210,6 +250,8 @@ def test_the_high_way_takes_less_room(prose: list[bytes], length: int) -> None:
             assert fill.write(body[start : start + 50_000])
         assert fill.commit()
         fill.release()
+        assert store.statistics().stored_bytes == sizes[way] + length
+        pack(store, b"fill")
         assert store.statistics().stored_bytes == 2 * sizes[way]
         for key in (b"put", b"fill"):
             entry = store.lookup(key)
@@ -238,6 +280,7 @@ def test_bodies_of_any_size_are_packed_and_read_in_parts(texts: list[bytes], len
         assert fill.write(body[start : start + 60_000])
     assert fill.commit()
     fill.release()
+    pack(store, b"key")
     found = store.statistics()
     assert found.stored_bytes * 2 < found.plain_bytes == length
     for first, last in ((0, 10), (length - 7, length), (65_530, 65_540), (131_000, 300_000), (100, 196_600)):
@@ -272,6 +315,7 @@ def test_a_reader_of_a_large_body_holds_one_piece_of_it(texts: list[bytes], pack
     store = Store.create(64 * MIB)
     body = (b"".join(texts) * 9)[: 5 * MIB]
     assert put(store, b"key", body, compress=packed)
+    pack(store, b"key")
     entry = store.lookup(b"key")
     assert entry is not None
     tracemalloc.start()
@@ -296,6 +340,7 @@ def test_a_reader_may_go_back(texts: list[bytes]) -> None:
     store = Store.create(64 * MIB)
     body = (b"".join(texts) * 9)[:MIB]
     assert put(store, b"key", body, compress=True)
+    pack(store, b"key")
     entry = store.lookup(b"key")
     assert entry is not None
     for first in (900_000, 100, 65_535, 65_536, 0, 1_048_575):
@@ -313,7 +358,9 @@ def test_a_large_body_of_noise_is_left_as_it_is() -> None:
     assert fill.write(body)
     assert fill.commit()
     fill.release()
+    pack(store, b"put", b"fill")
     assert store.statistics().compressed == 0
+    pack(store, b"put", b"fill")
     for key in (b"put", b"fill"):
         entry = store.lookup(key)
         assert entry is not None
@@ -325,11 +372,9 @@ def test_what_was_hot_is_packed_again_when_it_cools(texts: list[bytes]) -> None:
     store = Store.create(4 * MIB)
     for number in range(5):
         put(store, b"hot %d" % number, texts[number][:30_000], compress=True)
-        for _ in range(6):
-            entry = store.lookup(b"hot %d" % number)
-            assert entry is not None
-            entry.body()
-    del entry
+        for _ in range(3):
+            store.lookup(b"hot %d" % number)
+    pack(store)
     assert store.statistics().promotions == 5
     number = 0
     while store.statistics().demotions < 5:
@@ -337,6 +382,7 @@ def test_what_was_hot_is_packed_again_when_it_cools(texts: list[bytes]) -> None:
         put(store, b"%d" % number, os.urandom(10_000))
         for _ in range(2):  # so that they come to the main queue, and push the others through it
             store.lookup(b"%d" % number)
+        pack(store)
         assert number < 5000
     for number in range(5):
         entry = store.lookup(b"hot %d" % number)

@@ -14,7 +14,7 @@ import pytest
 
 from flyby.store import COMPLETE, FAILED, Fill, Store
 from flyby.store._fault import kill_at
-from tests.store.processes import Worker, until
+from tests.store.processes import Worker, pack, until
 from tests.store.test_processes import BLOB, content
 
 MIB = 1 << 20
@@ -85,11 +85,10 @@ def reclaim(store: Store, ready: Ready) -> None:
 
 
 def some_cool(store: Store) -> None:
-    """Six objects are hot and held plain; then others come and go until the first of the six is packed again."""
+    """Six objects are hot and held plain; then others come and go until the first of them is hot no more."""
     for key in (b"packed %d" % number for number in range(6)):
         put(store, key, 2)
-        for _ in range(6):
-            assert check_key(store, key)
+        pack(store, *[key] * 6)
     for number in range(3000):
         if store.statistics().demotions:
             break
@@ -97,13 +96,22 @@ def some_cool(store: Store) -> None:
         put(store, key)
         for _ in range(2):
             check_key(store, key)
-    assert store.statistics().demotions == 1
+    assert store.statistics().demotions >= 1  # those of a shard may go together
 
 
 def demote(store: Store, ready: Ready) -> None:
     ready()
-    for number in range(8):
+    for number in range(16):
         put(store, b"last %d" % number)
+    pack(store, *[b"packed %d" % number for number in range(6)])
+
+
+def pack_large(store: Store, ready: Ready) -> None:
+    ready()
+    pack(store, b"pages", b"noise")
+    for _ in range(3):
+        pack(store, b"pages")
+    assert bytes(store.lookup(b"pages").read(0, 10)) == PAGES[:10]  # type: ignore[union-attr]
 
 
 def follow_through(store: Store, ready: Ready, length: int, version: int = 1) -> None:
@@ -151,10 +159,7 @@ def outgrow(store: Store, ready: Ready) -> None:
 
 def promote(store: Store, ready: Ready) -> None:
     ready()
-    for _ in range(6):
-        entry = store.lookup(b"packed")
-        if entry is not None:
-            entry.body()
+    pack(store, *[b"packed"] * 6)
 
 
 def refresh(store: Store, ready: Ready) -> None:
@@ -162,6 +167,14 @@ def refresh(store: Store, ready: Ready) -> None:
     entry = store.lookup(b"small")
     if entry is not None:
         store.refresh(entry, BLOB + b"More: 1\r\nV: 1\r\n", 0, 1, FAR_MS, 3, 4)
+
+
+PAGES = b"".join(b"<li>%d of them</li>" % number for number in range(5_000))  # of two pieces
+
+
+def store_pages(store: Store) -> None:
+    store.put(b"pages", BLOB, PAGES, 200, 0, 1, FAR_MS, 3, 4, tags=(b"all",), place=PLACE)
+    store.put(b"noise", BLOB, content(b"noise", 1, 70_000), 200, 0, 1, FAR_MS, 3, 4)
 
 
 def store_large(store: Store) -> None:
@@ -177,6 +190,14 @@ def renew(store: Store, ready: Ready) -> None:
             store.refresh(entry, BLOB + b"Turn: %d\r\nV: 1\r\n" % turn, 0, 1, FAR_MS, 3, 4)
     del entry
     store.delete(b"large")
+
+
+def renew_in_place(store: Store, ready: Ready) -> None:
+    ready()
+    entry = store.lookup(b"small")
+    if entry is not None:
+        store.renew(entry, 2, FAR_MS - 1, 3, 4)
+        store.renew(entry, 3, FAR_MS - 2, 3, 4, date=b"http", at=0)
 
 
 def purge(store: Store, ready: Ready) -> None:
@@ -224,7 +245,13 @@ def add(store: Store, ready: Ready) -> None:
 
 
 # In the parent, before the worker lives. What others are about needs a full store.
-PREPARATIONS = {"reclaim": some_expire, "demote": some_cool, "add": until_the_index_grows, "renew": store_large}
+PREPARATIONS = {
+    "pack": store_pages,
+    "reclaim": some_expire,
+    "demote": some_cool,
+    "add": until_the_index_grows,
+    "renew": store_large,
+}
 SCENARIOS: dict[str, Scenario] = {
     "replace": replace,
     "evict": evict,
@@ -236,8 +263,10 @@ SCENARIOS: dict[str, Scenario] = {
     "fill that is given up": give_up,
     "outgrow": outgrow,
     "promote": promote,
+    "pack": pack_large,
     "refresh": refresh,
     "renew": renew,
+    "renew in place": renew_in_place,
     "purge": purge,
     "purge by tag": purge_by_tag,
     "purge by place": purge_by_place,
@@ -265,7 +294,7 @@ def test_a_death_at_every_step(name: str, follows: bool, full: bool) -> None:
         fill(store)
         put(store, b"small")
         put(store, b"packed", 2)
-        if name in PREPARATIONS and (full or name in ("add", "renew")):
+        if name in PREPARATIONS and (full or name in ("add", "renew", "pack")):
             PREPARATIONS[name](store)
         held = store.lookup(b"packed")
         demotions = store.statistics().demotions

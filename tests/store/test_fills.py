@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flyby.store import COMPLETE, EMPTY, FAILED, HEAD, LOST, STREAMING, UNSTORABLE, Fill, Store
+from tests.store.processes import pack
 
 MIB = 1 << 20
 BLOB = b"HTTP/1.1 200 OK\r\nETag: x\r\n"
@@ -173,7 +174,7 @@ def test_a_body_of_unknown_length_grows_and_moves(store: Store, piece: int) -> N
     follower.release()
 
 
-def test_text_is_packed_at_the_commit_and_readers_do_not_notice(store: Store) -> None:
+def test_text_is_packed_at_its_first_hit_and_readers_do_not_notice(store: Store) -> None:
     text = b"again and again " * 5000
     owner, follower = claim(store), claim(store)
     begin(owner)
@@ -181,6 +182,9 @@ def test_text_is_packed_at_the_commit_and_readers_do_not_notice(store: Store) ->
         owner.write(text[start : start + 9999])
     view = follower.read(100, 50)
     assert owner.commit()
+    pack(store)
+    assert store.statistics().compressed == 0
+    pack(store, b"key")
     entry = store.lookup(b"key")
     assert entry is not None
     assert entry.compressed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from flyby.store import Entry, Store
+from tests.store.processes import pack
 
 HEAD = b"HTTP/1.1 200 OK\r\nETag: x\r\n"
 MIB = 1 << 20
@@ -191,6 +192,66 @@ def test_what_was_refreshed_is_evicted_with_its_body(store: Store) -> None:
     assert store.statistics().used == 0
 
 
+def renew(store: Store, entry: Entry, date: bytes | None = None, *, swr_s: int = 5) -> bool:
+    return store.renew(entry, 2_000, 9_000, swr_s, 7, date=date, at=HEAD.index(b"ETag: ") + 6 if date else 0)
+
+
+@pytest.mark.parametrize("length", [100, 9_000, 60_000])
+def test_renew_changes_the_times_where_the_object_lies(store: Store, length: int) -> None:
+    put(store, b"key", noise(length))
+    held, entry = store.lookup(b"key"), store.lookup(b"key")
+    assert held is not None
+    assert entry is not None
+    before = store.statistics()
+    assert renew(store, entry)
+    assert renew(store, entry, b"x")  # it knows what it is now
+    assert about(entry) == (3, 2_000, 9_000, 5, 7)
+    new = store.lookup(b"key")
+    assert new is not None
+    assert (new.head, *about(new), new.generation) == (HEAD, *about(entry), entry.generation)
+    assert entry.generation > held.generation
+    assert not renew(store, held)
+    found = store.statistics()
+    assert (found.free, found.inserts, found.replaced) == (before.free, before.inserts, before.replaced)
+    assert renew(store, entry, b"y")  # another head is another block
+    new = store.lookup(b"key")
+    assert new is not None
+    assert (new.head, *about(new)) == (HEAD.replace(b"x", b"y"), 3, 2_000, 9_000, 5, 7)
+    assert (entry.head, bytes(new.body())) == (HEAD, noise(length))
+    assert renew(store, new, swr_s=6)
+    new = store.lookup(b"key")
+    assert new is not None
+    assert about(new) == (3, 2_000, 9_000, 6, 7)
+    for at in (-1, len(HEAD)):
+        with pytest.raises(ValueError, match="the head has"):
+            store.renew(new, 1, 2, 3, 4, date=b"x", at=at)
+
+
+@pytest.mark.parametrize("again", [renew, lambda s, e: s.refresh(e, HEAD + b"A: b\r\n", 3, 2_000, 9_000, 5, 7)])
+@pytest.mark.parametrize(
+    "purge",
+    [
+        lambda s: s.delete(b"key"),
+        lambda s: s.expire(b"key", 5_000),
+        lambda s: s.clear(),
+        lambda s: s.clear(True, 5_000),
+        lambda s: put(s, b"key", b"another"),
+        lambda s: (s.delete(b"key"), put(s, b"key", b"body")),
+    ],
+)
+def test_what_was_purged_or_replaced_is_not_renewed(
+    store: Store, purge: Callable[[Store], object], again: Callable[[Store, Entry], bool]
+) -> None:
+    put(store, b"key", b"body")
+    entry = store.lookup(b"key")
+    assert entry is not None
+    purge(store)
+    now = store.lookup(b"key")
+    assert not again(store, entry)
+    after = store.lookup(b"key")
+    assert (now and about(now)) == (after and about(after))
+
+
 def test_expire_ends_freshness_now_and_no_refresh_undoes_it(store: Store) -> None:
     put(store, b"key", b"body")
     before = store.lookup(b"key")
@@ -243,6 +304,8 @@ def test_a_hot_object_is_held_plain(store: Store) -> None:
     put(store, b"hot", text)
     for _ in range(6):
         assert body_of(store, b"hot") == text
+    pack(store)
+    assert body_of(store, b"hot") == text
     entry = store.lookup(b"hot")
     assert entry is not None
     assert not entry.compressed

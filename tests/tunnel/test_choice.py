@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flyby.tunnel._links import Choice, Links
-from flyby.upstream import Lease
+from flyby.upstream import Lease, UpstreamExchange
 
 
 @dataclass
@@ -32,20 +32,18 @@ class Clock:
         return int(self.now * 1000)
 
 
-@dataclass(eq=False)
-class Link:
+class Link(UpstreamExchange):
     """A link at rest; `sound` says whether it can be used."""
 
-    sound: bool = True
-    generation: int = 0
-    closed: bool = False
+    def __init__(self) -> None:
+        self.sound = True
+        self.closed = False
 
-    @property
-    def reusable(self) -> bool:
+    def at_rest(self) -> bool:
         return self.sound and not self.closed
 
-    def quiet(self) -> bool:
-        return True
+    def close(self) -> None:
+        self.closed = True
 
 
 class FakeDyno(Links):

@@ -3,7 +3,8 @@
 `Store` is the cache, `Entry` what a lookup finds, `Fill` a fetch under way that one process writes and all may read,
 `StoreView` a look from outside, `Partials` a space for a program's own bytes.
 The layout of the memory, with the rules that keep it whole, stands in `_layout.pxd`; allocation in `_arena`, the index
-and its repair in `_shard`, S3-FIFO in `_eviction`, locks and pins in `_guard`, the table of fetches in `_inflight`.
+and its repair in `_shard`, S3-FIFO in `_eviction`, locks and pins in `_guard`, the table of fetches in `_inflight`,
+fetches that outgrow the store in `_window`, packing in `_packing`. Other packages' extensions cimport `_serve` alone.
 """
 
 from __future__ import annotations

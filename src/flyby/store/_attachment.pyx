@@ -91,6 +91,9 @@ cdef class Attachment:
         memset(self._readers, 0, self.m.header.fill_slots * sizeof(void*))
         self._watchers.clear()
         self._owing = False
+        self._on_work = None
+        self._told = False
+        self.m.candidate_count = 0
         self.serial += 1
         self.usable = True
 
@@ -148,6 +151,12 @@ cdef class Attachment:
             if not callbacks:
                 del self._watchers[number]
         return 0
+
+    cdef void tell_work(self) noexcept:
+        """Call who wants to know that there is work, once until it has been done."""
+        if self.m.candidate_count and not self._told and self._on_work is not None:
+            self._told = True
+            call(self._on_work)
 
     cdef void moved(self, FillSlot* slot) noexcept:
         """A slot of ours has moved: ring the other workers, and call who waits here."""

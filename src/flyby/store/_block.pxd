@@ -2,7 +2,7 @@
 """A block's header and what stands behind it; `_layout` shows both as a picture, and gives them on.
 
 All that is written after a block is LIVE has bytes or a word of its own: state, hits, queue (with `after_free`), held,
-the links, the word of the generation and that of the freshness. The other fields are bits beside each other.
+the links, and the words of the generation, the birth and the freshness. The other fields are bits beside each other.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -34,8 +34,13 @@ cdef extern from * nogil:
         uint64_t codec : 2;
         uint64_t status : 10;
         uint64_t slack : 6;
-        int64_t born : 48;
-        uint64_t key_length : 16;
+        union {
+            struct {
+                int64_t born : 48;
+                uint64_t key_length : 16;
+            };
+            uint64_t birth;
+        };
         union {
             struct {
                 int64_t fresh : 48;
@@ -68,7 +73,8 @@ cdef extern from * nogil:
         uint8_t codec
         uint16_t status
         uint8_t slack  # bytes at its end that are nobody's, once LIVE
-        int64_t born
+        int64_t born  # with the length of the key in `birth`, so that it changes in one store
+        uint64_t birth
         uint16_t key_length
         int64_t fresh  # with the high parts of swr and sie in `freshness`, so that it changes in one store
         uint8_t swr_high
@@ -176,6 +182,11 @@ cdef inline void set_times(Block* b, int64_t born_ms, int64_t fresh_ms, uint32_t
     b.swr_low = swr & 0xFFFF
     b.sie_high = sie >> 16
     b.sie_low = sie & 0xFFFF
+
+
+cdef inline void set_born(Block* b, int64_t born_ms) noexcept nogil:
+    """Of a LIVE block, in one store."""
+    store64(&b.birth, (<uint64_t>clipped(born_ms) & ((<uint64_t>1 << 48) - 1)) | b.birth >> 48 << 48)
 
 
 cdef inline void set_fresh(Block* b, int64_t fresh_ms) noexcept nogil:

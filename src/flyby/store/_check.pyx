@@ -3,9 +3,9 @@
 
 In each shard the blocks fill the arena without gap or overlap, no two free ones touch, free and allocated units make
 up the whole; every word of the index names one live block whose tag agrees and whose key has its place in that
-bucket; every live block is named once and stands in one queue, and each of its tags in one list; what is loose is on that
-list; the sums are right. In the fill table, slots, chains, free list and held blocks agree. Reading all that takes the locks, so it is not for a
-server at work.
+bucket; every live block is named once and stands in one queue, and each of its tags in one list; what is loose is on
+that list; the sums are right. In the fill table, slots, chains, free list and held blocks agree. Reading all that takes
+the locks, so it is not for a server at work.
 
 Nothing is believed before it has been looked at: a store that comes from a file may hold anything, and reading it must
 not lead beyond its shard. So the extent of the index is looked at first, then its words, then the chain of blocks,
@@ -152,7 +152,7 @@ cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
     if free_units != s.free_units:
         problems.append(f"{name}: {free_units} units are free, {s.free_units} are counted")
     if (apart_units, refers) != (s.apart_units, referred):
-        problems.append(f"{name}: {refers} objects have their bodies apart, {referred} are counted; units {apart_units}")
+        problems.append(f"{name}: {refers} bodies lie apart, {referred} are counted; they take {apart_units} units")
     if sizes != [s.by_size[size] for size in range(8)]:
         problems.append(f"{name}: the sizes are {sizes}, and counted otherwise")
     if (plain, stored, packed, promoted) != (s.plain_bytes, s.stored_bytes, s.compressed, s.promoted_units):

@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
-from flyby.store._layout cimport Block
+from flyby.store._layout cimport Block, Map
 from flyby.store._pack cimport Cursor
 from flyby.store._tags cimport Labels
 
@@ -49,6 +49,9 @@ cdef class Entry:
 
 cdef Entry entry_of(Attachment attachment, Block* b)
 cdef Piece piece_of(Attachment attachment, Block* b, char* start, Py_ssize_t length)
+cdef void lay_out(
+    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
+) noexcept
 cdef Block* copied(
     Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, const Labels* labels,
     bint may_evict,

@@ -6,26 +6,26 @@ Both are buffers over the mapping itself. The block is pinned while the object o
 transport may keep a view for as long as its client takes; an object that was replaced or purged meanwhile is freed
 after that.
 
-A body that is stored as lz4 is read a piece at a time, into private memory: an Entry keeps the last piece that was read,
-and of a body of at most 256 KiB the whole, if that was asked for. When such an object is hot its plain form takes its
-place in the store, as long as the plain forms of a shard stay under a quarter of its arena; when it has cooled, eviction
-packs it again.
+A body that is stored as lz4 is read a piece at a time, into private memory: an Entry keeps the last piece that was
+read, and of a body of at most 256 KiB the whole, if that was asked for. When such an object is hot its plain form takes
+its place in the store (`_packing`), as long as the plain forms of a shard stay under an eighth of its arena.
 """
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flyby.errors import StoreError
 
+from flyby.store._candidates cimport promotable
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
 from flyby.store._layout cimport (
-    DOOMED, HOT, LZ4, PROMOTED, Block, Shard, Tag, body_of, born_of, fence, fresh_of, head_of, key_of, load64,
-    shard_holding, sie_of, stored_of, swr_of, tags_of, unit_of,
+    DOOMED, LZ4, PLAIN, PROMOTED, Block, Map, Tag, add64, body_of, born_of, fence, fresh_of, head_of, key_of, load64,
+    sie_of, stored_of, swr_of, tags_of, unit_of,
 )
 from flyby.store._pack cimport PIECE, unpack
 from flyby.store._purged cimport freshness_of
@@ -191,8 +191,6 @@ cdef class Entry:
             raise StoreError("so much of a packed body is to be read in pieces")
         self._plain = b"".join([self.piece(number) for number in range(count)]) if count > 1 else self.piece(0)
         self._piece = None
-        if b.hits >= HOT and self._attachment.usable and self._serial == self._attachment.serial:
-            promote(self._attachment, b, PyBytes_AS_STRING(self._plain))
         return 0
 
 
@@ -212,6 +210,25 @@ cdef Entry entry_of(Attachment attachment, Block* b):
     entry.length = b.length
     entry.generation = b.generation
     return entry
+
+
+cdef void lay_out(
+    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
+) noexcept:
+    """Describe a new object in its block; its times, its length and its body are still to come."""
+    b.hash = hash
+    b.generation = add64(&m.header.generation, 1) + 1
+    b.apart = 0
+    b.codec = PLAIN
+    b.status = status
+    b.length = 0
+    b.tags = labels.count
+    b.flags = flags
+    b.key_length = len(key)
+    b.head_length = len(head)
+    tags_set(b, labels)
+    memcpy(key_of(b), <const char*>key, len(key))
+    memcpy(head_of(b), <const char*>head, len(head))
 
 
 cdef Block* copied(
@@ -254,10 +271,8 @@ cdef Block* copied(
 
 cdef int promote(Attachment attachment, Block* b, const char* plain) except -1:
     """Put the plain form in the place of the packed one."""
-    cdef Shard* s = shard_holding(&attachment.m, b)
     cdef Block* other
-    cdef uint64_t units = units_for(b.key_length, b.head_length, b.length, b.tags)
-    if s.promoted_units + units > attachment.m.header.arena_units // 4:
+    if not promotable(&attachment.m, b):
         return 0
     other = copied(attachment, b, head_of(b), b.head_length, b.length, NULL, True)
     if other == NULL:

@@ -5,9 +5,9 @@ New objects enter the small queue, or the main one when the ghosts remember them
 tenth of what is stored, its oldest object goes: to the main queue if it was hit, else out, leaving a ghost. Otherwise
 the main queue's oldest goes, or goes round once more with half of its hits. A hit is a two-bit counter and nothing
 else. (The paper asks for two hits in the small queue, and takes one hit away for a round. This keeps a little less of
-what never changes, and a point more of what does, since what was hot leaves sooner: `python -m benchmarks.store ratio`.)
-An object that was held plain because it was hot is packed again when its turn comes, and goes round once more as that:
-it is compressed with no lock held, and only then changed.
+what never changes, and a point more of what does, since what was hot leaves sooner: see `benchmarks.store ratio`.)
+An object that was held plain because it was hot goes round once more when its turn comes; `_packing` may pack it again
+meanwhile. Nothing is packed here.
 
 What has expired goes before anything that has not. A hand goes over the blocks of the arena in the order in which
 they lie, when room is needed and there may be something for it (`soonest` is a bound on that), and frees what it
@@ -19,21 +19,18 @@ pinned or held are passed over.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from flyby.store._arena cimport arena_after, arena_before, arena_first, arena_give, arena_grow, arena_take
-from flyby.store._guard cimport pin, unpin
-from flyby.store._index cimport ghost_add, index_room, word_for
+from flyby.store._candidates cimport improvable, propose
+from flyby.store._guard cimport pin
+from flyby.store._index cimport ghost_add
 from flyby.store._layout cimport (
-    END, FREE, GONE_EXPIRED, GONE_MAIN, GONE_REPLACED, GONE_ROOM, GONE_SMALL, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
-    PACK_FAST, PROMOTED, SMALL, UNIT, Block, Map, Shard, block_at, body_of, ends_of, holder_of, place_of, room_of,
-    shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
+    END, FREE, GONE_EXPIRED, GONE_MAIN, GONE_SMALL, LIVE, LOOSE, MAIN, PLAIN, PROMOTED, SMALL, UNIT, Block, Map, Shard,
+    block_at, ends_of, holder_of, place_of, shard_holding, shard_of, step, store32, swap32, unit_of,
 )
-from flyby.store._pack cimport pack
-from flyby.store._queues cimport count_in, queue_drop, queue_push
-from flyby.store._shard cimport evictable, shard_lock, shard_clear, shard_reap, shard_remove, shard_unlock, units_for
+from flyby.store._queues cimport queue_drop, queue_push
+from flyby.store._shard cimport evictable, shard_lock, shard_clear, shard_reap, shard_remove, shard_unlock
 
 cdef enum:
     REAPED = 16  # loose blocks looked at for each allocation
@@ -58,15 +55,23 @@ cdef Block* oldest(Map* m, Shard* s) noexcept nogil:
     return NULL
 
 
-cdef int64_t now_ms() noexcept nogil:
+cdef int64_t told_ms(Map* m) noexcept with gil:
+    """By the clock that the store was given; 0, when that raises: then nothing has expired."""
+    return (<object>m.clock).wall_ms()
+
+
+cdef int64_t now_ms(Map* m) noexcept nogil:
+    """The wall clock of whoever tells the store its objects' times."""
     cdef timespec now
+    if m.clock != NULL:
+        return told_ms(m)
     clock_gettime(CLOCK_REALTIME, &now)
     return <int64_t>now.tv_sec * 1000 + now.tv_nsec // 1_000_000
 
 
 cdef Block* reclaim(Map* m, Shard* s, uint32_t units, uint32_t* steps) noexcept nogil:
     """A block where expired objects were; NULL when the hand has done its lap, or `steps` are used up."""
-    cdef int64_t now = now_ms()
+    cdef int64_t now = now_ms(m)
     cdef Block* b
     cdef Block* found
     if not s.hand:
@@ -94,8 +99,17 @@ cdef Block* reclaim(Map* m, Shard* s, uint32_t units, uint32_t* steps) noexcept 
     return NULL
 
 
-cdef bint evict(Map* m, Shard* s, uint32_t* steps, uint64_t* freed, Block** cooled) noexcept nogil:
-    """Evict one object; False when `steps` are used up, there is nothing to evict, or one has `cooled`."""
+cdef void cool(Map* m, Shard* s, Block* b) noexcept nogil:
+    """An object that was held plain because it was hot is hot no more: plain, it is to be packed."""
+    b.codec = PLAIN
+    s.promoted_units -= holder_of(b).units
+    s.demotions += 1
+    step(m)
+    propose(m, b)
+
+
+cdef bint evict(Map* m, Shard* s, uint32_t* steps, uint64_t* freed) noexcept nogil:
+    """Evict one object; False when `steps` are used up, or there is nothing to evict."""
     cdef Block* b
     while steps[0]:
         steps[0] -= 1
@@ -109,15 +123,16 @@ cdef bint evict(Map* m, Shard* s, uint32_t* steps, uint64_t* freed, Block** cool
             queue_drop(m, s, b)
             b.hits = 0
             queue_push(m, s, b, MAIN)
+            if b.codec == PLAIN and improvable(m, b):
+                propose(m, b)
         elif b.queue == MAIN and b.hits:
             queue_drop(m, s, b)
             b.hits //= 2
             queue_push(m, s, b, MAIN)
-        elif b.codec == PROMOTED and cooled[0] == NULL:
+        elif b.codec == PROMOTED:
             queue_drop(m, s, b)
+            cool(m, s, b)
             queue_push(m, s, b, MAIN)
-            cooled[0] = b
-            return False
         else:
             freed[0] += b.units + (holder_of(b).units if b.apart else 0)
             if b.queue == SMALL:
@@ -178,9 +193,7 @@ cdef void clear_from(Map* m, Shard* s, Block* first, uint32_t units) noexcept no
         b = after
 
 
-cdef Block* obtain(
-    Map* m, Shard* s, uint32_t units, bint may_evict, bint* again, Block** cooled
-) noexcept nogil:
+cdef Block* obtain(Map* m, Shard* s, uint32_t units, bint may_evict, bint* again) noexcept nogil:
     cdef Block* b
     cdef uint32_t steps = STEPS
     cdef uint64_t freed = 0
@@ -192,11 +205,11 @@ cdef Block* obtain(
     b = reclaim(m, s, units, &steps)
     if b != NULL:
         return b
-    while freed < 2 * <uint64_t>units and evict(m, s, &steps, &freed, cooled):
+    while freed < 2 * <uint64_t>units and evict(m, s, &steps, &freed):
         b = arena_take(m, s, units)
         if b != NULL:
             return b
-    if not steps or cooled[0] != NULL:
+    if not steps:
         again[0] = True
         return NULL
     if clear_window(m, s, units):
@@ -208,7 +221,6 @@ cdef Block* allocate(Map* m, uint64_t hash, uint64_t units, bint may_evict) noex
     """A block for an object of that hash: loose, FILLING, pinned by this worker; NULL when there is no room for it."""
     cdef Shard* s = shard_of(m, hash)
     cdef Block* b
-    cdef Block* cooled
     cdef bint again
     cdef int turn, turns
     if units > m.header.arena_units // 4 * 3:
@@ -219,10 +231,7 @@ cdef Block* allocate(Map* m, uint64_t hash, uint64_t units, bint may_evict) noex
             return NULL
         swap32(&s.dirty, 1)
         step(m)
-        cooled = NULL
-        b = obtain(m, s, <uint32_t>units, may_evict, &again, &cooled)
-        if cooled != NULL and not pin(m, unit_of(m, cooled)):
-            cooled = NULL
+        b = obtain(m, s, <uint32_t>units, may_evict, &again)
         if b != NULL:
             s.since_lap += b.units
             b.hits = <unsigned char>m.worker  # until it is LIVE
@@ -236,72 +245,9 @@ cdef Block* allocate(Map* m, uint64_t hash, uint64_t units, bint may_evict) noex
         store32(&s.dirty, 0)
         step(m)
         shard_unlock(m, s)
-        if cooled != NULL:
-            demote(m, s, cooled)
         if b != NULL or not again:
             return b
     return NULL
-
-
-cdef void demote(Map* m, Shard* s, Block* b) noexcept nogil:
-    """Pack an object that is hot no more; b is pinned, and when it cannot be packed it goes."""
-    cdef uint64_t generation = b.generation, stored = 0
-    cdef char* packed = NULL
-    cdef char* front = NULL
-    with gil:
-        try:
-            body = pack(body_of(b), b.length, max(m.packing, PACK_FAST))
-        except Exception:  # memory is short: then it goes
-            body = None
-        if body is not None:
-            stored = len(body)
-            packed = <char*><bytes>body
-        if shard_lock(m, s):
-            unpin(m, unit_of(m, b))
-            if b.state == LIVE and b.generation == generation and b.queue == MAIN and evictable(m, b):
-                swap32(&s.dirty, 1)
-                step(m)
-                front = <char*>malloc(tail_of(b) - <char*>b) if packed != NULL else NULL
-                if front == NULL:
-                    shard_remove(m, s, b, GONE_MAIN)
-                else:
-                    repack(m, s, b, front, packed, stored)
-                store32(&s.dirty, 0)
-                step(m)
-            shard_unlock(m, s)
-            free(front)
-        else:
-            unpin(m, unit_of(m, b))
-
-
-cdef void repack(Map* m, Shard* s, Block* b, char* front, char* packed, uint64_t stored) noexcept nogil:
-    """Remove the plain object and put the packed one where there is room now; `front` is for all before the body."""
-    cdef Block* old = <Block*>front
-    cdef uint64_t length = tail_of(b) - <char*>b
-    cdef uint64_t* word
-    memcpy(front, b, length)
-    shard_remove(m, s, b, GONE_REPLACED)
-    b = arena_take(m, s, <uint32_t>units_for(old.key_length, old.head_length, stored, old.tags))
-    word = index_room(m, s, old.hash)
-    if b == NULL or word == NULL:
-        if b != NULL:
-            arena_give(m, s, b)
-        return
-    # Size, state and links are the new block's own; all from the hash on is the object's.
-    memcpy(<char*>b + 16, front + 16, length - 16)
-    memcpy(<char*>b + length, packed, stored)
-    b.apart = 0
-    b.codec = LZ4
-    b.slack = room_of(b) - stored
-    b.hits = 0
-    b.state = LIVE
-    step(m)
-    store64(word, word_for(m, s, b))
-    step(m)
-    queue_push(m, s, b, MAIN)
-    count_in(m, s, b)
-    s.demotions += 1
-    step(m)
 
 
 cdef void clear_after(Map* m, Shard* s, Block* b, uint32_t units) noexcept nogil:

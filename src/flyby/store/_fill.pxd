@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._hash cimport Digest
-from flyby.store._layout cimport Block, FillSlot, Map
-from flyby.store._tags cimport Labels
+from flyby.store._layout cimport Block, FillSlot
+from flyby.store._window cimport Reader
 
 
 cdef class Fill:
@@ -16,13 +16,7 @@ cdef class Fill:
     cdef uint32_t _use  # the slot's serial
     cdef FillSlot* _slot
     cdef bint _released
-    cdef bint _compress
-    cdef list _pieces  # of the body as lz4
-    cdef uint64_t _packed_to  # how much of the body they are
-    cdef void* _next  # the Fills that read the same slot in this process, borrowed
-    cdef void* _previous
-    cdef bint _listed  # among those
-    cdef uint64_t _passed  # how much of the body this reader has done with
+    cdef Reader _reader  # how far this one has read, unless it is the owner
     cdef bint _overfull  # a write did not fit: the body has a hole and is never whole
     cdef bint _known  # what the head told has been read
     cdef readonly bint owner
@@ -41,18 +35,11 @@ cdef class Fill:
     cdef bint ours(self) noexcept
     cdef Block* hold(self) noexcept
     cdef int learn(self) except -1
-    cdef void enlist(self) noexcept
-    cdef void delist(self) noexcept
-    cdef void pass_to(self, uint64_t offset) noexcept
+    cdef int demand(self, str act) except -1
     cdef void end(self, uint32_t state, uint32_t reason) noexcept
-    cdef int pack_along(self, Block* b) except -1
     cdef bint make_room(self, uint64_t needed) noexcept
-    cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since)
-cdef void report(Attachment attachment, uint32_t number) noexcept
+cdef Fill fill_claimed(Attachment attachment, const char* key, uint32_t length, Digest digest, uint64_t since)
 cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest)
-cdef void lay_out(
-    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
-) noexcept

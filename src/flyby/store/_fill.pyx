@@ -10,8 +10,8 @@ The owner writes; everybody who claimed the same name reads, in this process and
 is not, the block doubles, where it lies if the neighbour is free, else by moving. Pieces that readers hold pin the
 block that they were cut from, so a move never pulls one away; the next piece comes from the new place.
 
-A body that outgrows the store is not stored: `outgrow` makes the fill a *window* (`_window`), in which its readers go on
-at the pace of the slowest. Every reader counts: the owner hears when the last one of a worker has left (`readers`).
+A body that outgrows the store is not stored: `outgrow` makes the fill a *window* (`_window`), in which its readers go
+on at the pace of the slowest. Every reader counts: the owner hears when the last one of a worker has left (`readers`).
 
 Callbacks are called for every step: at once in the owner's process, from `Store.dispatch` in others.
 """
@@ -23,26 +23,24 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flyby.store._attachment cimport Attachment
-from flyby.store._entry cimport copied, piece_of
+from flyby.store._entry cimport copied, lay_out, piece_of
 from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fill_outdated, fills_call, fills_join, fills_lock, fills_unlock
+from flyby.store._inflight cimport fill_outdated, fills_claim, fills_join
 from flyby.store._layout cimport (
-    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, LONGEST_HEAD, LONGEST_KEY, LZ4, PACK_OFF, PLAIN,
-    READ_BITS, REASON_LOST, REASON_UNSTORABLE, Block, FillSlot, Map, add64, block_of, body_of, born_of, fence, fresh_of, head_of,
-    key_of, load32, load64, read_word, reads_at, room_of, set_times, sie_of, slot_at, step, store32, store64, swap32, swr_of,
-    unit_of, worker_at,
+    DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, KEPT, LONGEST_HEAD, LONGEST_KEY,
+    REASON_LOST, REASON_UNSTORABLE, Block, Map, Worker, block_of, body_of, born_of, fence, fresh_of, head_of, key_of,
+    load32, load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
-from flyby.store._pack cimport PIECE, pack_piece, promising, worth
 from flyby.store._shard cimport ALWAYS, shard_publish, units_for
-from flyby.store._tags cimport Labels, tags_set
-from flyby.store._window cimport readers_of, window_begin, window_cut, window_put, window_read
+from flyby.store._tags cimport Labels
+from flyby.store._window cimport (
+    reader_enter, reader_leave, reader_pass, readers_of, window_begin, window_cut, window_put, window_read,
+)
 
 cdef enum:
     FIRST_ROOM = 16384  # for a body of unknown length
-    RING = 262144  # bytes of a window
-    LEAST_RING = 16384  # where there is no room for more
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since):
@@ -57,31 +55,22 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t s
     fill._callbacks = []
     attachment.enter(number)
     if not owner:
-        fill.enlist()
+        reader_enter(attachment, number, &fill._reader)
     return fill
 
 
-cdef void report(Attachment attachment, uint32_t number) noexcept:
-    """Tell how many of this process read the slot, and where the slowest of them is. Its owner hears what it waits for.
-
-    The owner is told through its bell, in its own process as well: it is not called while a reader reads.
-    """
-    cdef Map* m = &attachment.m
-    cdef FillSlot* slot = slot_at(m, number)
-    cdef uint64_t* word = &reads_at(m, m.worker)[number]
-    cdef uint64_t before = word[0], count = 0, lowest = <uint64_t>-1
-    cdef void* reader = attachment._readers[number]
-    while reader != NULL:
-        count += 1
-        lowest = min(lowest, (<Fill>reader)._passed)
-        reader = (<Fill>reader)._next
-    store64(word, read_word(count, lowest) if count else 0)
-    fence()
-    step(m)
-    if slot.ring and load32(&slot.starved) and swap32(&slot.starved, 0):
-        fills_call(m, number, slot.owner)
-    elif before and not count and load32(&slot.state) < FILL_COMPLETE:
-        fills_call(m, number, slot.owner)
+cdef Fill fill_claimed(Attachment attachment, const char* key, uint32_t length, Digest digest, uint64_t since):
+    """`Store.claim`."""
+    cdef Worker* counts = worker_at(&attachment.m, attachment.m.worker)
+    cdef bint owner = False
+    cdef int64_t number
+    attachment.settle()
+    number = fills_claim(&attachment.m, key, length, digest, since, &owner)
+    if number < 0:
+        return None
+    counts.fills += owner
+    counts.collapsed += not owner
+    return fill_of(attachment, <uint32_t>number, owner, since)
 
 
 cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest):
@@ -91,25 +80,6 @@ cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, D
     attachment.settle()
     number = fills_join(&attachment.m, key, length, digest)
     return None if number < 0 else fill_of(attachment, <uint32_t>number, False, began)
-
-
-cdef void lay_out(
-    Map* m, Block* b, uint64_t hash, bytes key, bytes head, int status, uint32_t flags, const Labels* labels
-) noexcept:
-    """Describe a new object in its block; its times, its length and its body are still to come."""
-    b.hash = hash
-    b.generation = add64(&m.header.generation, 1) + 1
-    b.apart = 0
-    b.codec = PLAIN
-    b.status = status
-    b.length = 0
-    b.tags = labels.count
-    b.flags = flags
-    b.key_length = len(key)
-    b.head_length = len(head)
-    tags_set(b, labels)
-    memcpy(key_of(b), <const char*>key, len(key))
-    memcpy(head_of(b), <const char*>head, len(head))
 
 
 @cython.final
@@ -128,29 +98,6 @@ cdef class Fill:
     cdef bint ours(self) noexcept:
         """Whether the slot is still the one that was claimed: not after a fork, a close or a sweep of this worker."""
         return not self._released and self._serial == self._attachment.serial and self._slot.serial == self._use
-
-    cdef void enlist(self) noexcept:
-        self._next = self._attachment._readers[self._number]
-        if self._next != NULL:
-            (<Fill>self._next)._previous = <void*>self
-        self._attachment._readers[self._number] = <void*>self
-        self._listed = True
-        if self._slot.ring:
-            self._passed = self._slot.floor
-        report(self._attachment, self._number)
-
-    cdef void delist(self) noexcept:
-        if not self._listed:
-            return
-        self._listed = False
-        if self._next != NULL:
-            (<Fill>self._next)._previous = self._previous
-        if self._previous != NULL:
-            (<Fill>self._previous)._next = self._next
-        else:
-            self._attachment._readers[self._number] = self._next
-        if self.ours():
-            report(self._attachment, self._number)
 
     # ---- what readers see --------------------------------------------------------------------------------------------
 
@@ -286,8 +233,8 @@ cdef class Fill:
             raise ValueError("offset and limit count forward")
         available = load64(&self._slot.available) if self.ours() else 0
         length = min(limit, available - offset)
-        if offset <= available:
-            self.pass_to(offset)
+        if self.ours() and offset <= available:
+            reader_pass(self._attachment, self._number, &self._reader, offset)
         if length <= 0:
             return memoryview(b"")
         if load64(&self._slot.ring):  # read after `available`: what was there before it is in the object's block
@@ -308,21 +255,10 @@ cdef class Fill:
             if load64(&self._slot.object) == unit:
                 return memoryview(copy)
 
-    cdef void pass_to(self, uint64_t offset) noexcept:
-        cdef uint64_t before = self._passed
-        cdef uint64_t word
-        if offset <= before or not self._listed:
-            return
-        self._passed = offset
-        if self._slot.ring:
-            word = reads_at(&self._attachment.m, self._attachment.m.worker)[self._number]
-            if before <= word & ((<uint64_t>1 << READ_BITS) - 1):
-                report(self._attachment, self._number)
-
     def passed(self, Py_ssize_t offset):
-        """This reader has done with what lies before `offset`: in a window there is room for more. `read` says so too."""
+        """This reader has done with what lies before `offset`: a window has room for more. `read` says so too."""
         if self.ours() and 0 <= offset <= <Py_ssize_t>self._slot.available:
-            self.pass_to(offset)
+            reader_pass(self._attachment, self._number, &self._reader, offset)
 
     def lost(self, Py_ssize_t offset):
         """Whether the byte at `offset` cannot be read any more, because its reader held the window back too long."""
@@ -353,7 +289,7 @@ cdef class Fill:
         for callback in tuple(self._callbacks):
             self.unsubscribe(callback)
         if self._serial == self._attachment.serial:
-            self.delist()
+            reader_leave(self._attachment, self._number, &self._reader, self.ours())
         if self.ours():
             if self.owner and load32(&self._slot.state) < FILL_COMPLETE:
                 self.end(FILL_FAILED, REASON_LOST)
@@ -361,6 +297,11 @@ cdef class Fill:
         self._released = True
 
     # ---- what the owner does -----------------------------------------------------------------------------------------
+
+    cdef int demand(self, str act) except -1:
+        if not self.owner:
+            raise ValueError(f"only the owner {act}")
+        return 0
 
     cdef void end(self, uint32_t state, uint32_t reason) noexcept:
         if state == FILL_COMPLETE:
@@ -378,14 +319,13 @@ cdef class Fill:
     ):
         """Tell the head, and under which key the object is to be stored. False, and FAILED, when it does not fit.
 
-        For `tags` and `place` see `Store.put`.
+        For `tags` and `place` see `Store.put`. With `compress` the object may be packed once it is stored.
         """
         cdef Block* b = NULL
         cdef Digest digest
         cdef Labels labels
         cdef uint64_t room
-        if not self.owner:
-            raise ValueError("only the owner opens a fill")
+        self.demand("opens a fill")
         if not self.ours() or load32(&self._slot.state) != FILL_EMPTY:
             return False
         room = <uint64_t>length if length >= 0 else min(<uint64_t>FIRST_ROOM, self._attachment.m.header.max_object)
@@ -400,17 +340,11 @@ cdef class Fill:
             return False
         lay_out(&self._attachment.m, b, digest.low, key, head, status, flags, &labels)
         set_times(b, born_ms, fresh_ms, swr_s, sie_s)
-        self._key = key
-        self._head = head
-        self._status = status
-        self._flags = flags
-        self._born_ms = born_ms
-        self._fresh_ms = fresh_ms
-        self._swr_s = swr_s
-        self._sie_s = sie_s
+        self._key, self._head, self._status, self._flags = key, head, status, flags
+        self._born_ms, self._fresh_ms, self._swr_s, self._sie_s = born_ms, fresh_ms, swr_s, sie_s
         self._known = True
-        self._compress = compress and self._attachment.m.packing != PACK_OFF
-        self._pieces = []
+        if not compress:
+            b.codec = KEPT
         self._slot.length = length
         b.held = 1
         step(&self._attachment.m)
@@ -423,13 +357,14 @@ cdef class Fill:
         return True
 
     def write(self, data):
-        """Append to the body. False when that does not fit: no byte is taken; the owner lets it `outgrow`, or aborts."""
+        """Append to the body. False, and no byte is taken, when that does not fit: to `outgrow`, or to abort."""
         cdef const unsigned char[::1] view
         cdef uint64_t length, available
         cdef Block* b
-        if not self.owner:
-            raise ValueError("only the owner writes to a fill")
-        if not self.ours() or self._overfull or self._slot.ring or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
+        self.demand("writes to a fill")
+        if not self.ours() or self._overfull or self._slot.ring:
+            return False
+        if not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
         length = len(data)
         if not length:
@@ -449,23 +384,11 @@ cdef class Fill:
         step(&self._attachment.m)
         if load32(&self._slot.state) == FILL_HEAD:
             store32(&self._slot.state, FILL_STREAMING)
-        self.pack_along(b)
         self._attachment.moved(self._slot)
         return True
 
-    cdef int pack_along(self, Block* b) except -1:
-        """Pack what has come in whole pieces: a long body must not keep the event loop from its work at its end."""
-        cdef uint64_t available = self._slot.available
-        while self._compress and available - self._packed_to > PIECE:
-            if not self._packed_to and not promising(body_of(b), available):
-                self._compress = False
-                return 0
-            pack_piece(self._pieces, body_of(b) + self._packed_to, PIECE, self._attachment.m.packing)
-            self._packed_to += PIECE
-        return 0
-
     cdef bint make_room(self, uint64_t needed) noexcept:
-        """Room for twice as much, or for `needed` at least: rather free room than others', rather here than elsewhere."""
+        """Room for twice as much, or for `needed` at least: free room before others', here before elsewhere."""
         cdef Block* b = block_of(&self._attachment.m, self._slot.object)
         cdef Block* other
         cdef uint64_t wanted
@@ -495,59 +418,18 @@ cdef class Fill:
         b.state = DOOMED
         return True
 
-    cdef Block* packed(self, Block* b, uint64_t* stored) except? NULL:
-        """A block with the same object as lz4, when that pays."""
-        cdef Block* other
-        if not self._compress or (not self._packed_to and not promising(body_of(b), b.length)):
-            return NULL
-        pack_piece(
-            self._pieces, body_of(b) + self._packed_to, <uint32_t>(b.length - self._packed_to), self._attachment.m.packing
-        )
-        body = worth(self._pieces, b.length)
-        self._pieces.clear()
-        if body is None:
-            return NULL
-        other = copied(self._attachment, b, head_of(b), b.head_length, len(body), NULL, True)
-        if other != NULL:
-            other.codec = LZ4
-            stored[0] = len(body)
-            memcpy(body_of(other), <const char*><bytes>body, len(body))
-        return other
-
     def outgrow(self):
-        """Make the fill a window: it is not stored, nobody joins it, and its readers go on with what `write_some` brings.
+        """Make the fill a window: it is not stored, nobody joins it, and its readers go on with `write_some`.
 
         For an owner whose `write` was refused. False, with nothing changed, when there is no room for a window either.
         """
-        cdef Map* m = &self._attachment.m
-        cdef Labels labels
-        cdef Block* b
-        cdef Block* ring = NULL
-        cdef uint64_t size = RING
-        if not self.owner:
-            raise ValueError("only the owner makes a fill a window")
+        self.demand("makes a fill a window")
         if not self.ours() or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
-        if self._slot.ring or self._slot.length >= 0:
+        if self._slot.ring or self._slot.length >= 0 or not window_begin(self._attachment, self._number):
             return False
-        labels.count = 0
-        b = block_of(m, self._slot.object)
-        while ring == NULL and size >= LEAST_RING:
-            ring = copied(self._attachment, b, head_of(b), 0, size, &labels, True)
-            if ring == NULL:
-                size //= 4
-        if ring == NULL:
-            return False
-        if not fills_lock(m):
-            ring.state = DOOMED
-            unpin(m, unit_of(m, ring))
-            return False
-        window_begin(m, self._slot, ring, size)
-        fills_unlock(m)
-        unpin(m, unit_of(m, ring))
-        worker_at(m, m.worker).refused += 1
+        worker_at(&self._attachment.m, self._attachment.m.worker).refused += 1
         self._overfull = False
-        report(self._attachment, self._number)
         self._attachment.moved(self._slot)
         return True
 
@@ -558,8 +440,7 @@ cdef class Fill:
         """
         cdef const unsigned char[::1] view
         cdef uint64_t done
-        if not self.owner:
-            raise ValueError("only the owner writes to a fill")
+        self.demand("writes to a fill")
         if not self.ours() or not self._slot.ring or load32(&self._slot.state) > FILL_STREAMING or not len(data):
             return 0
         view = data
@@ -572,16 +453,14 @@ cdef class Fill:
 
     def cut_off(self):
         """Make room in a window at the cost of those who have not read all that came: they are `lost`."""
-        if not self.owner:
-            raise ValueError("only the owner cuts readers off")
+        self.demand("cuts readers off")
         if self.ours() and self._slot.ring:
             window_cut(&self._attachment.m, self._slot)
             self._attachment.moved(self._slot)
 
     def finish(self):
         """The body of a window is whole: readers come to its end, and nothing is stored. False when it is no window."""
-        if not self.owner:
-            raise ValueError("only the owner finishes a fill")
+        self.demand("finishes a fill")
         if not self.ours() or not self._slot.ring or load32(&self._slot.state) > FILL_STREAMING:
             return False
         self._slot.length = self._slot.available
@@ -594,11 +473,8 @@ cdef class Fill:
     def commit(self):
         """The body is whole: readers come to its end, and lookups find it. False when it is not stored after all."""
         cdef Block* b
-        cdef Block* other
-        cdef uint64_t packed
         cdef bint stored
-        if not self.owner:
-            raise ValueError("only the owner commits a fill")
+        self.demand("commits a fill")
         if not self.ours() or self._slot.ring or not FILL_HEAD <= load32(&self._slot.state) <= FILL_STREAMING:
             return False
         if self._overfull or (self._slot.length >= 0 and self._slot.available != <uint64_t>self._slot.length):
@@ -608,18 +484,12 @@ cdef class Fill:
         b.length = self._slot.available
         self._slot.length = b.length
         step(&self._attachment.m)
-        other = self.packed(b, &packed)
-        if other != NULL:
-            stored = shard_publish(&self._attachment.m, other, packed, 0, self._slot.epoch, ALWAYS, self._slot)
-            if not stored:
-                other.state = DOOMED
-            unpin(&self._attachment.m, unit_of(&self._attachment.m, other))
-        else:
-            stored = shard_publish(&self._attachment.m, b, b.length, 0, self._slot.epoch, ALWAYS, self._slot)
+        stored = shard_publish(&self._attachment.m, b, b.length, 0, self._slot.epoch, ALWAYS, self._slot)
         if stored:
             worker_at(&self._attachment.m, self._attachment.m.worker).inserts += 1
             worker_at(&self._attachment.m, self._attachment.m.worker).insert_bytes += self._slot.available
         self.end(FILL_COMPLETE, 0)
+        self._attachment.tell_work()
         return stored
 
     def touch(self):
@@ -629,7 +499,6 @@ cdef class Fill:
 
     def abort(self, uint32_t reason=REASON_LOST):
         """The fetch has failed, or is not for sharing; readers see FAILED and the reason. The first ending stands."""
-        if not self.owner:
-            raise ValueError("only the owner aborts a fill")
+        self.demand("aborts a fill")
         if self.ours() and load32(&self._slot.state) < FILL_COMPLETE:
             self.end(FILL_FAILED, reason)

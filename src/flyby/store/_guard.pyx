@@ -13,7 +13,7 @@ when all eight count something, the pin is refused and the caller does without t
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport clock_gettime, timespec
 
 from flyby.store._layout cimport PIN_WAYS, Map, fence, load64, pins_at, pthread_mutex_t, store64, worker_at
 
@@ -34,9 +34,26 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutexattr_destroy(pthread_mutexattr_t*)
     int pthread_mutex_init(pthread_mutex_t*, const pthread_mutexattr_t*)
     int pthread_mutex_trylock(pthread_mutex_t*)
-    int pthread_mutex_timedlock(pthread_mutex_t*, const timespec*)
-    int pthread_mutex_consistent(pthread_mutex_t*)
     int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_mutex_consistent(pthread_mutex_t*)
+
+
+cdef extern from * nogil:
+    """
+    #include <pthread.h>
+    #include <time.h>
+    /* By the clock that nobody sets: a step of the wall clock must not prolong a wait. C libraries that cannot do so
+       (glibc before 2.30, musl) wait by the wall clock. */
+    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+    #define FB_WAIT_CLOCK CLOCK_MONOTONIC
+    #define fb_timedlock(lock, until) pthread_mutex_clocklock(lock, FB_WAIT_CLOCK, until)
+    #else
+    #define FB_WAIT_CLOCK CLOCK_REALTIME
+    #define fb_timedlock(lock, until) pthread_mutex_timedlock(lock, until)
+    #endif
+    """
+    int WAIT_CLOCK "FB_WAIT_CLOCK"
+    int mutex_timedlock "fb_timedlock"(pthread_mutex_t*, const timespec*)
 
 
 cdef enum:
@@ -59,18 +76,18 @@ cdef int guard_format(pthread_mutex_t* lock) noexcept nogil:
 
 
 cdef bint guard_take(Map* m, pthread_mutex_t* lock, uint32_t number, bint insist) noexcept nogil:
-    """Whether the lock of that number is ours now; what its last owner left half done shows in the `dirty` beside it."""
+    """Whether the lock of that number is ours now; `dirty` beside it shows what its last owner left half done."""
     cdef timespec until
     cdef int code = pthread_mutex_trylock(lock)
     if code == EBUSY:
         if m.stands[number] and not insist:
             return False
-        clock_gettime(CLOCK_REALTIME, &until)
+        clock_gettime(WAIT_CLOCK, &until)
         until.tv_nsec += WAIT_NS
         if until.tv_nsec >= 1_000_000_000:
             until.tv_nsec -= 1_000_000_000
             until.tv_sec += 1
-        code = pthread_mutex_timedlock(lock, &until)
+        code = mutex_timedlock(lock, &until)
     if code == EOWNERDEAD:
         code = pthread_mutex_consistent(lock)
     if code:

@@ -4,8 +4,9 @@
 A key has two buckets of one cache line and may lie in either; a new one goes to the emptier. The number of buckets is
 any number: `reduced` is linear hashing, so that the index grows by one bucket at a time, each taking its share of
 the words of one other (`index_widen`), whatever the number of objects. When both buckets of a key are full, one of
-the sixteen words in them moves to its other bucket, or takes the place of one that moves from there. So seven words of eight may be in use, and an object's share of the
-index and the ghosts is about twelve bytes, be the objects small or large.
+the sixteen words in them moves to its other bucket, or takes the place of one that moves from there. So seven words of
+eight may be in use, and an object's share of the index and the ghosts is about twelve bytes, be the objects small or
+large.
 
 Readers take no lock. A word that moves is in its new place before it leaves the old one, and `moves` is raised in
 between: who found nothing, and sees that it has changed, looks again.

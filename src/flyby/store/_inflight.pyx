@@ -20,9 +20,8 @@ from flyby.store._guard cimport PATIENCE, TABLE_LOCK, guard_give, guard_take
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_KEY, FILL_UNUSED, FILLING, READ_BITS, REASON_LOST, Block,
-    FillSlot, Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, read_word, reads_at, slot_at,
-    step,
-    store32, store64, swap32, worker_at,
+    FillSlot, Map, and64, block_of, fence, fill_buckets, load32, load64, lowest64, or64, pending_at, read_word,
+    reads_at, slot_at, step, store32, store64, swap32, worker_at,
 )
 from flyby.store._purged cimport outdated, purged_since, stem_name
 

@@ -8,7 +8,7 @@ shards mix.
     0         Header      half a page: magic, version, geometry, hash key; then `apart` what changes
     2048      Record      half a page: is the store in use, by whom, or was it closed (cache_file.py)
     workers   Worker      one for each worker and one for the process that made the store until it joins
-                          │ counters │ words of pending fills, a bit a fill slot │ reads: a word a fill slot │ pins: sets of eight words │
+                          │ counters │ words of pending fills, a bit a fill slot │ reads │ pins: sets of eight words │
     fills     FillTable   │ lock │ name buckets │ FillSlot (512 bytes each): the fetches under way │
     purged    sets of eight words: what was purged, and when (`_purged`)
     tags      for every shard, uint32 each: the lists of its tags (`_tags`)
@@ -20,17 +20,17 @@ shards mix.
               │        times, lengths, flags     │ 16 n │     │      │             │     │
               └──────────────────────────────────┴──────┴─────┴──────┴─────────────┴─────┘
               A FREE block has its size once more in its last four bytes, and the one after it says `after_free`.
-    Block      0 units ............. 4 state, hits, queue, held     8 next ........ 12 previous ....
-              16 hash ......................................       24 generation 45 │ apart │ codec 2 │ status 10 │ slack 6
-              32 born 48 ................. │ key length 16          40 fresh 48 ............... │ swr, sie: the high 8 each
-              48 length 36 ....... │ head length 20 │ tags 8        56 flags ........ 60 swr, sie: the low 16 each
+    Block      0 units ............. 4 state, hits, queue, held 8 next ........ 12 previous ....
+              16 hash ......................................   24 generation 45 │ apart │ codec 2 │ status 10 │ slack 6
+              32 born 48 ................. │ key length 16      40 fresh 48 ............... │ swr, sie: the high 8 each
+              48 length 36 ....... │ head length 20 │ tags 8    56 flags ........ 60 swr, sie: the low 16 each
     index     segments of 64 buckets, from the top of the shard downwards; it grows at the arena's end as objects come:
               ┌────────┬────────┬ 64 bytes ┬────────┐ × 64 ┌──── 16 bytes ────┐ × 64
               │ word 0 │ word 1 │    ...   │ word 7 │      │ eight ghosts     │      word: tag 16 │ 0 │ block's unit 32
-              └────────┴────────┴──────────┴────────┘      └──────────────────┘      (0: empty)   ghost: 16 bits of a hash
+              └────────┴────────┴──────────┴────────┘      └──────────────────┘      (0: empty)  ghost: 16 of a hash
               A bucket is one cache line; a key has two of them, and a place in either.
-    reads     a word:  readers of the fill here 16 │ how far the slowest has come 48.  Only its worker writes it (`_window`)
-    pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; a pinned block is never freed
+    reads     a word for each fill slot:  readers here 16 │ how far the slowest has read 48.  Only its worker writes it
+    pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; no pinned block is freed
 
     apart     an object that was refreshed has a new head, and its body where it was:
               ┌─────────────────────────────────────┐           ┌──────────────────────────┬───────────────┐
@@ -40,7 +40,8 @@ shards mix.
                                                                 └──────────────────────────┴───────────────┘
 
 A block's life:  FREE ─▶ FILLING ─▶ LIVE ─▶ DOOMED ─▶ FREE   (FILLING may go straight to DOOMED). LIVE blocks are in the
-index and in one of the queues; FILLING and DOOMED ones are *loose*, on the list of that name; FREE ones in the free lists.
+index and in one of the queues; FILLING and DOOMED ones are *loose*, on the list of that name; FREE ones in lists of
+their own.
 
 Rules that keep it whole when a process dies at any instruction:
   * readers take no lock: they read a word, pin the block, and read the word again. Whoever removes a word does so
@@ -70,7 +71,7 @@ from flyby.store._atomic cimport (
 )
 from flyby.store._block cimport (
     HEADER_UNITS, UNIT, Block, Tag, body_of, born_of, clipped, ends_of, fresh_of, head_of, holder_of, key_of,
-    room_of, set_fresh, set_times, sie_of, stored_of, swr_of, tags_of, tail_of, window_code, window_of,
+    room_of, set_born, set_fresh, set_times, sie_of, stored_of, swr_of, tags_of, tail_of, window_code, window_of,
 )
 
 
@@ -297,7 +298,7 @@ cdef struct Map:
 
 
 cdef inline void step(Map* m) noexcept nogil:
-    """A fault point: where a build with FLYBY_FAULTS can be made to die or stop, between any two steps. Else nothing."""
+    """A fault point: where a build with FLYBY_FAULTS can be made to die or stop between two steps. Else nothing."""
     fault(&m.fault, m.fault_signal)
 
 

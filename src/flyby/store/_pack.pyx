@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""Bodies as lz4: in pieces of 64 KiB, so that a body of any size is packed and unpacked a piece at a time, and a part of it
-is read without the rest.
+"""Bodies as lz4: in pieces of 64 KiB, so that a body of any size is packed and unpacked a piece at a time, and a part
+of it is read without the rest.
 
     ┌───────────┬──────────────────────┬───────────┬─────────┐     size: of the packed piece, or with the top bit
     │ size 32   │ piece as lz4         │ size 32   │ ...     │     set of one that lies plain because it is no smaller
@@ -16,8 +16,8 @@ A packed body has no table of its pieces: a `Cursor` remembers where the last pi
 looks at each size once.
 
 The lz4 package carries liblz4 and exports its functions. `piece_to` and `unpack_to` call the one for unpacking itself,
-without an object and with the GIL held, for on a small body that costs more than the work. Where it is not found, or does
-not undo what the package packed, they say so each time, and bodies are unpacked through Python.
+without an object and with the GIL held, for on a small body that costs more than the work. Where it is not found, or
+does not undo what the package packed, they say so each time, and bodies are unpacked through Python.
 """
 
 from cpython.buffer cimport PyBUF_READ
@@ -31,6 +31,7 @@ from lz4.block import LZ4BlockError, compress, decompress
 
 from flyby.errors import StoreError
 
+from flyby.store._candidates cimport PACK_FROM
 from flyby.store._layout cimport PACK_FAST, PACK_HIGH, PACK_OFF
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -43,7 +44,6 @@ ctypedef int (*Decompress)(const char* start, char* to, int length, int room) no
 cdef Decompress liblz4_decompress = NULL
 
 cdef enum:
-    PACK_FROM = 1024
     SAMPLE = 16384
     HIGH_LEVEL = 3  # the higher ones save another hundredth
 

@@ -4,7 +4,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._layout cimport (
-    LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, ends_of, floor_log2, holder_of, place_of, step, stored_of,
+    LZ4, NOWHERE, PROMOTED, SIZE_CLASSES, Block, Map, QueueEnds, Shard, block_at, ends_of, floor_log2, holder_of,
+    place_of, step, stored_of,
 )
 from flyby.store._tags cimport tags_link, tags_unlink
 

@@ -23,9 +23,9 @@ from flyby.store._hash cimport siphash
 from flyby.store._index cimport index_clear, index_find, index_room, index_segment, word_for
 from flyby.store._inflight cimport fills_lock, fills_unlock
 from flyby.store._layout cimport (
-    APART, DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN, PIN_WAYS,
-    SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, arena_of, block_at, block_of, fence, holder_of, key_of, load64,
-    pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, tail_of, unit_of,
+    APART, DOOMED, END, FILL_UNUSED, FILLING, FIRST_PLACE, FREE, GONE_RECOVERED, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
+    PIN_WAYS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, arena_of, block_at, block_of, fence, holder_of,
+    key_of, load64, pins_at, place_of, room_of, shard_of, slot_at, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._queues cimport count_in, count_out, queue_drop, queue_push
 from flyby.store._tags cimport tags_forget
@@ -66,7 +66,7 @@ cdef bint whole(Map* m, Shard* s, Block* b) noexcept nogil:
         place = (<char*>holder - arena_of(m, s)) // UNIT
         if not FIRST_PLACE <= place < s.end or holder.apart or holder.state not in (LIVE, APART):
             return False
-        if holder.hash != b.hash or holder.length != b.length or holder.codec != b.codec:
+        if holder.hash != b.hash or holder.length != b.length or (holder.codec == LZ4) != (b.codec == LZ4):
             return False
         return holder.units >= HEADER_UNITS and place + holder.units <= s.end and whole(m, s, holder)
     if b.codec != LZ4 and b.length != room_of(b) - b.slack:

@@ -15,6 +15,7 @@ cdef bint shard_lock(Map* m, Shard* s) noexcept nogil
 cdef bint shard_insist(Map* m, Shard* s) noexcept nogil
 cdef void shard_unlock(Map* m, Shard* s) noexcept nogil
 cdef Block* shard_lookup(Map* m, Digest digest, const char* key, uint32_t length) noexcept nogil
+cdef Block* shard_hold(Map* m, uint64_t hash, uint64_t unit) noexcept nogil
 cdef bint shard_publish(
     Map* m, Block* b, uint64_t stored, uint64_t replaced, uint64_t since, int64_t vacant_ms, FillSlot* slot
 ) noexcept nogil

@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flyby.store._arena cimport arena_after, arena_cede, arena_first, arena_format, arena_give, arena_trim
+from flyby.store._candidates cimport improvable, propose
 from flyby.store._guard cimport PATIENCE, guard_format, guard_give, guard_take, pin, pinned, unpin
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport (
@@ -19,10 +20,10 @@ from flyby.store._index cimport (
     same_key, word_for,
 )
 from flyby.store._layout cimport (
-    APART, BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4, MAIN,
-    PROMOTED, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, add64, block_at,
-    bucket_at, ends_of, fence, fresh_of, holder_of, key_of, load32, load64, place_of, room_of, set_fresh, shard_at,
-    shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
+    APART, BUCKET_WORDS, DOOMED, FILLING, FREE, GONE_PURGED, GONE_REPLACED, GONE_ROOM, HEADER_UNITS, LIVE, LOOSE, LZ4,
+    MAIN, PLAIN, PROMOTED, SEGMENT_BUCKETS, SEGMENT_UNITS, SMALL, UNIT, Block, FillSlot, Map, Shard, Tag, add64,
+    block_at, bucket_at, ends_of, fence, fresh_of, holder_of, key_of, load32, load64, place_of, room_of, set_fresh,
+    shard_at, shard_holding, shard_of, step, store32, store64, swap32, tail_of, unit_of,
 )
 from flyby.store._purged cimport freshness_of, outdated, purged_since
 from flyby.store._queues cimport count_in, count_out, ends_at, queue_drop, queue_push
@@ -124,6 +125,30 @@ cdef Block* shard_lookup(Map* m, Digest digest, const char* key, uint32_t length
                     unpin(m, unit_of(m, b))
         if load32(&s.moves) == moves:
             break
+    return NULL
+
+
+cdef Block* shard_hold(Map* m, uint64_t hash, uint64_t unit) noexcept nogil:
+    """The block there, pinned for this worker, if the index names it for an object of that hash; else NULL."""
+    cdef Shard* s = shard_of(m, hash)
+    cdef uint64_t word
+    cdef uint64_t* words
+    cdef Block* b
+    cdef int side, number
+    if load64(&s.epoch) != load64(&m.header.cleared):
+        return NULL
+    for side in range(2):
+        words = bucket_at(m, s, bucket_of(hash, side, load32(&s.buckets)))
+        for number in range(BUCKET_WORDS):
+            word = load64(&words[number])
+            if not word or word >> 48 != hash >> 48:
+                continue
+            b = block_at(m, s, <uint32_t>word)
+            if unit_of(m, b) != unit or not pin(m, unit):
+                continue
+            if load64(&words[number]) == word and b.hash == hash:
+                return b
+            unpin(m, unit)
     return NULL
 
 
@@ -340,6 +365,8 @@ cdef bint publish(
         queue_push(m, s, b, queue)
         count_in(m, s, b)
         step(m)
+        if b.codec == PLAIN and (queue == MAIN or b.hits) and improvable(m, b):
+            propose(m, b)  # it was asked for before
     store32(&s.dirty, 0)
     step(m)
     shard_unlock(m, s)

@@ -10,9 +10,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from flyby.store.statistics import FillStates, StoreStatistics, WorkerStatistics
 
 from flyby.store._layout cimport (
-    FILL_UNUSED, FIRST_PLACE, GONE_EXPIRED, GONE_MAIN, GONE_PURGED, GONE_RECOVERED, GONE_REPLACED, GONE_ROOM, GONE_SMALL,
-    LOOSE, MAIN, SEGMENT_UNITS, SIZE_CLASSES, SMALL, UNIT, Header, Map, Shard, Worker, load32, load64, shard_at, slot_at,
-    worker_at,
+    FILL_UNUSED, FIRST_PLACE, GONE_EXPIRED, GONE_MAIN, GONE_PURGED, GONE_RECOVERED, GONE_REPLACED, GONE_ROOM,
+    GONE_SMALL, LOOSE, MAIN, SEGMENT_UNITS, SIZE_CLASSES, SMALL, UNIT, Header, Map, Shard, Worker, load32, load64,
+    shard_at, slot_at, worker_at,
 )
 
 

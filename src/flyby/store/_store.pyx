@@ -6,46 +6,49 @@
     store.sweep(2)                            in the supervisor, when worker 2 is dead
 
 The process that creates a store may use it without joining (it has a worker area of its own), so an embedding needs
-none of this. Times of objects are the caller's and are kept as they are; the store reads a clock only for purges that
-name no time.
+none of this. Times of objects are the caller's and are kept as they are; the store reads a clock (the caller's, if it
+is given one) to find what has expired, and for purges that name no time.
 An object that cannot be had at once (its lock is held by a process that was stopped) is an object that is not there.
 """
 
 import os
-import time
 
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from flyby.clock import SystemClock
 from flyby.errors import StoreError
 from flyby.store.segment import anonymous, checked_size
 
 from flyby.store._attachment cimport attach, from_file
+from flyby.store._candidates cimport count_hit
 from flyby.store._check cimport check_fills, check_shard
-from flyby.store._entry cimport Entry, copied, entry_of
+from flyby.store._entry cimport Entry, entry_of, lay_out
 from flyby.store._eviction cimport allocate
-from flyby.store._fill cimport fill_of, lay_out, report
-from flyby.store._guard cimport unpin
+from flyby.store._eviction cimport now_ms as wall_ms
+from flyby.store._fill cimport fill_claimed
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport index_find
-from flyby.store._inflight cimport fills_claim, fills_insist, fills_sweep, fills_unlock
+from flyby.store._inflight cimport fills_insist, fills_sweep, fills_unlock
 from flyby.store._layout cimport (
-    DOOMED, GONE_PURGED, HOT, KEPT_APART, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PACK_FAST, PACK_HIGH,
-    PACK_OFF, PIN_WAYS, SMALL, Block, Map, Shard, Worker, add64, block_at, body_of, ends_of, fence, holder_of, load64,
-    lowest64, pending_at, pins_at, set_fresh, set_times, shard_at, shard_of, slot_at, store32, stored_of, swap32, swap64,
-    tags_of, unit_of, worker_at,
+    GONE_PURGED, KEPT, LONGEST_HEAD, LONGEST_KEY, LOOSE, LZ4, MAIN, PACK_FAST, PACK_HIGH, PACK_OFF, PIN_WAYS, SMALL,
+    Block, Map, Shard, Worker, add64, block_at, body_of, ends_of, fence, load64, lowest64, pending_at, pins_at,
+    set_fresh, set_times, shard_at, shard_of, slot_at, store32, swap32, swap64, worker_at,
 )
-from flyby.store._pack cimport pack
+from flyby.store._pack cimport PIECE, pack
+from flyby.store._packing cimport packer_of
 from flyby.store._purge cimport Hunt, announce, hunt
 from flyby.store._purged cimport freshness_of, purged_hard, purged_soft, stem_name
 from flyby.store._queues cimport ends_at
+from flyby.store._refresh cimport refreshed, renewed, settle_block
 from flyby.store._shard cimport (
-    ALWAYS, shard_insist, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_renew, shard_sweep,
+    ALWAYS, shard_insist, shard_lock, shard_lookup, shard_outdate, shard_publish, shard_remove, shard_sweep,
     shard_unlock, units_for,
 )
 from flyby.store._statistics cimport objects_of, statistics_of
-from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, is_place, place_hash
+from flyby.store._tags cimport BRANCHES, Labels, group_mask, group_name, place_hash
+from flyby.store._window cimport readers_report
 
 cdef enum:
     WALKED = 1 << 15  # blocks that a purge of everything frees itself
@@ -54,22 +57,19 @@ cdef enum:
 _COMPRESSIONS = {"high": PACK_HIGH, "fast": PACK_FAST, "off": PACK_OFF}
 
 
-cdef int64_t clock_ms() except? -1:
-    return time.time_ns() // 1_000_000
-
-
 @cython.final
 cdef class Store:
     def __init__(self):
         raise TypeError("a store is made by Store.create")
 
     @classmethod
-    def create(cls, size, *, path=None, max_object=None, workers=1, meaning=b"", compression="high"):
+    def create(cls, size, *, path=None, max_object=None, workers=1, meaning=b"", compression="high", clock=None):
         """A store of `size` bytes in all, for that many workers. Raises `StoreError`.
 
         With a path, what an earlier process left there is kept if it can be relied on: then everything is found again
         that was stored. `meaning` names how the caller reads keys, heads and flags; what was stored under another one
         is dropped. `compression` is how hard bodies are packed: "high", "fast" or "off"; what is there stays as it is.
+        `clock` is the wall clock that objects' times are told by, the machine's if none is given.
         """
         cdef Store store = Store.__new__(Store)
         cdef uint64_t whole = checked_size(size)
@@ -81,6 +81,10 @@ cdef class Store:
         else:
             store._attachment = from_file(path, whole, largest, workers, meaning)
         store._attachment.m.packing = _COMPRESSIONS[compression]
+        if clock is not None and type(clock) is not SystemClock:
+            store._attachment._clock = clock
+            store._attachment.m.clock = <void*>clock
+        store._packer = packer_of(store._attachment)
         store.size = whole
         store.max_object = store._attachment.m.header.max_object
         store.workers = workers
@@ -138,17 +142,22 @@ cdef class Store:
                     fill = number * 64 + lowest64(bits)
                     bits &= bits - 1
                     if slot_at(m, fill).ring and self._attachment._readers[fill] != NULL:
-                        report(self._attachment, fill)  # what was read before it was a window
+                        readers_report(self._attachment, fill)  # what was read before it was a window
                     self._attachment.call_watchers(fill)
 
     def close(self):
         """Use the store no more; views that are out stay good. Who made it comes last: then a file counts as closed."""
+        if self._packer.busy():
+            self._packer.drop()
         self._attachment.close()
 
     # ---- objects -----------------------------------------------------------------------------------------------------
 
-    def lookup(self, bytes key):
-        """The object of that key, held until it is released; None when there is none."""
+    def lookup(self, bytes key, *, bint counted=True):
+        """The object of that key, held until it is released; None when there is none.
+
+        It counts as a hit or a miss, unless it is not `counted`; the object is hit in any case.
+        """
         cdef Map* m = &self._attachment.m
         cdef Worker* counts
         cdef Block* b
@@ -157,19 +166,20 @@ cdef class Store:
         counts = worker_at(m, m.worker)
         b = shard_lookup(m, self._attachment.digest(key, len(key)), key, len(key))
         if b == NULL:
-            counts.misses += 1
+            counts.misses += counted
             return None
-        if b.hits < HOT:
-            b.hits += 1
-        counts.hits += 1
-        counts.hit_bytes += b.length
+        count_hit(m, b)
+        self._attachment.tell_work()
+        if counted:
+            counts.hits += 1
+            counts.hit_bytes += b.length
         return entry_of(self._attachment, b)
 
     def put(
         self, bytes key, bytes head, body, int status, uint32_t flags, int64_t born_ms, int64_t fresh_ms,
         uint32_t swr_s, uint32_t sie_s, *, bint compress=True, tags=(), place=None, since=None, unless_fresh_at=None
     ):
-        """Store a whole object. False when there is no room for it.
+        """Store a whole object; False when there is no room for it. Up to 64 KiB are packed at once, if that pays.
 
         It bears `tags`, and lies at `place`: how many bytes of its key name its group, and how many its branch there;
         by either it can be purged. `since` is what `mark` told when its content was asked for: False when it was purged
@@ -191,7 +201,7 @@ cdef class Store:
         digest = self._attachment.digest(key, len(key))
         if length:
             view = body
-        packed = pack(<char*>&view[0], length, m.packing) if compress and 0 < length <= self.max_object else None
+        packed = pack(<char*>&view[0], length, m.packing) if compress and 0 < length <= PIECE else None
         stored = length if packed is None else len(packed)
         if len(key) <= LONGEST_KEY and len(head) <= LONGEST_HEAD and length <= self.max_object:
             b = allocate(m, digest.low, units_for(len(key), len(head), stored, labels.count), True)
@@ -204,63 +214,30 @@ cdef class Store:
         if packed is not None:
             b.codec = LZ4
             memcpy(body_of(b), <const char*><bytes>packed, stored)
-        elif length:
-            memcpy(body_of(b), &view[0], length)
-        done = shard_publish(m, b, stored, 0, began, ALWAYS if unless_fresh_at is None else unless_fresh_at, NULL)
-        self._finish(b, done, length)
-        return done
-
-    cdef void _finish(self, Block* b, bint done, uint64_t length) noexcept:
-        cdef Map* m = &self._attachment.m
-        if done:
-            worker_at(m, m.worker).inserts += 1
-            worker_at(m, m.worker).insert_bytes += length
         else:
-            b.state = DOOMED
-            worker_at(m, m.worker).refused += 1
-        unpin(m, unit_of(m, b))
+            if not compress or m.packing != PACK_OFF and length <= PIECE:
+                b.codec = KEPT
+            if length:
+                memcpy(body_of(b), &view[0], length)
+        done = shard_publish(m, b, stored, 0, began, ALWAYS if unless_fresh_at is None else unless_fresh_at, NULL)
+        settle_block(m, b, done, length)
+        self._attachment.tell_work()
+        return done
 
     def refresh(
         self, Entry entry, bytes head, uint32_t flags, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s,
         uint32_t sie_s, *, tags=None
     ):
-        """Give the object a new head, times, and tags if told to. False if it is not stored any more, or was outdated."""
-        cdef Map* m = &self._attachment.m
-        cdef Block* b
-        cdef Block* old = entry.block()
-        cdef uint64_t stored = stored_of(old)
-        cdef Labels labels
-        cdef int number
-        cdef bint done, apart = stored >= KEPT_APART
-        if not self._attachment.usable or load64(&m.header.everything) > entry._since:
-            return False
-        labels.count = 0
-        if tags is not None:
-            for number in range(old.tags):
-                if is_place(tags_of(old)[number].hash):
-                    labels.hashes[labels.count] = tags_of(old)[number].hash
-                    labels.count += 1
-            self._attachment.label(&labels, b"", tags, None)
-        while True:
-            b = copied(
-                self._attachment, old, head, <uint32_t>len(head), sizeof(int64_t) if apart else stored,
-                NULL if tags is None else &labels, True,
-            ) if len(head) <= LONGEST_HEAD else NULL
-            if b == NULL:
-                worker_at(m, m.worker).refused += 1
-                return False
-            b.generation = add64(&m.header.generation, 1) + 1
-            b.flags = flags
-            set_times(b, born_ms, fresh_ms, swr_s, sie_s)
-            if apart:
-                done = shard_renew(m, b, holder_of(old), entry.generation)
-            else:
-                memcpy(body_of(b), body_of(old), stored)
-                done = shard_publish(m, b, stored, entry.generation, 0, ALWAYS, NULL)
-            self._finish(b, done, 0)
-            if done or not apart:
-                return done
-            apart = False  # it may only lie in another form now
+        """Give the object a new head, times, and tags if given. False if it is not stored any more, or was outdated."""
+        return refreshed(self._attachment, entry, head, flags, born_ms, fresh_ms, swr_s, sie_s, tags)
+
+    def renew(self, Entry entry, int64_t born_ms, int64_t fresh_ms, uint32_t swr_s, uint32_t sie_s, *, date=None, at=0):
+        """Give the object new times, and change nothing else. False as `refresh`. The entry has the new times, too.
+
+        With `date` the bytes of the head from `at` on are these. Where they are already, and the windows are what they
+        were, the object is changed where it lies; else it is refreshed.
+        """
+        return renewed(self._attachment, entry, born_ms, fresh_ms, swr_s, sie_s, date, at)
 
     cdef Shard* _locked(self, bytes key, Block** b) noexcept:
         """The shard of that key, locked, and the object there, or NULL; NULL itself when the lock is not to be had."""
@@ -306,7 +283,7 @@ cdef class Store:
         cdef Shard* s
         cdef Block* b
         cdef bint found
-        cdef int64_t now = clock_ms() if now_ms is None else now_ms
+        cdef int64_t now = wall_ms(&self._attachment.m) if now_ms is None else now_ms
         if not self._attachment.usable or len(key) > LONGEST_KEY:
             return False
         self._announce_stem(key)
@@ -338,6 +315,27 @@ cdef class Store:
             b.generation = add64(&m.header.generation, 1) + 1
         shard_unlock(m, s)
         return found
+
+    # ---- packing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def has_work(self):
+        """Whether an object waits to be packed, or unpacked because it is hot."""
+        return self._packer.busy()
+
+    def on_work(self, callback):
+        """Call `callback`, which must only take note, when there is work for `pack_some`, once until that has no more.
+
+        It does not outlive a fork or `join`."""
+        self._attachment._on_work = callback
+        self._attachment._told = False
+        self._attachment.tell_work()
+
+    def pack_some(self):
+        """Pack or unpack one slice of at most 64 KiB of what has proved worth it; whether there is more to do."""
+        cdef bint more = self._packer.step()
+        self._attachment._told = more
+        return more
 
     # ---- purges of many ----------------------------------------------------------------------------------------------
 
@@ -377,7 +375,7 @@ cdef class Store:
         h.mask = ~<uint64_t>0xFF
         h.lists = 1
         h.soft = soft
-        h.now_ms = clock_ms() if now_ms is None else now_ms
+        h.now_ms = wall_ms(&self._attachment.m) if now_ms is None else now_ms
         announce(&self._attachment.m, labels.hashes, labels.count)
         h.newest = load64(&self._attachment.m.header.generation)
         counts = []
@@ -416,7 +414,7 @@ cdef class Store:
         h.after = after
         h.after_length = len(after)
         h.soft = soft
-        h.now_ms = clock_ms() if now_ms is None else now_ms
+        h.now_ms = wall_ms(&self._attachment.m) if now_ms is None else now_ms
         announce(&self._attachment.m, &name, 1)
         h.newest = load64(&self._attachment.m.header.generation)
         return self._hunt(&h)
@@ -448,7 +446,7 @@ cdef class Store:
             return count
         if not fills_insist(m):
             raise StoreError("the cache was not to be had, and nothing is purged: a process that uses it is stopped")
-        purged_soft(m, clock_ms() if now_ms is None else now_ms)
+        purged_soft(m, wall_ms(&self._attachment.m) if now_ms is None else now_ms)
         fills_unlock(m)
         return count
 
@@ -463,24 +461,10 @@ cdef class Store:
         Between a lookup that found nothing and a claim that became the owner, another owner may have finished: who must
         not fetch twice looks again.
         """
-        cdef Map* m = &self._attachment.m
-        cdef int64_t number
-        cdef uint64_t began
-        cdef bint owner = False
-        cdef Worker* counts
+        cdef uint64_t began = load64(&self._attachment.m.header.epoch) if since is None else since
         if not self._attachment.usable or len(key) > LONGEST_KEY:
             return None
-        self._attachment.settle()
-        began = load64(&m.header.epoch) if since is None else since
-        number = fills_claim(m, key, len(key), self._attachment.digest(key, len(key)), began, &owner)
-        if number < 0:
-            return None
-        counts = worker_at(m, m.worker)
-        if owner:
-            counts.fills += 1
-        else:
-            counts.collapsed += 1
-        return fill_of(self._attachment, <uint32_t>number, owner, began)
+        return fill_claimed(self._attachment, key, len(key), self._attachment.digest(key, len(key)), began)
 
     # ---- what it tells about itself ----------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class StoreStatistics:
     recovered: int  # lost with the process that changed them
     ghost_hits: int
     promotions: int  # objects made plain because they were hot
-    demotions: int  # and packed again
+    demotions: int  # and, hot no more, left to be packed again
     fills: int
     fills_open: int
     fill_states: FillStates

@@ -1,87 +1,97 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False
-"""Why a plain response is not stored, where its head shows that at once; and its head for the client.
+"""Whether a plain response is stored, remembered; and its head for the store and for the client.
 
-    status line │ its fields, but for what is the connection's │ Date │ Via │ Cache-Status │ framing
+Policy is asked once for each kind of response: what decides is the status, Cache-Control, Vary and which of a few fields are
+there, of the request that it has a Cookie or an Authorization (`policy.facts`). A site has few kinds, however many pages it
+has. Times are policy's too: what it says of one response holds for all of the same kind that have the same Date and come in
+the same second, but for the time that each request took (RFC 9111 4.2.3: age = max(apparent, time taken), without an Age).
 
-The reasons that show at once are the first that `storable` asks for: no-store, private, and under a profile that guards
-cookies Set-Cookie without a word that permits it. Cache-Control is read by `policy`, which is asked once about
-each value and not again while the value is among the last sixteen. Everything else gets no verdict here, and goes
-the long way: what might be stored, what another field than Cache-Control decides, a status that is about another response.
+    status line │ its fields, but for what is the connection's │ Date │ Via │ Cache-Status │ framing      for the client
+    status line │ the same, but for what is not stored         │ Date │ Via                               for the store
 
-The head is what `_passing` writes of the same response; the tests compare the two byte for byte.
+No verdict is given here, and the general path taken, where another field decides: a Location that may have to be mapped, a
+Via to be joined, tags, targeted fields, an Age or Expires; statuses from 400 on, a response that varies.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memset
 
 from flyby.policy import TAG_FIELDS as _TAG_FIELDS
-from flyby.policy import Outcome, Reason, format_http_date, parse_cache_control
+from flyby.policy import Outcome, Reason, cache_status, facts_of, format_http_date, stamps_of, worth_packing
+from flyby.policy.template import Source, template_for
+from flyby.policy import times as _times
+from flyby.policy.update import REPORTING as _REPORTING
 from flyby.log._lines import console_words
-from flyby.log._lines cimport Text
-from flyby.proxy.fetching._passing import status_field
+from flyby.proxy.fetching._response import status_field
 from flyby.proxy.road._identity import VIA as _VIA
 from flyby.wire import HOP_BY_HOP as _HOP_BY_HOP
-from flyby.wire._glance cimport Span
+from flyby.wire import HeadReader as NewHeadReader
+
+from flyby.wire._field_line cimport Span
+from flyby.wire._head cimport HeadReader, ResponseHead
 from flyby.wire._names import fit
 from flyby.wire._names cimport NameTable
-from flyby.wire._plain cimport NOT_PASSED, NOTED, Plain, glance_response, plain_limits
+from flyby.wire._plain cimport NOT_PASSED, NOTED, Plain, glance_any_response, plain_limits
 from flyby.wire._plain import plain_names
-
-cdef enum Meaning:
-    UNCLEAR = 0    # not ours to say
-    NO_STORE = 1
-    PRIVATE = 2
-    NO_COOKIE = 3  # nothing that permits it: with a Set-Cookie it is not stored
+from flyby.wire._put cimport put, put_number, text_of
 
 cdef enum Noted:  # in the order of `NOTED_NAMES`
     DATE = 0
     CONTROL = 1
     COOKIE = 2
+    ETAG = 3
+    MODIFIED = 4
+    TYPE = 5
+    ENCODING = 6
+    VARY = 7
+    REPORT = 8   # the first of the fields that are passed on, but not stored
+
+cdef tuple REPORT_NAMES = tuple(sorted(_REPORTING))
+cdef tuple NOTED_NAMES = (
+    b"date", b"cache-control", b"set-cookie", b"etag", b"last-modified", b"content-type", b"content-encoding", b"vary",
+    *REPORT_NAMES,
+)
+cdef unsigned int NOT_STORED = NOT_PASSED
+for _index in range(len(REPORT_NAMES)):
+    NOT_STORED |= <unsigned int>NOTED << (<int>REPORT + _index)
 
 cdef enum:
-    VALUES = 16
+    MOST_KINDS = 512
     LONGEST_VALUE = 256
+    HIGHEST_STATUS = 399
 
-cdef tuple NOTED_NAMES = (b"date", b"cache-control", b"set-cookie")
 cdef bytes BEFORE = b"Via: " + _VIA + b"\r\nCache-Status: "
+cdef bytes VIA_LINE = b"Via: " + _VIA + b"\r\n"
+OWN_LIFETIMES = frozenset((Source.GIVEN, Source.ROUTE))  # counted from when a response came, whatever its fields
+
+cdef object MISS = Outcome.MISS
+cdef object PASS = Outcome.PASS
+cdef object REVALIDATED = Outcome.REVALIDATED
 
 
-cdef inline char *put(char *to, const char *text, Py_ssize_t length) noexcept nogil:
-    memcpy(to, text, length)
-    return to + length
+cdef class Words:
+    """What is said of a response: in Cache-Status, in the log, in the metrics."""
 
-
-cdef inline char *put_number(char *to, long long number) noexcept nogil:
-    cdef char digits[24]
-    cdef int at = 24
-    while True:
-        at -= 1
-        digits[at] = <char>(c"0" + number % 10)
-        number //= 10
-        if not number:
-            break
-    return put(to, digits + at, 24 - at)
-
-
-cdef Text text_of(bytes value):
-    cdef Text text
-    text.start = value
-    text.length = len(value)
-    return text
+    def __init__(self, outcome, reason, bytes member not None, metrics):
+        self.outcome = outcome
+        self.reason = reason
+        self.member = member
+        self.before, _, self.after = (BEFORE + member + b"\r\n").partition(b"200")
+        word = reason.value if reason is not None else ""
+        self._column, self._tail = console_words(outcome.value, word)
+        self.column, self.tail = text_of(self._column), text_of(self._tail)
+        self.count = metrics.counter(outcome.value, word)
 
 
 cdef class Verdict:
-    """One reason, in the words of the client's head, of the log and of the metrics."""
+    """On one kind of response."""
 
-    def __init__(self, reason, metrics):
+    def __init__(self, reason, template, bint packable):
         self.reason = reason
-        member = status_field(Outcome.MISS, Reason.HIT_FOR_MISS, 200, False, reason.value)
-        before, status, self._after = (BEFORE + member + b"\r\n").partition(b"200")
-        self._before = before
-        self._column, self._tail = console_words(Outcome.PASS.value, reason.value)
-        self.column, self.tail = text_of(self._column), text_of(self._tail)
-        self.count = metrics.counter(Outcome.PASS.value, reason.value)
+        self.template = template
+        self.packable = packable
+        self._words = {}
 
 
 cdef class Verdicts:
@@ -89,90 +99,160 @@ cdef class Verdicts:
 
     def __init__(self, rules, limits, metrics):
         not_passed = _HOP_BY_HOP | _TAG_FIELDS if rules.strip_tags else _HOP_BY_HOP
-        # A Location may have to be mapped, a Via to be joined.
-        never = (*rules.targeted, b"via", b"location", b"content-location")
+        never = (*rules.targeted, *_TAG_FIELDS, b"via", b"location", b"content-location", b"age", b"expires")
         told = plain_names(not_passed, NOTED_NAMES, never)
-        # An operator may name fields that no table takes; there everything goes the long way.
+        # An operator may name fields that no table takes; there everything takes the general path.
         self._usable = fit(told)
         self._names = NameTable(told if self._usable else {})
         plain_limits(limits, &self._limits)
-        self._guard_cookies = rules.points.guard_cookies
-        self._no_store = Verdict(Reason.NO_STORE, metrics)
-        self._private = Verdict(Reason.PRIVATE, metrics)
-        self._set_cookie = Verdict(Reason.SET_COOKIE, metrics)
+        self._rules = rules
+        self._wire_limits = limits
+        self._metrics = metrics
+        self._known = {}
         self._second = -1
-        self._values = []
 
     cdef bint glance(self, const unsigned char *base, Py_ssize_t size, Plain *to) noexcept:
-        """Whether the bytes begin with a plain head that can be passed on as it is."""
-        if not self._usable or not glance_response(base, size, &self._limits, self._names, to):
+        """Whether the bytes begin with a plain head that this file has something to say about."""
+        memset(to.noted, 0, sizeof(to.noted))  # a field that is not there has the length 0
+        if not self._usable or not glance_any_response(base, size, &self._limits, self._names, False, to):
             return False
-        if to.status == 206 or to.status == 412 or to.status == 416 or to.again & (NOTED << CONTROL):
+        if to.status > HIGHEST_STATUS or to.status == 206 or to.status == 304 or to.status == 204 or to.closes:
             return False
-        # RFC 9110 6.6.1: an empty one is none, and then ours stands in its place.
+        if to.again & (NOTED << CONTROL | NOTED << VARY | NOTED << DATE) or to.noted[<int>VARY].length:
+            return False
+        # RFC 9110 6.6.1: an empty Date counts as missing, and is replaced.
         return not to.seen & (NOTED << DATE) or to.noted[<int>DATE].length > 0
 
-    cdef Verdict judge(self, const unsigned char *base, const Plain *seen):
-        """Why it is not stored, for a plain GET; None when that does not show at once."""
-        cdef int meaning
-        cdef Span control
-        control.start = control.length = 0
-        if seen.seen & (NOTED << CONTROL):
-            control = seen.noted[<int>CONTROL]
-        meaning = self._meaning(base + control.start, control.length)
-        if meaning == NO_STORE:
-            return self._no_store
-        if meaning == PRIVATE:
-            return self._private
-        if meaning == NO_COOKIE and seen.seen & (NOTED << COOKIE):
-            return self._set_cookie
-        return None
+    cdef bint unchanged(self, const unsigned char *base, Py_ssize_t size, bytes stored, Plain *to) except -1:
+        """Whether the bytes begin with a plain 304 each of whose fields, but for Date, stands in the stored head already
+        (RFC 9111 4.3.4): then nothing but times is new."""
+        cdef Span name, value
+        cdef int number
+        memset(to.noted, 0, sizeof(to.noted))
+        if not self._usable or not glance_any_response(base, size, &self._limits, self._names, False, to):
+            return False
+        if to.status != 304 or to.closes or to.content >= 0 or not to.noted[<int>DATE].length or to.again & (NOTED << DATE):
+            return False
+        for number in range(to.count):
+            if to.told[number] & (NOT_STORED | NOTED << DATE):
+                continue
+            name, value = to.names[number], to.values[number]
+            line = b"\r\n%b: %b\r\n" % (
+                PyBytes_FromStringAndSize(<const char *>base + name.start, name.length),
+                PyBytes_FromStringAndSize(<const char *>base + value.start, value.length),
+            )
+            if line not in stored:
+                return False
+        return True
 
-    cdef int _meaning(self, const unsigned char *value, Py_ssize_t length) except -1:
-        """What a value of Cache-Control says to that; b"" when there is none."""
-        cdef int at
-        cdef bytes known
-        if length > LONGEST_VALUE:
-            return UNCLEAR
-        for at in range(len(self._values)):
-            known = <bytes>self._values[at]
-            if PyBytes_GET_SIZE(known) == length and memcmp(PyBytes_AS_STRING(known), value, length) == 0:
-                return self._meanings[at]
-        known = PyBytes_FromStringAndSize(<const char *>value, length)
-        if len(self._values) < VALUES:
-            self._values.append(known)
-        else:
-            self._values[self._next] = known
-        at = self._next
-        self._next = (at + 1) % VALUES
-        self._meanings[at] = self._read(known)
-        return self._meanings[at]
+    cdef Verdict judge_stored(self, bytes stored, int asking, exchange):
+        """The verdict on a stored response, by its head; None when there is none here."""
+        cdef Plain seen
+        cdef bytes text = stored + b"Content-Length: 0\r\n\r\n"
+        cdef bytes without_via = text.replace(VIA_LINE, b"")
+        cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(without_via)
+        if not self.glance(base, PyBytes_GET_SIZE(without_via), &seen):
+            return None
+        return self.judge(base, &seen, asking, exchange)
 
-    def _read(self, bytes value):
-        control = parse_cache_control(value)
-        if control.malformed or control.must_understand:
-            return <int>UNCLEAR
-        if control.no_store:
-            return <int>NO_STORE
-        if control.private or (control.private_fields and self._guard_cookies):
-            return <int>PRIVATE
-        if self._guard_cookies and not control.public and control.s_maxage is None:
-            return <int>NO_COOKIE
-        return <int>UNCLEAR
+    cdef Words words_of_validated(self, Verdict verdict, long long ttl_s):
+        """What is said of a stored response that the origin has just said is still right."""
+        cdef Words words = verdict._words.get(ttl_s)
+        if words is None:
+            if len(verdict._words) > MOST_KINDS:
+                verdict._words.clear()
+            member = cache_status(REVALIDATED, Reason.STALE, ttl_s=ttl_s, fwd_status=304)
+            words = Words(REVALIDATED, Reason.STALE, member, self._metrics)
+            verdict._words[ttl_s] = words
+        return words
 
-    cdef Py_ssize_t put_response(
-        self, char *start, const unsigned char *base, const Plain *seen, Verdict verdict, long long now_ms
+    cdef Verdict judge(self, const unsigned char *base, const Plain *seen, int asking, exchange):
+        """The verdict; None when there is none here. `exchange` is asked for the request when the kind is new."""
+        cdef Verdict verdict
+        cdef Span control = seen.noted[<int>CONTROL]
+        cdef char kind[LONGEST_VALUE + 8]
+        cdef int bits = asking
+        if control.length > LONGEST_VALUE or seen.seen & (NOTED << VARY):
+            return None
+        bits |= 4 if seen.seen & (NOTED << CONTROL) else 0
+        bits |= 8 if seen.seen & (NOTED << COOKIE) else 0
+        bits |= 16 if seen.noted[<int>ETAG].length else 0
+        bits |= 32 if seen.noted[<int>MODIFIED].length else 0
+        bits |= 64 if seen.noted[<int>ENCODING].length else 0
+        kind[0] = <char>(seen.status - 200)
+        kind[1] = <char>bits
+        put(kind + 2, <const char *>base + control.start, control.length)
+        # Of the type only its first bytes: they tell text from images.
+        key = (
+            PyBytes_FromStringAndSize(kind, 2 + control.length),
+            PyBytes_FromStringAndSize(<const char *>base + seen.noted[<int>TYPE].start, min(seen.noted[<int>TYPE].length, 64)),
+        )
+        verdict = self._known.get(key)
+        if verdict is None:
+            verdict = self._learn(self._parsed(base, seen), exchange)
+            if len(self._known) >= MOST_KINDS:
+                self._known.clear()
+            self._known[key] = verdict
+        return verdict
+
+    cdef ResponseHead _parsed(self, const unsigned char *base, const Plain *seen):
+        """The same head as the full parser reads it: what a glance recognised is one for it too."""
+        cdef HeadReader reader = NewHeadReader(self._wire_limits, "response")
+        reader._feed(base, seen.length)
+        return reader.take_response()
+
+    def _learn(self, head, exchange):
+        """Ask policy about a kind of response of which `head` is one."""
+        template = template_for(facts_of(exchange.request, head, self._rules), self._rules)
+        if isinstance(template, Reason):
+            return Verdict(template, None, False)
+        return Verdict(None, template, worth_packing(head.fields))
+
+    cdef Words words(self, Verdict verdict, why, bint offered, bint stored):
+        """What is said of a response of that kind that was asked for `why`."""
+        cdef tuple key = (why, offered, stored)
+        cdef Words words = verdict._words.get(key)
+        if words is None:
+            if not offered:
+                words = Words(PASS, why, status_field(PASS, why, 200), self._metrics)
+            elif stored:
+                words = Words(MISS, why, status_field(MISS, why, 200, True), self._metrics)
+            else:
+                reason = verdict.reason
+                words = Words(PASS, reason, status_field(MISS, why, 200, False, reason.value), self._metrics)
+            verdict._words[key] = words
+        return words
+
+    cdef bint times(
+        self, Verdict verdict, const unsigned char *base, const Plain *seen, int64_t request_ms, int64_t response_ms
     ) except -1:
-        """Write the head but for Connection and its empty line; its length, which is at most 512 more than what came
-        and 2 for each field.
-        """
-        cdef char *to = start
+        """Work out the verdict's times for a response that has just come; False when it is not worth keeping."""
+        cdef Span date = seen.noted[<int>DATE]
+        cdef int64_t second = response_ms // 1000
+        if verdict._second == second and verdict._date is not None and PyBytes_GET_SIZE(verdict._date) == <Py_ssize_t>date.length:
+            if verdict._date == PyBytes_FromStringAndSize(<const char *>base + date.start, date.length):
+                return True
+        head = self._parsed(base, seen)
+        known = _times(verdict.template, stamps_of(head.fields), response_ms, response_ms)
+        if isinstance(known, Reason):
+            return False
+        when, flags = known
+        verdict.age_ms = response_ms - when.born_ms
+        verdict.life_ms = when.fresh_ms - when.born_ms
+        verdict.flags, verdict.swr_s, verdict.sie_s = flags, when.swr_s, when.sie_s
+        if verdict.template.source in OWN_LIFETIMES:
+            verdict._date = PyBytes_FromStringAndSize(<const char *>base + date.start, date.length)
+            verdict._second = second
+        return True
+
+    cdef char *put_fields(self, char *to, const unsigned char *base, const Plain *seen, unsigned int but, long long now_ms):
+        """The status line and the fields that have none of the bits `but`, and a Date where there is none."""
         cdef Span name
         cdef Span value
         cdef int number
         to = put(to, <const char *>base, 13 + seen.reason.length + 2)
         for number in range(seen.count):
-            if seen.told[number] & NOT_PASSED:
+            if seen.told[number] & but:
                 continue
             name = seen.names[number]
             value = seen.values[number]
@@ -185,26 +265,43 @@ cdef class Verdicts:
         if not seen.seen & (NOTED << DATE):
             if self._second != now_ms // 1000:
                 self._second = now_ms // 1000
-                self._date = b"Date: " + format_http_date(self._second) + b"\r\n"
-            to = put(to, PyBytes_AS_STRING(self._date), PyBytes_GET_SIZE(self._date))
-        to = put(to, PyBytes_AS_STRING(verdict._before), PyBytes_GET_SIZE(verdict._before))
+                self._now = b"Date: " + format_http_date(self._second) + b"\r\n"
+            to = put(to, PyBytes_AS_STRING(self._now), PyBytes_GET_SIZE(self._now))
+        return to
+
+    cdef Py_ssize_t put_response(
+        self, char *start, const unsigned char *base, const Plain *seen, Words words, long long now_ms
+    ) except -1:
+        """Write the client's head but for Connection and its empty line; its length, which is at most 512 more than what
+        came and 2 for each field."""
+        cdef char *to = self.put_fields(start, base, seen, NOT_PASSED, now_ms)
+        to = put(to, PyBytes_AS_STRING(words.before), PyBytes_GET_SIZE(words.before))
         to = put(to, <const char *>base + 9, 3)
-        to = put(to, PyBytes_AS_STRING(verdict._after), PyBytes_GET_SIZE(verdict._after))
+        to = put(to, PyBytes_AS_STRING(words.after), PyBytes_GET_SIZE(words.after))
         if seen.content < 0:
             return put(to, "Transfer-Encoding: chunked\r\n", 28) - start
         return put(put_number(put(to, "Content-Length: ", 16), seen.content), "\r\n", 2) - start
 
-    def passed_head(self, bytes data not None, long long now_ms):
-        """(the reason, the head for the client) of a response, or None; for the tests."""
+    cdef bytes stored_head(self, const unsigned char *base, const Plain *seen, long long now_ms):
+        """The head as it is stored."""
+        cdef char *to
+        cdef bytes head = PyBytes_FromStringAndSize(NULL, seen.length + 2 * seen.count + 128)
+        to = self.put_fields(PyBytes_AS_STRING(head), base, seen, NOT_STORED, now_ms)
+        to = put(to, PyBytes_AS_STRING(VIA_LINE), PyBytes_GET_SIZE(VIA_LINE))
+        return head[: to - PyBytes_AS_STRING(head)]
+
+    def passed_head(self, bytes data not None, exchange, why, long long now_ms):
+        """(the reason, or None when it is stored, the head for the client) of a response, or None; for the tests."""
         cdef Plain seen
         cdef Verdict verdict
         cdef bytearray to
         cdef char *start
         if not self.glance(data, len(data), &seen):
             return None
-        verdict = self.judge(data, &seen)
+        verdict = self.judge(data, &seen, 0, exchange)
         if verdict is None:
             return None
+        words = self.words(verdict, why, True, verdict.reason is None)
         to = bytearray(seen.length + 2 * seen.count + 512)
         start = to
-        return verdict.reason, bytes(to[: self.put_response(start, data, &seen, verdict, now_ms)])
+        return verdict.reason, bytes(to[: self.put_response(start, data, &seen, words, now_ms)])

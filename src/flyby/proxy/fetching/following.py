@@ -19,7 +19,7 @@ from flyby.policy import Outcome, Reason, allowed_for, cache_status, evaluate, v
 from flyby.proxy.fetching.delivery import Delivery
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.road._exchange import Exchange
-from flyby.proxy.stored import hit, lookup, variants
+from flyby.proxy.stored import hit, variants
 from flyby.store import EMPTY, FAILED, HEAD, Entry, Fill
 
 LINGER_S = 0.001  # how long a head waits for its content
@@ -146,7 +146,9 @@ class Following:
         downstream.flush()
 
     def _cut_off(self) -> None:
-        self._exchange.cut_off(UpstreamError(502, "incomplete", "http_response_incomplete", "the shared fetch broke off"))
+        self._exchange.cut_off(
+            UpstreamError(502, "incomplete", "http_response_incomplete", "the shared fetch broke off")
+        )
 
     def client_left(self) -> None:
         """The client has gone."""

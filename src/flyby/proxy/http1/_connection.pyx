@@ -149,7 +149,7 @@ cdef class Connection(Downstream):
 
     def pause_writing(self):
         self.paused = True
-        self._write_deadline = monotonic() + self._connections.timeouts.write_s
+        self._write_deadline = self._connections.monotonic() + self._connections.timeouts.write_s
 
     def resume_writing(self):
         self.paused = False
@@ -183,6 +183,10 @@ cdef class Connection(Downstream):
             return 0
         if self.clear():
             used = self._lane.run(self, size)
+            if used < size and self._lane.more:
+                self._defer(self._lane.read_buffer[used:size])
+                self._wake()
+                return 0
         if used < size:
             self._receive(self._lane.read_buffer[used:size])
         return 0
@@ -249,7 +253,7 @@ cdef class Connection(Downstream):
             self._deadline = 0.0
             content.finish(body.trailers)
             if self._occupant is None and self._state == WAITING:
-                self._next(monotonic())
+                self._next(self._connections.monotonic())
         else:
             self._read_limit(self._connections.timeouts.body_s)
             if content.size >= QUEUE_LIMIT:
@@ -420,7 +424,8 @@ cdef class Connection(Downstream):
             self._outbox.write([serialise_response(status, reason, fields)])
 
     cpdef begin(self, int status, bytes reason, fields, long long length):
-        self.begin_ready(serialise_response(status, reason, fields)[:-2], length, status)
+        cdef bytes head = serialise_response(status, reason, fields)
+        self.begin_ready(head[: len(head) - 2], length, status)
 
     cpdef begin_ready(self, bytes head, long long length, int status):
         cdef bytes framing = b""
@@ -461,7 +466,9 @@ cdef class Connection(Downstream):
         elif self._framing is not CHUNKED:
             self._outbox.release()
         else:
-            wanted = trailers is not None and self._request is not None and wants_trailers(self._request.fields)
+            if trailers is not None and self._request is None:
+                self._request = (<object>self._occupant).request
+            wanted = trailers is not None and wants_trailers(self._request.fields)
             self._outbox.write([last_chunk(trailers if wanted else None)])
         self._finish()
 
@@ -513,7 +520,7 @@ cdef class Connection(Downstream):
         if occupant is None:
             return 0
         occupant.finished()
-        return self._next(monotonic())
+        return self._next(self._connections.monotonic())
 
     cdef int _next(self, double now) except -1:
         """The response is over: be ready for the next request, or close."""

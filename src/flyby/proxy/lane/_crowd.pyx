@@ -41,7 +41,7 @@ from flyby.wire import BodyKind, chunk_head, last_chunk
 
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.http1._connection cimport Connection
-from flyby.proxy.road._downstream cimport Downstream, Onward
+from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
 from flyby.proxy.road._outbox cimport Outbox, iovec
 from flyby.proxy.stored._selection cimport Selection
@@ -53,7 +53,7 @@ from flyby.store._inflight cimport fill_outdated
 from flyby.store._layout cimport (
     FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, Block, Worker, load32, load64, unit_of, worker_at,
 )
-from flyby.wire._glance cimport COOKIE, Glance, glance_limits
+from flyby.wire._glance cimport CLOSE, COOKIE, glance_limits
 
 cdef enum:
     FIRST = 16_384  # bytes of content that everybody gets before anybody gets more
@@ -135,28 +135,26 @@ cdef class Crowd(Onward):
             unpin(&self._store.m, unit_of(&self._store.m, b))
         return not stale
 
-    cdef bint begin(
-        self, Downstream client, const unsigned char *base, const Glance *seen, double now, long long now_ms
-    ) except -1:
-        """Let the request that was seen at `base` wait here."""
+    cdef Py_ssize_t begin(self, Downstream client, const Sight *sight) except -1:
+        """Let the request wait here."""
         cdef Follower follower = Follower.__new__(Follower)
         cdef Worker *counts = worker_at(&self._store.m, self._store.m.worker)
         if self._fill is None:
-            return False
+            return 0
         counts.misses += 1
         counts.collapsed += 1
         follower._crowd = self
         follower._client = <Connection?>client
-        follower._exchange = exchange_of(self._crowds.context, client, base, seen, now)
+        follower._exchange = exchange_of(self._crowds.context, client, sight.base, sight.seen, sight.now)
         follower._exchange.backend_name = self._backend
         follower._exchange.source = follower
         follower._since = load64(&self._store.m.header.epoch)
-        follower._cookies = seen.seen & COOKIE
+        follower._cookies = sight.seen.seen & COOKIE
         follower._here = True
-        client.engage(follower._exchange, True)
+        client.engage(follower._exchange, not sight.seen.seen & CLOSE)
         self._followers.append(follower)
         self._count += 1
-        return True
+        return sight.seen.length
 
     # ---- what the Fill, the loop and the clock tell ------------------------------------------------------------------
 

@@ -4,13 +4,15 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from flyby.log._lines cimport Lines, Served, Text
+from flyby.metrics._page cimport Metrics
 from flyby.proxy.stored._condition cimport Conditions
 from flyby.proxy.lane._crowd cimport Crowds
-from flyby.proxy.road._downstream cimport Downstream, Onward, ShortCut
+from flyby.proxy.road._downstream cimport Downstream, Errand, Onward, ShortCut
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
+from flyby.store._entry cimport Entry
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block, Map
 from flyby.wire._glance cimport Glance, GlanceLimits
@@ -35,13 +37,20 @@ cdef class Lane(ShortCut):
     cdef Signpost _posts  # of http
     cdef Signpost _secure_posts  # of https
     cdef GlanceLimits _limits[2]  # of both
-    cdef list _passages  # how to pass on by each route, or None
+    cdef list _forwarders  # what sends requests on by each route, or None
     cdef object _clock  # None: the machine's own
     cdef double _idle_s
     cdef object _log  # takes records; None: nobody does
     cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
     cdef object _access
+    cdef Metrics _metrics  # counts every answer
+    cdef int _outcome  # rows in its page
+    cdef int _no_reason
+    cdef bytes _rows  # of each route
     cdef Crowds _crowds  # who wait for a fetch of the store's
+    cdef Errand _errand  # what it is to do
+    cdef Entry _stale  # what it is to validate, or None
+    cdef int64_t _mark_fresh_ms  # until when the mark lasts that was found
     cdef Onward _onward  # where the request goes that the lane stopped at, if not the long way
     # The write that is being put together.
     cdef Selection _selection
@@ -57,15 +66,17 @@ cdef class Lane(ShortCut):
     cdef int64_t _total
     cdef char *_out
     cdef size_t _used
-    cdef char *_key
+    cdef char *_key  # the primary key of the last request that was looked at
+    cdef Py_ssize_t _key_length
     cdef Digest _digest  # of the primary key
     cdef Py_ssize_t _missed  # the length of a primary key under which nothing lies; 0: something does
 
     cdef void _read_clocks(self)
     cdef bint _answer(self, Downstream client, const unsigned char *base, const Glance *seen) except -1
-    cdef Block *_look_up(
-        self, const Post *post, bint secure, const unsigned char *base, const Glance *seen
-    ) except? NULL
+    cdef Py_ssize_t _send_on(self, Downstream client, Py_ssize_t used, Py_ssize_t length, const Glance *seen) except -1
+    cdef void _aim(self, Signpost posts, const Post *post, Errand errand) noexcept
+    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1
+    cdef Block *_look_up(self, const unsigned char *base, const Glance *seen) except? NULL
     cdef bint _usable(self, Downstream client, const Post *post, const Glance *seen, Block *found) noexcept
     cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1
     cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept
@@ -75,5 +86,6 @@ cdef class Lane(ShortCut):
     cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept
     cdef int _finished(self, Downstream client) except -1
+    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept
     cdef object _record(self, Downstream client, int number)
     cdef int _leave(self, Downstream client, int64_t done) except -1

@@ -27,19 +27,23 @@ from libc.string cimport memcmp, memcpy
 
 from flyby.clock import SystemClock
 from flyby.log import AccessLog, AccessRecord
+from flyby.metrics import NO_ROUTE
+from flyby.metrics import Metrics as NewMetrics
+from flyby.policy import Outcome
 from flyby.proxy.road._identity import identity
 from flyby.proxy.lane.remainder import Remainder
 
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
+from flyby.metrics._page cimport Metrics, count, observe
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions
 from flyby.proxy.http1._connection cimport Connection
-from flyby.proxy.road._downstream cimport Downstream, Onward, ShortCut
+from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy.stored._selection cimport SUFFIX, Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
-from flyby.store._entry cimport piece_of, promote
+from flyby.store._entry cimport entry_of, piece_of, promote
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
@@ -49,9 +53,10 @@ from flyby.store._pack cimport unpack_to
 from flyby.store._purged cimport freshness_of
 from flyby.store._shard cimport shard_lookup
 from flyby.store._store cimport Store
+from flyby.wire._field_line cimport Span
 from flyby.wire._glance cimport (
-    AUTHORIZATION, CACHE_CONTROL, CDN_LOOP, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRECONDITION, RANGE, Span,
-    glance, glance_limits,
+    AUTHORIZATION, CACHE_CONTROL, CDN_LOOP, CHUNKED, CLOSE, COOKIE, EXPECT, GET, HEAD, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, NO_CONTENT, OPTIONS, PRECONDITION, RANGE, glance_any, glance_limits,
 )
 
 cdef extern from "<time.h>" nogil:
@@ -65,18 +70,24 @@ READ_BUFFER = 65_536  # bytes of one read(2)
 
 cdef enum:
     OUT = 262_144  # bytes of heads and small bodies that are put together for one write
-    UNPACKED = 131_072  # a packed body up to this is unpacked there too
+    UNPACKED = 65_536  # a packed body up to this is unpacked there too
     SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
     LONGEST_KEY = 16_384
     MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
 
 cdef const char *RESERVED = b"/.flyby/"  # see `decision.decide`
-cdef unsigned int ASKS_MORE = AUTHORIZATION | CDN_LOOP | PRECONDITION | RANGE
+cdef unsigned int NEVER_HERE = CDN_LOOP | EXPECT  # in any case for the general path
+cdef unsigned int ASKS_MORE = AUTHORIZATION | PRECONDITION | RANGE | IF_RANGE
 cdef unsigned int ABOUT_STORED = CACHE_CONTROL | IF_NONE_MATCH | IF_MODIFIED_SINCE
 cdef uint32_t NO_PLAIN_HIT = (
     EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.NO_CACHE | EntryFlag.PARTIAL
 )
 cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
+cdef uint32_t TOO_LARGE = EntryFlag.TOO_LARGE
+cdef uint32_t VALIDATE = EntryFlag.NO_CACHE
+cdef uint32_t VALIDATOR = EntryFlag.VALIDATOR
+cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
+cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 cdef uint32_t PUBLIC = EntryFlag.PUBLIC
@@ -102,10 +113,11 @@ cdef class Lane(ShortCut):
         free(self._out)
         free(self._key)
 
-    def use(self, store, signs, passages, crowds, limits, clock, double idle_s, log):
+    def use(self, store, signs, forwarders, crowds, limits, clock, double idle_s, log, Metrics metrics=None, rows=None):
         """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None.
 
-        `passages` has, for each sign, how to pass on what is marked hit-for-miss, or None; `crowds` wait for fetches.
+        `forwarders` has, for each sign, what sends a plain request on, or None; `crowds` wait for fetches.
+        Each answer is counted in `metrics`, under the row there that `rows` has for its sign.
         """
         cdef Store objects = store
         self._store = objects._attachment
@@ -113,53 +125,78 @@ cdef class Lane(ShortCut):
             glance_limits(limits, scheme, &self._limits[number])
         self._posts = Signpost(signs, b"http")
         self._secure_posts = Signpost(signs, b"https")
-        self._passages = list(passages)
+        self._forwarders = list(forwarders)
         self._crowds = crowds
         self._clock = None if type(clock) is SystemClock else clock
         self._idle_s = idle_s
         self._access = log if isinstance(log, AccessLog) else None
         self._lines = log.lines if isinstance(log, AccessLog) else None
         self._log = log.write if isinstance(log, AccessLog) else log
+        self._metrics = NewMetrics() if metrics is None else metrics
+        self._outcome, self._no_reason = self._metrics.outcome(Outcome.HIT.value), self._metrics.reason("")
+        self._rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
         self.closed = False
 
-    def outcomes(self):
-        """What was counted here, in the words of the metrics."""
-        return {"hit": self.hits}
-
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1:
-        """Answer what can be of the first `length` bytes that were read; how many of them are dealt with."""
+        """Answer what can be of the first `length` bytes that were read; how many of them are dealt with.
+
+        At most so many requests as make one write; `more` says that others may follow.
+        """
         cdef Py_ssize_t used = 0
         cdef Glance seen
         cdef bint sent = True
         self._read_clocks()
-        self._full = True
         self._onward = None
-        while self._full and sent:
-            self._full = False
-            self._count = self._part_count = 0
-            self._used = 0
-            self._total = 0
-            try:
-                while used < length and not self._full:
-                    if not glance(self._input + used, length - used, &self._limits[client.secure], &seen):
-                        break
-                    if not self._answer(client, self._input + used, &seen):
-                        break
-                    used += seen.length
-                    self._full = self._count == BATCH
-                if not self._count:
+        self._stale = None
+        self._full = False
+        self._count = self._part_count = 0
+        self._used = 0
+        self._total = 0
+        try:
+            while used < length and not self._full:
+                if not glance_any(self._input + used, length - used, &self._limits[client.secure], &seen):
                     break
-                sent = self._send(client)
-            except:
-                self._unpin()
-                raise
-        if used and sent:
-            client._deadline = self._now + self._idle_s
-        if self._onward is not None and sent:
-            if self._onward.begin(client, self._input + used, &seen, self._now, self._now_ms):
+                if not self._answer(client, self._input + used, &seen):
+                    break
                 used += seen.length
-                self.passed += 1
+                self._full = self._count == BATCH
+                if seen.seen & CLOSE:
+                    # The client's last request: what follows it is not read (RFC 9112 9.6).
+                    client._keep_alive = False
+                    used = length
+            if self._count:
+                sent = self._send(client)
+        except:
+            self._unpin()
+            raise
+        self.more = self._full and sent
+        if not sent:
+            return used
+        if used:
+            client._deadline = self._now + self._idle_s
+        if not client._keep_alive:
+            client.complete(self._now)
+        elif self._onward is not None:
+            used += self._send_on(client, used, length, &seen)
         return used
+
+    cdef Py_ssize_t _send_on(self, Downstream client, Py_ssize_t used, Py_ssize_t length, const Glance *seen) except -1:
+        """Let the request at `used`, which cannot be answered here, be taken by what can; the bytes that it takes."""
+        cdef Sight sight
+        cdef Py_ssize_t taken
+        sight.base = self._input + used
+        sight.size = length - used
+        sight.seen = seen
+        sight.now, sight.now_ms = self._now, self._now_ms
+        sight.errand = self._errand
+        sight.key, sight.key_length = self._key, self._key_length
+        sight.fresh_ms = self._mark_fresh_ms
+        sight.stale = <void *>self._stale
+        taken = self._onward.begin(client, &sight)
+        self._stale = None
+        if taken:
+            self.passed += 1
+        return taken
 
     cdef void _read_clocks(self):
         cdef timespec time
@@ -179,7 +216,7 @@ cdef class Lane(ShortCut):
         cdef const Post *post
         cdef Signpost posts
         cdef Block *found
-        if seen.seen & ASKS_MORE or not self._store.usable:
+        if seen.seen & NEVER_HERE or not self._store.usable or client._closing:
             return False
         if seen.target.length >= 8 and memcmp(base + seen.target.start, RESERVED, 8) == 0:
             return False
@@ -189,43 +226,66 @@ cdef class Lane(ShortCut):
         post = posts.choose(
             base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length
         )
-        # Where a client cannot force a reload, its Cache-Control changes nothing about a fresh response.
-        if post == NULL or (seen.seen & CACHE_CONTROL and not post.ignore_reload):
+        if post == NULL or not self._make_key(post, client.secure, base, seen):
             return False
-        found = self._look_up(post, client.secure, base, seen)
+        if seen.method != GET and seen.method != HEAD:
+            if seen.body != CHUNKED and seen.method != OPTIONS:
+                self._aim(posts, post, FORWARDED)
+            return False
+        # Where a client cannot force a reload, its Cache-Control changes nothing about a fresh response.
+        if seen.body != NO_CONTENT or (seen.seen & CACHE_CONTROL and not post.ignore_reload):
+            return False
+        found = self._look_up(base, seen)
         if found == NULL:
-            if self._missed and not seen.is_head and not seen.seen & ABOUT_STORED:
+            if self._missed and seen.method == GET and not seen.seen & (ABOUT_STORED | ASKS_MORE):
                 self._onward = self._crowds.awaited(
                     self._store, self._key, self._missed, self._digest, <str>posts.backends[post.number]
                 )
+                if self._onward is None:
+                    self._aim(posts, post, SHARED)
             return False
-        if found.flags & PASSED_ON and freshness_of(&self._store.m, found) > self._now_ms:
-            if not seen.is_head and not seen.seen & CACHE_CONTROL:
-                self._onward = <Onward>self._passages[post.number]
-        if not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
+        if found.flags & PASSED_ON and seen.method == GET and not seen.seen & (CACHE_CONTROL | RANGE | IF_RANGE):
+            self._mark_fresh_ms = freshness_of(&self._store.m, found)
+            if self._mark_fresh_ms > self._now_ms and not found.flags & TOO_LARGE:
+                self._aim(posts, post, MARKED)
+        if found.flags & VALIDATE and not found.flags & NO_RESPONSE and found.status == 200 and seen.method == GET and not (
+            seen.seen & (CACHE_CONTROL | ABOUT_STORED | ASKS_MORE) or (seen.seen & COOKIE and found.flags & COOKIELESS)
+        ) and found.flags & VALIDATOR:
+            # RFC 9111 5.2.2.4: by each request.
+            self._aim(posts, post, VALIDATED)
+            self._stale = entry_of(self._store, found)  # the pin is its own from here on
+            return False
+        if seen.seen & ASKS_MORE or not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
             unpin(&self._store.m, unit_of(&self._store.m, found))
             return False
         self._answers[self._count - 1].route = post.number
         return True
 
-    cdef Block *_look_up(
-        self, const Post *post, bint secure, const unsigned char *base, const Glance *seen
-    ) except? NULL:
-        """The block that the request selects, pinned; see `policy.primary_key` and `resource.resource_key`."""
+    cdef void _aim(self, Signpost posts, const Post *post, Errand errand) noexcept:
+        """The request, which is not answered here, may be sent on at once."""
+        self._onward = <Onward>self._forwarders[post.number]
+        self._errand = errand
+
+    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1:
+        """The primary key of the request's resource; see `policy.primary_key` and `resource.resource_key`."""
         cdef char *to = self._key
-        cdef Map *m = &self._store.m
-        cdef Py_ssize_t length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
-        cdef Block *found
-        cdef Block *marker
-        cdef bint known
-        self._missed = 0
-        if length + SUFFIX > LONGEST_KEY:
-            return NULL
+        self._key_length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
+        if self._key_length + SUFFIX > LONGEST_KEY:
+            return False
         to = put(to, b"https " if secure else b"http ", 6 if secure else 5)
         to = put(to, <const char *>base + seen.host.start, seen.host.length)
         to = put(to, " ", 1)
         to = put(to, <const char *>base + seen.target.start, seen.target.length)
         put(to, post.tail, post.tail_length)
+        return True
+
+    cdef Block *_look_up(self, const unsigned char *base, const Glance *seen) except? NULL:
+        """The block that the request selects under the key, pinned."""
+        cdef Map *m = &self._store.m
+        cdef Py_ssize_t length = self._key_length
+        cdef Block *found
+        cdef Block *marker
+        cdef bint known
         self._digest = self._store.digest(self._key, length)
         found = shard_lookup(m, self._digest, self._key, length)
         self._missed = length if found == NULL else 0
@@ -289,6 +349,8 @@ cdef class Lane(ShortCut):
             to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000,
             -1 if condition == UNCHANGED else length,
         )
+        if seen.seen & CLOSE:
+            to = put(to - 2, "Connection: close\r\n\r\n", 21)
         if whole and length:
             body = body_of(found)
             if found.codec == LZ4:
@@ -393,25 +455,32 @@ cdef class Lane(ShortCut):
         cdef int64_t before = 0
         cdef int64_t took = 0
         cdef int number
+        cdef bint logged = self._log is not None and (self._lines is None or self._lines.style != OFF)
         self.hits += self._count
-        if self._log is None or (self._lines is not None and self._lines.style == OFF):
-            return 0
         if self._clock is None:
             clock_gettime(CLOCK_MONOTONIC, &time)
             took = <int64_t>((<double>time.tv_sec + <double>time.tv_nsec * 1e-9 - self._now) * 1e6)
         for number in range(self._count):
             served = &self._answers[number].served
-            served.time_ms = self._now_ms
-            served.duration_us = took
             served.sent = self._answers[number].end - before
             before = self._answers[number].end
+            self.counted(self._answers[number].route, served.status, served.sent, took)
+            if not logged:
+                continue
+            served.time_ms = self._now_ms
+            served.duration_us = took
             if self._lines is not None and (self._lines.style == CONSOLE or self._lines.style == COMBINED):
                 self._lines.hit(served)
             else:
                 self._log(self._record(client, number))
-        if self._lines is not None and self._lines.urgent():
+        if logged and self._lines is not None and self._lines.urgent():
             self._access.added()
         return 0
+
+    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept:
+        """Count an answer whose last byte is on its way, or whose client has gone."""
+        count(self._metrics.page, self._outcome, self._no_reason, PyBytes_AS_STRING(self._rows)[route], status, sent)
+        observe(&self._metrics.page.hits, took_us)
 
     cdef object _record(self, Downstream client, int number):
         """The answer for a log that takes records."""
@@ -459,12 +528,14 @@ cdef class Lane(ShortCut):
             skipped = 0
         self._part_count = 0
         self.hits += self._count
-        if self._log is not None:
-            for number in range(self._count):
-                records.append((self._record(client, number), before, self._answers[number].end))
-                before = self._answers[number].end
+        for number in range(self._count):
+            end = self._answers[number].end
+            records.append((self._record(client, number), self._answers[number].route, before, end))
+            before = end
         client._outbox.sent = done
-        client._occupant = Remainder(self._log, records, client._outbox, self._now, self._clock or SystemClock())
+        client._occupant = Remainder(
+            self.counted, self._log, records, client._outbox, self._now, self._clock or SystemClock()
+        )
         (<Connection>client).send_rest(chunks)
         return 0
 

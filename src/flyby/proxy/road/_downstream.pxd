@@ -10,14 +10,33 @@ from flyby.wire._head cimport RequestHead
 cdef class ShortCut:
     cdef readonly object read_buffer  # where every connection of the worker reads to
     cdef public bint closed           # nothing may be answered here: not ready yet, or draining
+    cdef bint more                    # `run` stopped at its bound: other requests may follow
 
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1
 
 
+cdef enum Errand:
+    SHARED = 0     # nothing is stored: the fetch may be shared, and its response stored
+    MARKED = 1     # what lies under the key is known not to be for sharing
+    FORWARDED = 2  # the method is one that is passed on
+    VALIDATED = 3  # what is stored must be validated
+
+
+cdef struct Sight:  # of a plain request that the fast lane could not answer
+    const unsigned char *base
+    Py_ssize_t size        # bytes from `base` on that were read
+    const Glance *seen
+    double now             # monotonic
+    long long now_ms       # wall time
+    Errand errand
+    const char *key        # of the resource
+    Py_ssize_t key_length
+    long long fresh_ms     # of a mark: until when it lasts
+    void *stale            # the Entry that is to be validated, borrowed; NULL for none
+
+
 cdef class Onward:
-    cdef bint begin(
-        self, Downstream client, const unsigned char *base, const Glance *seen, double now, long long now_ms
-    ) except -1
+    cdef Py_ssize_t begin(self, Downstream client, const Sight *sight) except -1
 
 
 cdef class Occupant:

@@ -23,11 +23,9 @@ cdef class ShortCut:
 
 
 cdef class Onward:
-    cdef bint begin(
-        self, Downstream client, const unsigned char *base, const Glance *seen, double now, long long now_ms
-    ) except -1:
-        """Take the request that was seen at `base`, if that is possible now."""
-        return False
+    cdef Py_ssize_t begin(self, Downstream client, const Sight *sight) except -1:
+        """Take the request, if that is possible now; how many of its bytes are dealt with, 0 when it is not taken."""
+        return 0
 
 
 cdef class Occupant:
@@ -130,6 +128,22 @@ cdef class Downstream:
 
     cpdef switch(self, int status, bytes reason, fields, pipe):
         """Tell the client that the protocol is switched; its bytes are `pipe`'s from now on."""
+        raise TypeError("abstract")
+
+    def pipe_write(self, data):
+        """Send bytes of the other protocol, after `switch`."""
+        raise TypeError("abstract")
+
+    def pipe_close(self):
+        """Close in good order."""
+        raise TypeError("abstract")
+
+    def pipe_eof(self):
+        """Send nothing more; where the connection has no half, close it."""
+        raise TypeError("abstract")
+
+    def pipe_pause(self, bint pause):
+        """Read no more for now, or again."""
         raise TypeError("abstract")
 
     def detach(self, int status, bytes reason, fields):

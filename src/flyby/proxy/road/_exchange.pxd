@@ -12,6 +12,7 @@ cdef class Exchange(Occupant):
     cdef public Downstream downstream
     cdef RequestHead _request        # None until somebody asks for it, where `text` is there
     cdef bytes text                  # the head as it came, where a glance recognised it; else None
+    cdef Span verb
     cdef Span target
     cdef Span host
     cdef Span user_agent
@@ -32,9 +33,10 @@ cdef class Exchange(Occupant):
     cdef public object outcome
     cdef public object reason
     cdef public int status
-    cdef public long long first_byte_ms  # from the request's sending to the origin's head; -1: it was not asked
+    cdef public double first_byte_ms     # from the request's sending to the origin's head; -1: it was not asked
     cdef public object broken            # the UpstreamError that cut a begun response off, or None
     cdef readonly bint gone              # the client has left
+    cdef object recorder             # writes the record by `record`, where that takes no object; or None
     cdef bint _recorded
 
     cdef RequestHead head_of_request(self)

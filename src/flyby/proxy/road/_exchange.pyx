@@ -224,7 +224,12 @@ cdef class Exchange(Occupant):
         """The response is sent, or cannot be: record it, once."""
         if not self._recorded:
             self._recorded = True
-            record(self)
+            if self.recorder is not None:
+                self.recorder.record()
+            else:
+                record(self)
+            # Neither is needed any more; the source knows this exchange, and the circle would wait for the collector.
+            self.recorder = self.source = None
 
 
 cdef Exchange exchange_of(context, Downstream client, const unsigned char *base, const Glance *seen, double started):
@@ -233,6 +238,8 @@ cdef Exchange exchange_of(context, Downstream client, const unsigned char *base,
     exchange.context = context
     exchange.downstream = client
     exchange.text = PyBytes_FromStringAndSize(<const char *>base, seen.length)
+    exchange.path = PyBytes_FromStringAndSize(<const char *>base + seen.target.start, seen.target.length)
+    exchange.verb = seen.verb
     exchange.target = seen.target
     exchange.host = seen.host
     exchange.user_agent = seen.user_agent

@@ -13,7 +13,7 @@ cdef struct Sayings:   # what this edge says of the request
     Text identity
     long long now_ms
 
-cdef NameTable request_names()
+cdef NameTable request_names(left_out)
 cdef Py_ssize_t room_for(const Glance *seen, const Sayings *says) noexcept nogil
 cdef Py_ssize_t put_request(
     char *start, const unsigned char *base, const Glance *seen, NameTable names, const Sayings *says

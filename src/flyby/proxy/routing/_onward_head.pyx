@@ -2,11 +2,11 @@
 # cython: boundscheck=False, wraparound=False
 """A request's head as the origin gets it, written straight from the bytes that a glance has read.
 
-    GET target HTTP/1.1 │ Host │ the lines that are passed on, as they came │ what this edge says
+    METHOD target HTTP/1.1 │ Host │ the lines that are passed on, as they came │ what this edge says │ framing
 
 It is what `upstream_fields` and `serialise_request` make of the same request, byte for byte: the fate of a field is
-looked up in a table of theirs, and the tests compare the two. Only requests that a glance recognised come here, so every
-byte is known to be one that a head may hold.
+looked up in a table of theirs, and the tests compare the two. Only requests that a glance recognised come here, so
+every byte is known to be one that a head may hold.
 """
 
 from libc.string cimport memchr, memcpy
@@ -16,8 +16,10 @@ from flyby.proxy.road._identity import CDN_ID as _CDN_ID
 from flyby.proxy.routing._upstream_fields import FATES as _FATES
 from flyby.proxy.road._identity import VIA as _VIA
 from flyby.proxy.routing._upstream_fields cimport ADDRESSES, DROPPED, LOOP, PROXIES
-from flyby.proxy.fetching.ask import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
-from flyby.wire._glance cimport Glance, GlanceLimits, Span, glance, glance_limits
+from flyby.wire._glance cimport (
+    CHUNKED, COUNTED, PATCH, POST, PUT, Glance, GlanceLimits, Span, glance_any, glance_limits,
+)
+from flyby.wire._put cimport put, put_number, text_at, text_of
 from flyby.wire._names cimport NameTable
 
 cdef bytes VIA = _VIA
@@ -29,14 +31,9 @@ cdef Py_ssize_t cdn_id_length = len(CDN_ID)
 cdef Py_ssize_t MOST_SAID = 512  # bytes of the names of what is said, and of what is always the same
 
 
-cdef NameTable request_names():
-    """The fate of each field that is not simply passed on."""
-    return NameTable({**{name: <int>DROPPED for name in _SHARED_LEFT_OUT}, **_FATES})
-
-
-cdef inline char *put(char *to, const char *text, Py_ssize_t length) noexcept nogil:
-    memcpy(to, text, length)
-    return to + length
+cdef NameTable request_names(left_out):
+    """The fate of each field that is not simply passed on; those in `left_out` are dropped."""
+    return NameTable({**{name: <int>DROPPED for name in left_out}, **_FATES})
 
 
 cdef inline char *put_line(char *to, const char *name, Py_ssize_t length, Text value) noexcept nogil:
@@ -90,12 +87,9 @@ cdef Py_ssize_t put_request(
     cdef bint addressed = False
     cdef char *to = start
     cdef int number
-    cdef char digits[24]
-    cdef int at = 24
-    cdef long long left = says.now_ms
     host.start = base + seen.host.start
     host.length = seen.host.length
-    to = put(to, "HEAD " if seen.is_head else "GET ", 5 if seen.is_head else 4)
+    to = put(put(to, <const char *>base + seen.verb.start, seen.verb.length), " ", 1)
     to = put(put(to, <const char *>base + seen.target.start, seen.target.length), " HTTP/1.1\r\n", 11)
     to = put_line(to, "Host: ", 6, says.host)
     for number in range(seen.count):
@@ -113,32 +107,26 @@ cdef Py_ssize_t put_request(
     to = put_line(to, "X-Forwarded-Port: ", 18, says.port)
     to = put_line(to, "X-Forwarded-Host: ", 18, host)
     to = put_line(to, "X-Request-Id: ", 14, says.identity)
-    to = put(to, "X-Request-Start: ", 17)
-    while True:
-        at -= 1
-        digits[at] = <char>(c"0" + left % 10)
-        left //= 10
-        if left <= 0:
-            break
-    to = put(put(to, digits + at, 24 - at), "\r\nVia: ", 7)
+    to = put_number(put(to, "X-Request-Start: ", 17), says.now_ms)
+    to = put(to, "\r\nVia: ", 7)
     if addressed:
         to = put_trail(to, base, seen, fates, PROXIES)
     to = put(put(to, via, via_length), b'\r\nSurrogate-Capability: flyby="Surrogate/1.0"\r\nCDN-Loop: ', 57)
     if addressed:
         to = put_trail(to, base, seen, fates, LOOP)
-    return put(put(to, cdn_id, cdn_id_length), "\r\n\r\n", 4) - start
-
-
-cdef Text text_of(bytes value):
-    cdef Text text
-    text.start = value
-    text.length = len(value)
-    return text
+    to = put(put(to, cdn_id, cdn_id_length), "\r\n", 2)
+    if seen.body == COUNTED:
+        to = put(put_number(put(to, "Content-Length: ", 16), seen.content), "\r\n", 2)
+    elif seen.body == CHUNKED:
+        to = put(to, "Transfer-Encoding: chunked\r\n", 28)
+    elif seen.method == POST or seen.method == PUT or seen.method == PATCH:
+        to = put(to, "Content-Length: 0\r\n", 19)
+    return put(to, "\r\n", 2) - start
 
 
 def onward_head(
     bytes data not None, limits, bytes host, bytes address not None, bytes port not None, bytes identity not None,
-    long long now_ms,
+    long long now_ms, left_out=(),
 ):
     """What is made of a request, None when a glance does not recognise it; for the tests."""
     cdef Glance seen
@@ -148,7 +136,7 @@ def onward_head(
     cdef bytearray to
     cdef char *start
     glance_limits(limits, b"http", &narrow)
-    if not glance(base, len(data), &narrow, &seen):
+    if not glance_any(base, len(data), &narrow, &seen):
         return None
     if host is None:
         host = data[seen.host.start : seen.host.start + seen.host.length]
@@ -157,4 +145,4 @@ def onward_head(
     says.scheme, says.identity, says.now_ms = text_of(scheme), text_of(identity), now_ms
     to = bytearray(room_for(&seen, &says))
     start = to
-    return bytes(to[: put_request(start, base, &seen, request_names(), &says)])
+    return bytes(to[: put_request(start, base, &seen, request_names(left_out), &says)])

@@ -15,8 +15,8 @@ from functools import lru_cache
 from flyby.config import HeaderRules
 from flyby.errors import UpstreamError
 from flyby.proxy.road._identity import CDN_ID, VIA
-from flyby.proxy.routing._upstream_fields import upstream_fields as _upstream_fields
 from flyby.proxy.road.client import Client
+from flyby.proxy.routing._upstream_fields import upstream_fields as _upstream_fields
 from flyby.wire import Fields, RequestHead
 
 _HOPS = re.compile(rb"[0-9]{1,9}\Z")

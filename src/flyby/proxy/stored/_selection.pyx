@@ -23,7 +23,7 @@ from flyby.store._guard cimport unpin
 from flyby.store._layout cimport LZ4, Block, Map, body_of, unit_of
 from flyby.store._shard cimport shard_lookup
 from flyby.wire._fields cimport Fields
-from flyby.wire._glance cimport Glance, GlanceLimits, glance
+from flyby.wire._glance cimport Glance, GlanceLimits, glance_any
 
 from flyby.proxy.stored.variants import Marker
 
@@ -70,7 +70,7 @@ cdef class Selection:
         cdef Py_ssize_t length = PyBytes_GET_SIZE(primary)
         cdef unsigned char to[SUFFIX]
         cdef bint known
-        if PyBytes_GET_SIZE(suffix) != SUFFIX or not glance(base, PyBytes_GET_SIZE(request), limits, &seen):
+        if PyBytes_GET_SIZE(suffix) != SUFFIX or not glance_any(base, PyBytes_GET_SIZE(request), limits, &seen):
             return False
         marker = shard_lookup(m, store.digest(key, length), key, length)
         if marker == NULL:

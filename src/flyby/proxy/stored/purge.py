@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from flyby.errors import StoreError, WireError
 from flyby.policy import Outcome, named_tags
 from flyby.policy.key import primary_key
-from flyby.proxy.stored import variants
 from flyby.proxy.routing.resource import place_of, stem_key
+from flyby.proxy.stored import variants
 from flyby.store import Store
 from flyby.wire import BodyKind, Fields
 
