@@ -18,7 +18,7 @@ from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.routing import forwarding
 
 from flyby.clock cimport monotonic
-from flyby.proxy.fetching._asking cimport DONE, STREAMING, Asking
+from flyby.proxy.fetching._asking cimport DONE, FAILED, STREAMING, Asking
 from flyby.proxy.road._downstream cimport Downstream
 from flyby.proxy.road._exchange cimport Exchange
 from flyby.store._fill cimport Fill
