@@ -43,7 +43,8 @@ def request_head(
     out = forwarding.upstream_fields(
         request,
         fields,
-        exchange.downstream.client,
+        exchange.client,
+        exchange.downstream.client.address,
         exchange.identity,
         host,
         exchange.context.clock.wall_ms(),

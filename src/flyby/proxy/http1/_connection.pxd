@@ -19,6 +19,8 @@ cdef class Connection(Downstream):
     cdef object _connections
     cdef object _transport
     cdef object _client              # made when somebody asks for it
+    cdef object _header              # the PROXY header, or None
+    cdef bint _relays                # a trusted proxy: each request says whose it is, so none is answered at a glance
     cdef State _state
     cdef double _write_deadline      # until when the client must have taken what is sent; 0: nothing waits
     cdef HeadReader _reader          # None until a request takes the general path

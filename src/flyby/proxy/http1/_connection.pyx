@@ -69,8 +69,10 @@ cdef tuple NAMES = ("idle", "head", "content", "waiting", "pipe", "linger", "clo
 cdef class Connection(Downstream):
     """One client connection, and the `Downstream` of the request that is under way on it."""
 
-    def __init__(self, connections, bytes scheme not None):
+    def __init__(self, connections, bytes scheme not None, header=None):
+        """`header` is the `ProxyHeader` that came before the first byte of all, if one did."""
         self._connections = connections
+        self._header = header
         self._lane = connections.lane
         self.secure = scheme == b"https"
         self.content = NO_CONTENT
@@ -82,9 +84,9 @@ cdef class Connection(Downstream):
 
     @property
     def client(self):
-        """Who is at the other end, as the socket says."""
+        """Who is at the other end, as the socket or a PROXY header says."""
         if self._client is None:
-            self._client = client_of(self._transport, b"https" if self.secure else b"http")
+            self._client = client_of(self._transport, b"https" if self.secure else b"http", self._header)
         return self._client
 
     @property
@@ -103,7 +105,11 @@ cdef class Connection(Downstream):
     def connection_made(self, transport):
         self._transport = transport
         peer = transport.get_extra_info("peername")
-        self.address = peer[0].encode("ascii", "replace") if isinstance(peer, tuple) else b""
+        if self._header is not None:
+            self.known_as(self.client.address)
+        else:
+            self.address = peer[0].encode("ascii", "replace") if isinstance(peer, tuple) else b""
+        self._relays = self._connections.trusts(self.address)
         self._outbox = Outbox(transport)
         # One piece of stored content in the transport is enough to be told when it has gone.
         transport.set_write_buffer_limits(high=PIECE // 2, low=QUEUE_LIMIT // 4)
@@ -165,7 +171,9 @@ cdef class Connection(Downstream):
 
     cdef bint clear(self) except -1:
         """Whether a request may be answered at once: nothing has begun and nothing waits."""
-        if self._state != IDLE or self._occupant is not None or self._closing or self.paused or self._lane.closed:
+        if self._state != IDLE or self._occupant is not None or self._closing or self.paused:
+            return False
+        if self._lane.closed or self._relays:
             return False
         # Empty lines before a request count, over all reads.
         if self._reader is not None and (self._reader._state != LEADING or self._reader._empty_lines):
