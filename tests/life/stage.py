@@ -239,3 +239,26 @@ def scripts(**by_path: Callable[[Origin, Message, asyncio.StreamWriter], Awaitab
         await by_path[request.target.split("?")[0].split("/")[1] or "root"](origin, request, writer)
 
     return script
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler, limit: int = LIMIT) -> AsyncIterator[dict[str, object]]:
+    """An origin that reads for itself; the backend's keywords for it."""
+    served: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=limit)
+    try:
+        yield {"origins": [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"]}
+    finally:
+        server.close()
+        for writer in served:
+            writer.transport.abort()

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from flyby.config import Limits
-from tests.e2e.stage import LIMIT, play, read_head, reply
-from tests.life.stage import both_ways, head_of, life, turns, until
+from tests.e2e.stage import play, read_head, reply
+from tests.life.stage import both_ways, head_of, life, listening, turns, until
 
 OK = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\nok"
 CONTINUE = "HTTP/1.1 100 Continue"
 LEFT = (499, "error", "client-left")
 EARLY = {"early": 2}
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def listening(handler: Handler, limit: int = LIMIT) -> AsyncIterator[dict[str, object]]:
-    """An origin that reads for itself; the backend's keywords for it."""
-    served: set[asyncio.StreamWriter] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await handler(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=limit)
-    try:
-        yield {"origins": [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"]}
-    finally:
-        server.close()
-        for writer in served:
-            writer.transport.abort()
 
 
 # ---- when a connection is taken --------------------------------------------------------------------------------------
