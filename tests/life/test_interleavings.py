@@ -97,7 +97,8 @@ class Moods:
                 piece = content[at : at + step]
                 writer.write(chunk(piece) if chunked else piece)
                 await writer.drain()
-                if mood == "drip" or rng.random() < 0.2:
+                # What is sent too late to be seen before the next request cannot be told from its response.
+                if at + step < len(content) and (mood == "drip" or rng.random() < 0.2):
                     await asyncio.sleep(0.002)
             if stop >= 0:
                 writer.close()
@@ -139,7 +140,7 @@ class Crowd:
         if manner == "slow":
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.sleep(rng.choice((0, 0, 0.01, 0.1)))
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, RuntimeError):
             await client.send(content[cut:])
             if manner == "half":
                 client.writer.write_eof()
