@@ -147,6 +147,7 @@ class Origin:
         self.requests: list[Message] = []
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
+        self.readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = {}  # for scripts that read content themselves
 
     @property
     def date(self) -> str:
@@ -158,6 +159,7 @@ class Origin:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.add(writer)
+        self.readers[writer] = reader
         try:
             while True:
                 request = await read_head(reader)

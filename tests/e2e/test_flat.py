@@ -108,7 +108,8 @@ def test_a_validation_is_the_same_on_either_way(more: dict[str, str]) -> None:
             assert store.check() == []
             assert store.statistics().fills_open == 0
         assert [record.outcome for record in records] == ["miss"] + ["revalidated"] * 3
-        assert len({record.bytes_sent for record in records[1:]}) == 1
+        sizes = [record.bytes_sent for record in records[1:]]
+        assert max(sizes) - min(sizes) <= 1  # `ttl` may have a sign
 
     story()
 

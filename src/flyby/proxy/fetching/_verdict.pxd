@@ -21,7 +21,8 @@ cdef class Words:
     cdef bytes after
     cdef bytes _column            # of a console line
     cdef bytes _tail
-    cdef readonly object count    # a metrics.Count
+    cdef int outcome_row          # of the page of counters
+    cdef int reason_row
     cdef Text column
     cdef Text tail
 
