@@ -140,7 +140,7 @@ async def test_silent_readers_of_a_packed_text_hold_a_bounded_piece_each() -> No
         for _ in range(10):
             await turns()
             most = max(most, scene.edge.statistics().buffered)
-        assert most <= 40 * 256 * 1024
+        assert most <= 40 * 64 * 1024
         # Nothing of it was unpacked for good: one reads on, and gets all.
         readers[0].writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert (await readers[0].response()).body == PROSE
