@@ -304,6 +304,9 @@ cdef class FlatFetch(Fetch):
         self.exchange.first_byte_ms = (now - self._started) * 1000
         self.lease.answered(now - self._started, now)
         self.state = STREAMING
+        if self._half_closed:
+            self._heard = now
+            self._watch_silence()
         self.response_ms = now_ms
         self.exchange.note(self._words.outcome, self._words.reason, seen.status)
         self.exchange.recorder = self
@@ -417,6 +420,8 @@ cdef class FlatFetch(Fetch):
         return 0
 
     cdef int part(self, const unsigned char *base, Py_ssize_t size) except -1:
+        if self._half_closed:
+            self._heard = monotonic()
         if self._errand == VALIDATED:
             return 0
         if self._way == STORE and size:

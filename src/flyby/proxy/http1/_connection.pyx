@@ -580,7 +580,7 @@ cdef class Connection(Downstream):
         self._transport.abort()
 
     cdef int _pump(self) except -1:
-        if self._outbox.pump(QUEUE_LIMIT) and self._occupant is not None:
+        if self._outbox.pump(QUEUE_LIMIT // 4) and self._occupant is not None:
             self._finish()
         return 0
 
