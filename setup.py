@@ -5,6 +5,7 @@ from setuptools import Extension, setup
 
 EXTENSIONS = [
     "flyby.log._lines",
+    "flyby.metrics._page",
     "flyby.proxy.fetching._asking",
     "flyby.proxy.fetching._fetch",
     "flyby.proxy.fetching._flat",

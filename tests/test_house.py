@@ -1,7 +1,9 @@
 """The house keeps its order: what may import what, where I/O may happen, how long and how named a file may be.
 
-The floors are a list from left to right, and a module imports only from its own floor and from those on its left. Both
-languages are read: Python by its syntax tree, Cython (imports and cimports) line by line.
+The floors are a list from left to right, and a module imports only from its own floor and from those on its left; the
+rooms of `proxy` are such a list too. No module imports itself by way of others, and that includes imports within
+functions and those for types alone. Both languages are read: Python by its syntax tree, Cython (imports and cimports)
+line by line.
 """
 
 from __future__ import annotations
@@ -38,6 +40,40 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+# The rooms of the proxy floor. `lane` is the rightmost: it hands on to every room, and only `server` knows it.
+ROOMS = ("road", "routing", "stored", "transform", "fetching", "decision", "http1", "lane")
+ROOM = {name: number for number, name in enumerate(ROOMS)}
+
+# Circles of imports that there still are, to be broken; a new one, or a module more in one of these, is a fault. Only
+# that of the configuration is more than types: the model reads, checks and writes itself by imports within its methods.
+CIRCLES = (
+    {
+        "flyby.config.coverage",
+        "flyby.config.header_rules",
+        "flyby.config.load",
+        "flyby.config.model",
+        "flyby.config.remarks",
+        "flyby.config.render",
+        "flyby.config.route_rules",
+        "flyby.config.rules",
+        "flyby.config.shape",
+    },
+    {"flyby.store._candidates", "flyby.store._shard"},
+    {"flyby.upstream._member", "flyby.upstream.balance"},
+    {
+        "flyby.upstream._direct",
+        "flyby.upstream._pool",
+        "flyby.upstream._waiter",
+        "flyby.upstream.connection",
+        "flyby.upstream.dial",
+        "flyby.upstream.donors",
+        "flyby.upstream.pool",
+    },
+    {"flyby.proxy.fetching._fetch", "flyby.proxy.fetching.storing"},
+    {"flyby_agent.app", "flyby_agent.link"},
+    {"flyby_agent.agent", "flyby_agent.control", "flyby_agent.node"},
+)
 
 # Beyond the order: the store knows bytes and times but no HTTP, the upstream knows neither store nor policy, the
 # control state nothing of a proxy, and the demo is an application like any other.
@@ -77,6 +113,7 @@ IO_MODULES = {
 IO_CALLS = {"open", "print", "input", "now", "utcnow", "today"}
 
 MOST_LINES = 500
+MOST_COLUMNS = 120
 BANNED_NAMES = {"base", "common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b")
 
@@ -189,6 +226,77 @@ def test_imports_go_only_leftwards(path: Path) -> None:
         assert floor not in STRANGERS.get(own[1], set()), f"line {each.line}: {own[1]} must not know {floor}"
 
 
+IN_ROOMS = [path for path in [*SOURCES, *DECLARATIONS, *STUBS] if PACKAGE / "proxy" in path.parents[1:]]
+
+
+def room_of(module: str) -> str | None:
+    """The room of `proxy` that a module lies in; None for all others."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["flyby", "proxy"] and len(parts) > 2 else None
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=shown)
+def test_rooms_import_only_leftwards(path: Path) -> None:
+    own = room_of(module_of(path))
+    assert own in ROOM, f"{own} has no place among the rooms: give it one in ROOMS"
+    for each in imports(path):
+        room = room_of(f"{each.module}.{each.name}")
+        if room is not None:
+            assert ROOM.get(room, 0) <= ROOM[own], f"line {each.line}: {own} imports {room}, which is on its right"
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Which module imports which, of those in `src`; the version, which the front door holds, is no import of it."""
+    files: dict[str, list[Path]] = {}
+    for path in [*SOURCES, *DECLARATIONS, *STUBS]:
+        files.setdefault(module_of(path), []).append(path)
+    graph: dict[str, set[str]] = {}
+    for module, paths in files.items():
+        graph[module] = reached = set()
+        for each in (each for path in paths for each in imports(path) if each.name != "__version__"):
+            inner = f"{each.module}.{each.name}"
+            reached.add(inner if inner in files else each.module)
+        graph[module] = {other for other in reached if other in files and other != module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The largest sets of modules each of which reaches all others (strongly connected components)."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = [*graph[start]]
+        while ahead:
+            module = ahead.pop()
+            if module not in seen:
+                seen.add(module)
+                ahead += graph[module]
+        return seen
+
+    reached = {module: reach(module) for module in graph}
+    found: list[set[str]] = []
+    for module in graph:
+        circle = {other for other in reached[module] if module in reached[other]}
+        if circle and circle not in found:
+            found.append(circle)
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    found = circles(import_graph())
+    assert [sorted(circle) for circle in found if not any(circle <= known for known in CIRCLES)] == []
+
+
+def test_a_circle_that_is_broken_is_no_longer_listed() -> None:
+    found = circles(import_graph())
+    assert [sorted(known) for known in CIRCLES if known not in found] == []
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": {"d"}, "f": {"a"}, "g": set()}
+    assert circles(graph) == [{"a", "b", "c"}, {"d", "e"}]
+
+
 @pytest.mark.parametrize("path", AGENT_SOURCES, ids=shown)
 def test_the_agent_needs_nothing_but_an_old_python(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=AGENT_PYTHON)
@@ -249,6 +357,12 @@ def test_the_pure_floors_do_no_io(path: Path) -> None:
 def test_no_file_is_too_long(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= MOST_LINES, f"{lines} lines"
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *DECLARATIONS, *STUBS], ids=shown)
+def test_no_line_is_too_wide(path: Path) -> None:
+    wide = [number for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > MOST_COLUMNS]
+    assert not wide, f"lines {wide}"
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *DECLARATIONS, *STUBS, *TESTS], ids=shown)

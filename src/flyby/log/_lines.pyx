@@ -3,7 +3,7 @@
 """Access lines wait here until they are written; a hit's line is made here too, for it is made at every hit.
 
 One buffer, filled at its end and emptied at its start. `hit` writes the console and the combined format straight into
-it, byte for byte what `formats.py` makes of the same request (the tests compare them); every other line comes ready-made
+it, byte for byte what `formats.py` makes of the same request (the tests compare them); every other line comes as bytes
 by `add`. The rule of that file holds: wire bytes other than printable ASCII, quotes and backslashes are \\xHH.
 """
 

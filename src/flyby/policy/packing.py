@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from flyby.wire import Fields
 
 _PACKED = re.compile(
-    rb"image/(?!svg\+xml|bmp|x-ms-bmp|x-icon|vnd\.microsoft\.icon|x-portable-)|video/|audio/(?!x-wav|wav|midi)|font/woff"
-    rb"|application/(?:zip|gzip|x-gzip|zstd|x-7z-compressed|vnd\.rar|x-rar-compressed|x-bzip2?|x-xz|font-woff|pdf|ogg"
-    rb"|java-archive|epub\+zip|vnd\.android\.package-archive|vnd\.openxmlformats-|vnd\.oasis\.opendocument\.)",
+    rb"image/(?!svg\+xml|bmp|x-ms-bmp|x-icon|vnd\.microsoft\.icon|x-portable-)|video/|audio/(?!x-wav|wav|midi)"
+    rb"|font/woff|application/(?:zip|gzip|x-gzip|zstd|x-7z-compressed|vnd\.rar|x-rar-compressed|x-bzip2?|x-xz|font-woff"
+    rb"|pdf|ogg|java-archive|epub\+zip|vnd\.android\.package-archive|vnd\.openxmlformats-|vnd\.oasis\.opendocument\.)",
     re.IGNORECASE,
 )
 _PLAIN = re.compile(rb"(?:identity)?\Z", re.IGNORECASE)

@@ -152,7 +152,7 @@ cdef int check_blocks(Map* m, Shard* s, list problems) except -1:
     if free_units != s.free_units:
         problems.append(f"{name}: {free_units} units are free, {s.free_units} are counted")
     if (apart_units, refers) != (s.apart_units, referred):
-        problems.append(f"{name}: {refers} objects have their bodies apart, {referred} are counted; units {apart_units}")
+        problems.append(f"{name}: {refers} bodies lie apart, {referred} are counted; they take {apart_units} units")
     if sizes != [s.by_size[size] for size in range(8)]:
         problems.append(f"{name}: the sizes are {sizes}, and counted otherwise")
     if (plain, stored, packed, promoted) != (s.plain_bytes, s.stored_bytes, s.compressed, s.promoted_units):

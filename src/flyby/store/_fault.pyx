@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Death and standstill on demand, for the tests of a build with `CFLAGS=-DFLYBY_FAULTS`; no other build has fault points."""
+"""Death and standstill on demand, for the tests of a build with `CFLAGS=-DFLYBY_FAULTS`; others have no fault point."""
 
 from libc.stdint cimport uint64_t
 

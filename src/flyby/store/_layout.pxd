@@ -20,14 +20,14 @@ shards mix.
               │        times, lengths, flags     │ 16 n │     │      │             │     │
               └──────────────────────────────────┴──────┴─────┴──────┴─────────────┴─────┘
               A FREE block has its size once more in its last four bytes, and the one after it says `after_free`.
-    Block      0 units ............. 4 state, hits, queue, held     8 next ........ 12 previous ....
-              16 hash ......................................       24 generation 45 │ apart │ codec 2 │ status 10 │ slack 6
-              32 born 48 ................. │ key length 16          40 fresh 48 ............... │ swr, sie: the high 8 each
-              48 length 36 ....... │ head length 20 │ tags 8        56 flags ........ 60 swr, sie: the low 16 each
+    Block      0 units ............. 4 state, hits, queue, held 8 next ........ 12 previous ....
+              16 hash ......................................   24 generation 45 │ apart │ codec 2 │ status 10 │ slack 6
+              32 born 48 ................. │ key length 16      40 fresh 48 ............... │ swr, sie: the high 8 each
+              48 length 36 ....... │ head length 20 │ tags 8    56 flags ........ 60 swr, sie: the low 16 each
     index     segments of 64 buckets, from the top of the shard downwards; it grows at the arena's end as objects come:
               ┌────────┬────────┬ 64 bytes ┬────────┐ × 64 ┌──── 16 bytes ────┐ × 64
               │ word 0 │ word 1 │    ...   │ word 7 │      │ eight ghosts     │      word: tag 16 │ 0 │ block's unit 32
-              └────────┴────────┴──────────┴────────┘      └──────────────────┘      (0: empty)   ghost: 16 bits of a hash
+              └────────┴────────┴──────────┴────────┘      └──────────────────┘      (0: empty)  ghost: 16 of a hash
               A bucket is one cache line; a key has two of them, and a place in either.
     reads     a word for each fill slot:  readers here 16 │ how far the slowest has read 48.  Only its worker writes it
     pins      a word:  count 16 │ block's unit in the mapping 48.  Only its worker writes it; no pinned block is freed
@@ -298,7 +298,7 @@ cdef struct Map:
 
 
 cdef inline void step(Map* m) noexcept nogil:
-    """A fault point: where a build with FLYBY_FAULTS can be made to die or stop, between any two steps. Else nothing."""
+    """A fault point: where a build with FLYBY_FAULTS can be made to die or stop between two steps. Else nothing."""
     fault(&m.fault, m.fault_signal)
 
 

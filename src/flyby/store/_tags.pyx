@@ -6,7 +6,7 @@
     a tag     │ keyed hash of its bytes 55 │ 0 │ its number 8│           │               │
     a place   │ group 31 │ branch 24       │ 1 │ its number 8│           │               │
               └──────────────────────────────────────────────┴───────────┴───────────────┘
-    lists     uint32 each, the place of the first Tag:  │ lists of tags │ lists of places │   the same again for every shard
+    lists     uint32 each, the place of the first Tag:  │ lists of tags │ lists of places │   and so for each shard
 
 A *place* says where in its key's order an object belongs: the group (of HTTP: scheme and host) and the branch within it
 (the first segment of the path), both told by how much of the key they are. The branches of one group are spread over

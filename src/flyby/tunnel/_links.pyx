@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Which dyno's link takes the next request; every request to a tunnelled backend passes here.
 
-Of two dynos drawn at random, the cheaper is taken (power of two choices); what a dyno costs is `upstream.Member`'s to say,
-as for an origin.
+Of two dynos drawn at random, the cheaper is taken (power of two choices); what a dyno costs is `upstream.Member`'s to
+say, as for an origin.
 
 Who is drawn from: dynos that take requests (ready, staying, rested, below their capacity); of these the ones that are
 not ejected, if there are any (`Member`); of these the ones that have not just failed this request; of these the ones
@@ -101,8 +101,8 @@ cdef class Links:
 
 
 cdef class Choice:
-    """The dynos of one backend, in `dynos`. `freed(links)` is the subclass's: a link came free while requests wait, or an
-    exchange of a dyno that is leaving ended. `seed` makes the draws repeatable."""
+    """The dynos of one backend, in `dynos`. `freed(links)` is the subclass's: a link came free while requests wait, or
+    an exchange of a dyno that is leaving ended. `seed` makes the draws repeatable."""
 
     def __init__(self, clock, seed=None):
         self.dynos = []

@@ -302,8 +302,8 @@ cdef class Connection(RequestSide):
         return 0
 
     cdef bint _was_late(self, int status):
-        """Whether this is a 408 that says nothing of this request (RFC 9110 15.5.9): the origin was tired of waiting for
-        one on a kept connection when it had just been sent. An agent's 408 is its app's answer."""
+        """Whether this is a 408 that says nothing of this request (RFC 9110 15.5.9): the origin was tired of waiting
+        for one on a kept connection when it had just been sent. An agent's 408 is its app's answer."""
         return status == 408 and self.exchanges > 1 and not self._open and not self._interims and not self.donated
 
     cdef int _final(self, ResponseHead head, receiver, rest) except -1:

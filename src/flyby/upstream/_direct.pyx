@@ -2,9 +2,9 @@
 # cython: boundscheck=False, wraparound=False
 """Plain exchanges on an upstream connection, without an object: the listener reads the response where it lies.
 
-    ask ─▶ recognise ── 0: not a plain one, nothing has changed ─▶ `Connection`, which reads it for the receiver's `head`
+    ask ─▶ recognise ── 0: not plain, nothing has changed ─▶ `Connection`, which reads it for the receiver's `head`
               │ its length, and that of the content
-              ├─ counted: part … part ─▶ ended    the first comes at once, with what lies behind the head, maybe nothing
+              ├─ counted: part … part ─▶ ended    the first at once, with what lies behind the head, maybe nothing
               └─ chunked: begin, which lets the content flow (`stream`) to a sink
 
 A `Listener` is a receiver too, and a sink: whatever does not end with `ended` ends with its `fail`. Everything else

@@ -277,7 +277,7 @@ cdef class Pool:
         return 0
 
     def _rested(self, UpstreamExchange connection):
-        """A connection has come back a turn of the loop ago, or longer: it goes to the queue's first, if it is still at rest."""
+        """A connection came back a turn of the loop ago, or longer: it goes to the queue's first, if still at rest."""
         cdef double now = self._now()
         cdef Place place
         self._resting -= 1

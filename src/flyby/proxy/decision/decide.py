@@ -2,8 +2,8 @@
 
     certificate · methods · purges · flyby's own paths · route · loops · OPTIONS · cookies · upgrade · store or origin
 
-A step returns True when the request has its answer, or when something is at work that will answer. A route may have steps
-of its own between these (`Context.points`); a route without any has none.
+A step returns True when the request has its answer, or when something is at work that will answer. A route may have
+steps of its own between these (`Context.points`); a route without any has none.
 """
 
 from __future__ import annotations

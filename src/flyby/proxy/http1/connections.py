@@ -19,6 +19,7 @@ from typing import Protocol
 from flyby.clock import Clock
 from flyby.config import Limits, Timeouts
 from flyby.errors import WireError
+from flyby.metrics import Metrics
 from flyby.policy import Outcome, Reason
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.road._downstream import ShortCut
@@ -47,6 +48,7 @@ class Connections:
         "_empty",
         "_full_at",
         "_handle",
+        "_metrics",
         "_told_at",
         "draining",
         "exchange",
@@ -69,6 +71,7 @@ class Connections:
         refused: Callable[[Connection, WireError], None],
         most: int,
         lane: ShortCut,
+        metrics: Metrics,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
@@ -82,6 +85,7 @@ class Connections:
         self.turned_away = 0
         self._full_at = self._told_at = -TOLD_SECONDS
         self._clock = clock
+        self._metrics = metrics
         self._connections: set[Connection] = set()
         self._handle: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event = asyncio.Event()
@@ -104,6 +108,7 @@ class Connections:
             connection.reset()
         self._connections.add(connection)
         self.total += 1
+        self._metrics.opened()
         self._empty.clear()
 
     def monotonic(self) -> float:
@@ -134,7 +139,9 @@ class Connections:
         return True
 
     def discard(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        if connection in self._connections:  # it may be discarded twice: by itself, and at its end
+            self._connections.remove(connection)
+            self._metrics.closed()
         if not self._connections:
             self._empty.set()
 

@@ -5,6 +5,7 @@ from typing import Final, final
 
 from flyby.clock import Clock
 from flyby.log import AccessLog, AccessRecord
+from flyby.metrics import Metrics
 from flyby.policy import CacheRules
 from flyby.proxy.lane._crowd import Crowds
 from flyby.proxy.road._downstream import Onward, ShortCut
@@ -31,5 +32,7 @@ class Lane(ShortCut):
         clock: Clock,
         idle_s: float,
         log: AccessLog | Callable[[AccessRecord], None] | None,
+        metrics: Metrics | None = None,
+        rows: Sequence[int] | None = None,
     ) -> None: ...
-    def outcomes(self) -> dict[str, int]: ...
+    def counted(self, route: int, status: int, sent: int, took_us: int) -> None: ...

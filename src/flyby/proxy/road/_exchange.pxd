@@ -33,7 +33,7 @@ cdef class Exchange(Occupant):
     cdef public object outcome
     cdef public object reason
     cdef public int status
-    cdef public long long first_byte_ms  # from the request's sending to the origin's head; -1: it was not asked
+    cdef public double first_byte_ms     # from the request's sending to the origin's head; -1: it was not asked
     cdef public object broken            # the UpstreamError that cut a begun response off, or None
     cdef readonly bint gone              # the client has left
     cdef object recorder             # writes the record by `record`, where that takes no object; or None

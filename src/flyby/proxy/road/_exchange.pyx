@@ -228,7 +228,8 @@ cdef class Exchange(Occupant):
                 self.recorder.record()
             else:
                 record(self)
-            self.recorder = None
+            # Neither is needed any more; the source knows this exchange, and the circle would wait for the collector.
+            self.recorder = self.source = None
 
 
 cdef Exchange exchange_of(context, Downstream client, const unsigned char *base, const Glance *seen, double started):

@@ -34,7 +34,7 @@ cdef enum:
 
 @cython.final
 cdef class Pieces:
-    """Stored content that is unpacked while it is sent: what `source.read(offset, most)` gives from `offset` to `end`."""
+    """Stored content that is unpacked while it is sent: `source.read(offset, most)` from `offset` to `end`."""
 
     def __init__(self, source, Py_ssize_t offset, Py_ssize_t end):
         self._source = source

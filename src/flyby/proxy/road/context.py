@@ -58,6 +58,7 @@ class Context:
     decide: Callable[[Exchange], None]
     early: EarlyPlaces
     pressure: Watcher
+    counted: Mapping[int, int] = field(default_factory=dict)  # the row of each route in `metrics`, by id as in `rules`
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     local: Local = field(default_factory=Local)
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()

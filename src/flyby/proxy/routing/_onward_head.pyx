@@ -5,8 +5,8 @@
     METHOD target HTTP/1.1 │ Host │ the lines that are passed on, as they came │ what this edge says │ framing
 
 It is what `upstream_fields` and `serialise_request` make of the same request, byte for byte: the fate of a field is
-looked up in a table of theirs, and the tests compare the two. Only requests that a glance recognised come here, so every
-byte is known to be one that a head may hold.
+looked up in a table of theirs, and the tests compare the two. Only requests that a glance recognised come here, so
+every byte is known to be one that a head may hold.
 """
 
 from libc.string cimport memchr, memcpy
@@ -16,7 +16,9 @@ from flyby.proxy.road._identity import CDN_ID as _CDN_ID
 from flyby.proxy.routing._upstream_fields import FATES as _FATES
 from flyby.proxy.road._identity import VIA as _VIA
 from flyby.proxy.routing._upstream_fields cimport ADDRESSES, DROPPED, LOOP, PROXIES
-from flyby.wire._glance cimport CHUNKED, COUNTED, PATCH, POST, PUT, Glance, GlanceLimits, Span, glance_any, glance_limits
+from flyby.wire._glance cimport (
+    CHUNKED, COUNTED, PATCH, POST, PUT, Glance, GlanceLimits, Span, glance_any, glance_limits,
+)
 from flyby.wire._put cimport put, put_number, text_at, text_of
 from flyby.wire._names cimport NameTable
 

@@ -42,8 +42,8 @@ cdef char *put_added(char *to, int64_t age_s, int64_t ttl_s, int64_t length) noe
     return put(to, "\r\n\r\n", 4)
 
 
-cdef inline bint begins(const unsigned char *line, Py_ssize_t length, const char *lower, Py_ssize_t size) noexcept nogil:
-    return length > size and named(line, lower, size)
+cdef inline bint begins(const unsigned char *line, Py_ssize_t length, const char *name, Py_ssize_t size) noexcept nogil:
+    return length > size and named(line, name, size)
 
 
 cdef inline bint repeated(const unsigned char *line, Py_ssize_t length) noexcept nogil:
