@@ -47,6 +47,7 @@ from flyby.store import Partials, Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import RELEASE_LENGTH, Backend, BackendStatistics
 from flyby.wire import RequestHead
+from flyby.wire.forwarded import Trusted
 from flyby_agent.archive import zipapp
 
 BACKLOG = 4096
@@ -186,6 +187,7 @@ class Edge:
             most_connections(server),
             self._lane,
             self._metrics,
+            Trusted.of(server.trusted_proxies),
         )
         self._use_lane(self._context)
         self._connections.start()
@@ -266,6 +268,7 @@ class Edge:
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
             counted={id(route): self._metrics.route(route_name(route)) for route in router.routes},
+            trusted=Trusted.of(config.server.trusted_proxies),
         )
 
     def _tell_tunnel(self, context: Context) -> None:
@@ -372,6 +375,7 @@ class Edge:
         connections.limits = config.server.limits
         connections.timeouts = config.server.timeouts
         connections.most = most_connections(config.server)
+        connections.trusted = new.trusted
         self._tell_tunnel(new)
         new.spawn(_close_others(old.backends, new.backends))
 

@@ -137,6 +137,7 @@ cdef class Asking(Listener):
         cdef Exchange exchange = self.exchange
         cdef UpstreamExchange connection = <UpstreamExchange?>lease.connection
         cdef bytes data
+        cdef bint head_first = self._upload is not None and self._upload.head_first()
         context = exchange.context
         self.lease = lease
         self._upstream = connection
@@ -147,7 +148,7 @@ cdef class Asking(Listener):
             exchange.since = context.store.mark()
         upgrade = exchange.request.upgrade if self._purpose == TO_SWITCH else None
         try:
-            data = request_head(exchange, self._fields(), lease.origin.authority, None, upgrade)
+            data = request_head(exchange, self._fields(), lease.origin.authority, None, upgrade, head_first)
             if self._upload is not None:
                 data += self._upload.first()
                 connection.send(data, not self._upload.all_sent)

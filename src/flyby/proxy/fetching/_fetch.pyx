@@ -120,6 +120,9 @@ cdef class Fetch(Streaming):
                 self._on_switch(self)
                 return 0
             raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched protocols unasked")
+        if self._half_closed:
+            self._heard = monotonic()
+            self._watch_silence()
         forwarding.map_location(head.fields, exchange.request, self.lease.origin.authority)
         if head.status != 206:
             self.ranged = None
@@ -372,9 +375,9 @@ cdef class Fetch(Streaming):
         self._half_closed = True
         self._heard = monotonic()
         self.exchange.context.pressure.watch(self)
+        # Before the head, `first_byte_s` is the limit; the origin's silence counts from the head on.
         if self.state == STREAMING:
             self._watch_silence()
-        # Before the head, `first_byte_s` is the limit; `_answered` has nothing to add to it.
 
     def _watch_silence(self):
         self._set_timer(self.exchange.context.config.server.timeouts.half_closed_s, self._silent)

@@ -18,7 +18,7 @@ from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.routing import forwarding
 
 from flyby.clock cimport monotonic
-from flyby.proxy.fetching._asking cimport DONE, STREAMING, Asking
+from flyby.proxy.fetching._asking cimport DONE, FAILED, STREAMING, Asking
 from flyby.proxy.road._downstream cimport Downstream
 from flyby.proxy.road._exchange cimport Exchange
 from flyby.store._fill cimport Fill
@@ -61,6 +61,7 @@ cdef class Streaming(Asking):
         elif self._way == WINDOW:
             self._overflow += bytes(view)
             self._fill_window()
+            self._read_along()
 
     def _client_ready(self):
         """The client has caught up."""
@@ -119,7 +120,13 @@ cdef class Streaming(Asking):
     cdef int _fill_window(self) except -1:
         """Give the window what it takes; the origin waits for its slowest reader."""
         cdef UpstreamExchange connection = self._upstream
-        self._overflow = self._overflow[self.fill.write_some(self._overflow) :]
+        cdef bytes waiting = self._overflow
+        # `write_some` calls everybody who watches the Fill, `changed` too, which must not find these bytes again.
+        self._overflow = b""
+        waiting = waiting[self.fill.write_some(waiting) :]
+        if self.state == FAILED:
+            return 0
+        self._overflow = waiting
         if self._overflow:
             if self.state == STREAMING:
                 connection.pause_reading()

@@ -18,7 +18,9 @@ def forwarder(context: Context, sign: Sign, route: Route, log: AccessLog | None)
     rules = route.request_headers
     if type(context.clock) is not SystemClock:
         return None  # a forwarder reads the machine's clock
-    if not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
+    # What a client says of earlier hops is dropped there.
+    appends = context.config.server.forwarded == "append"
+    if appends or not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
         return None
     match = Match(route, sign.backend, b"")
     return Forwarder(context, match, context.rules[id(route)], context.config.server.limits, log)

@@ -25,10 +25,13 @@ from flyby.proxy.http1.connection import Connection
 from flyby.proxy.road._downstream import ShortCut
 from flyby.proxy.road._exchange import Exchange
 from flyby.wire import RequestHead
+from flyby.wire.forwarded import Trusted, parse_address
 
 SWEEP_SECONDS = 0.5
 ROOM_SHARE = 64  # at the limit one idle connection in so many is closed
 TOLD_SECONDS = 10.0  # between two lines in the log about it
+
+NOBODY = Trusted()
 
 logger = logging.getLogger("flyby.proxy")
 
@@ -59,6 +62,7 @@ class Connections:
         "refused",
         "timeouts",
         "total",
+        "trusted",
         "turned_away",
     )
 
@@ -72,6 +76,7 @@ class Connections:
         most: int,
         lane: ShortCut,
         metrics: Metrics,
+        trusted: Trusted = NOBODY,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
@@ -81,6 +86,7 @@ class Connections:
         self.now = clock.monotonic()
         self.draining = False
         self.most = most
+        self.trusted = trusted
         self.total = 0
         self.turned_away = 0
         self._full_at = self._told_at = -TOLD_SECONDS
@@ -114,6 +120,12 @@ class Connections:
     def monotonic(self) -> float:
         """The clock's monotonic time; `now` is that of the last sweep."""
         return self._clock.monotonic()
+
+    def trusts(self, address: bytes) -> bool:
+        """Whether the peer with this address (none: over a Unix socket) is a proxy whose word is believed."""
+        if self.trusted == NOBODY:
+            return False
+        return self.trusted.trusts(parse_address(address) if address else None)
 
     def wall_ms(self) -> int:
         """The clock's wall time."""

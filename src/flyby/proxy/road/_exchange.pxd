@@ -19,6 +19,7 @@ cdef class Exchange(Occupant):
     cdef Span referer
     cdef bytes _identity
     cdef public double started       # monotonic, seconds
+    cdef object _client              # who asks (`client.Client`); None until its arrival was read
     # The decision.
     cdef public object match         # where the route leads
     cdef public object rules         # CacheRules of the route
@@ -28,6 +29,7 @@ cdef class Exchange(Occupant):
     cdef public bytes claim_key      # the key under which the response is, or would be, stored
     cdef public object since         # what had been purged when the origin was asked: `Store.mark`
     cdef public tuple extra_tags     # given to what is stored, beside the tags that the response names
+    cdef public bytes own_lines      # field lines of the edge's own, for this client alone
     cdef public object source        # what produces the response (`source.Source`), while something does
     # The fate.
     cdef public object outcome

@@ -20,6 +20,7 @@ from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.routes import RouteTable
 from flyby.store import Store
 from flyby.upstream import Backend
+from flyby.wire.forwarded import Trusted
 
 
 class EarlyPlaces(Protocol):
@@ -62,6 +63,7 @@ class Context:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     local: Local = field(default_factory=Local)
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    trusted: Trusted = field(default_factory=Trusted)
 
     def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `story` in the background, held until it ends."""

@@ -47,7 +47,7 @@ def _allowed(exchange: Exchange) -> bool:
     if not exchange.context.purgers:
         return False
     try:
-        address = ipaddress.ip_address(exchange.downstream.client.address)
+        address = ipaddress.ip_address(exchange.client.address)
     except ValueError:
         return False
     return any(address in network for network in exchange.context.purgers)
