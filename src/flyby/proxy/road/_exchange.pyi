@@ -31,7 +31,7 @@ class Exchange(Occupant):
     outcome: Outcome
     reason: Reason | None
     status: int
-    first_byte_ms: int
+    first_byte_ms: float
     broken: UpstreamError | None
     def __init__(self, context: Context, downstream: Downstream, request: RequestHead) -> None: ...
     @property
