@@ -31,7 +31,6 @@ class Message:
     body: bytes = b""
     interim: list[Message] = field(default_factory=list)
     complete: bool = True
-    content: asyncio.StreamReader | None = None  # of a request with Expect: where its script reads it
 
     @property
     def status(self) -> int:
@@ -122,11 +121,10 @@ class Client:
             await self.writer.wait_closed()
 
 
-async def go_on(request: Message, writer: asyncio.StreamWriter) -> None:
+async def go_on(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
     """Ask for the content that a client holds back (RFC 9110 10.1.1), and read it."""
-    assert request.content is not None
     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    await read_body(request.content, request)
+    await read_body(origin.readers[writer], request)
 
 
 Script = Callable[["Origin", Message, asyncio.StreamWriter], Awaitable[None]]
@@ -155,6 +153,7 @@ class Origin:
         self.requests: list[Message] = []
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
+        self.readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = {}  # for scripts that read content themselves
 
     @property
     def date(self) -> str:
@@ -166,13 +165,12 @@ class Origin:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.add(writer)
+        self.readers[writer] = reader
         try:
             while True:
                 request = await read_head(reader)
                 if request.get("expect") is None:
                     await read_body(reader, request)
-                else:
-                    request.content = reader
                 self.requests.append(request)
                 await self.script(self, request, writer)
                 await writer.drain()

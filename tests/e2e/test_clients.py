@@ -27,7 +27,7 @@ def test_curl() -> None:
     async def story() -> None:
         async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
             if request.get("expect"):
-                await go_on(request, writer)
+                await go_on(origin, request, writer)
             body = request.body or b"0123456789"
             control = "no-store" if request.body else "max-age=60"
             await reply(200, body, Cache_Control=control, ETag='"a"')(origin, request, writer)

@@ -66,9 +66,9 @@ async def test_a_request_arrives_byte_by_byte() -> None:
 @play
 async def test_expect_continue_is_answered_before_the_body() -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
-        # The head goes first, for the app to refuse the content or to ask for it.
+        # RFC 9110 10.1.1: the app is asked, so that it may refuse the content.
         assert request.get("expect") == "100-continue"
-        await go_on(request, writer)
+        await go_on(origin, request, writer)
         await reply(body=request.body)(origin, request, writer)
 
     async with stage(script) as scene:

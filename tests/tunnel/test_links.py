@@ -68,7 +68,7 @@ async def test_content_and_trailers_pass_in_both_directions() -> None:
 @play
 async def test_a_client_that_waits_for_100_continue_is_told_to_go_on() -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
-        await go_on(request, writer)
+        await go_on(origin, request, writer)
         await reply()(origin, request, writer)
 
     async with stage() as scene:

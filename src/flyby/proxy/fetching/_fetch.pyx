@@ -109,7 +109,7 @@ cdef class Fetch(Streaming):
         self.response = head
         self.response_ms = clock.wall_ms()
         self.state = STREAMING
-        exchange.first_byte_ms = <long long>(elapsed * 1000 + 0.5)
+        exchange.first_byte_ms = elapsed * 1000
         self.lease.observe(elapsed, head.status in FAILURES)
         if not head.fields.get(b"date"):
             # RFC 9110 6.6.1: a recipient that keeps a response without a Date gives it one.

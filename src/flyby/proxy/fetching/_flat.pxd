@@ -27,10 +27,10 @@ cdef class Forwarder(Onward):
     cdef Lines _lines              # None when the log takes records, or when there is none
     cdef object _access
     cdef bint _logged              # there is a log
-    cdef Metrics _metrics
-    cdef int _row                  # of the route, in its page
     cdef Verdicts _verdicts        # None: the route changes what is stored or sent, so that heads are parsed
     cdef bint _guard_paths
+    cdef Metrics _metrics
+    cdef int _row                  # of the route, in the page of counters
     cdef long long _mark_ms        # how long a mark lasts
     cdef int _server_port          # that `_port` tells, as the client's side has it
     cdef bytes _port

@@ -18,7 +18,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_READ
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 
 from flyby.metrics import NO_ROUTE
@@ -36,7 +36,7 @@ from flyby.proxy.stored.hit import stored_fields
 
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
-from flyby.metrics._page cimport Metrics, Page, count, observe
+from flyby.metrics._page cimport Metrics, count, observe
 from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._streaming cimport CLIENT, STORE
@@ -101,12 +101,12 @@ cdef class Forwarder(Onward):
         self._store = context.store
         self._held_store = serve_store(self._store)
         self._logged = context.log is not None
-        self._metrics = context.metrics
-        self._row = context.counted.get(id(route), NO_ROUTE)
         self._access = log
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
         self._mark_ms = round(rules.hit_for_miss_s * 1000)
+        self._metrics = context.metrics
+        self._row = context.counted.get(id(route), NO_ROUTE)
         self._server_port = -1
         self._known_conditions = {}
         if not changes(route.response_headers):
@@ -301,7 +301,7 @@ cdef class FlatFetch(Fetch):
         if not self._accept(verdict, base, &seen, now_ms):
             return 0
         now = monotonic()
-        self.exchange.first_byte_ms = <long long>((now - self._started) * 1000 + 0.5)
+        self.exchange.first_byte_ms = (now - self._started) * 1000
         self.lease.answered(now - self._started, now)
         self.state = STREAMING
         self.response_ms = now_ms
@@ -336,10 +336,11 @@ cdef class FlatFetch(Fetch):
         serve_renew(
             self._forwarder._held_store, stale, born_ms, born_ms + verdict.life_ms, verdict.swr_s, verdict.sie_s, date, at + 8
         )
-        self._words = verdicts.words_of_validated(verdict, (born_ms + verdict.life_ms - now_ms) // 1000)
+        # Rounded down, below zero too.
+        self._words = verdicts.words_of_validated(verdict, (born_ms + verdict.life_ms - now_ms + 86_400_000_000) // 1000 - 86_400_000)
         self._renewed = b"%b%b%b" % (head[: at + 8], date, head[at + 8 + len(date) :])
         self._age_s = max(now_ms - born_ms, 0) // 1000
-        self.exchange.first_byte_ms = <long long>((now - self._started) * 1000 + 0.5)
+        self.exchange.first_byte_ms = (now - self._started) * 1000
         self.lease.answered(now - self._started, now)
         self.state = STREAMING
         self.response_ms = now_ms
@@ -487,23 +488,26 @@ cdef class FlatFetch(Fetch):
         """Record the request, with no object where its line can be written at once."""
         cdef Forwarder forwarder = self._forwarder
         cdef double now = monotonic()
+        cdef int64_t took_us
         cdef Exchange exchange = self.exchange
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
-        cdef Page *page
         if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
             record(exchange)
             return
-        served.sent = exchange.downstream._outbox.sent
-        served.duration_us = <int64_t>((now - exchange.started) * 1e6)
-        page = forwarder._metrics.page
-        count(page, self._words.outcome_row, self._words.reason_row, forwarder._row, exchange.status, served.sent)
-        observe(&page.others, <uint64_t>served.duration_us)
-        observe(&page.origins, <uint64_t>(exchange.first_byte_ms * 1000))
+        took_us = <int64_t>((now - exchange.started) * 1e6)
+        count(
+            forwarder._metrics.page, self._words.outcome_row, self._words.reason_row, forwarder._row, exchange.status,
+            exchange.downstream._outbox.sent,
+        )
+        observe(&forwarder._metrics.page.others, took_us)
+        observe(&forwarder._metrics.page.origins, <int64_t>(exchange.first_byte_ms * 1000))
         if not forwarder._logged or lines.style == OFF:
             return
         served.time_ms = wall_ms()
+        served.duration_us = took_us
+        served.sent = exchange.downstream._outbox.sent
         served.status = exchange.status
         served.method = text_at(base, exchange.verb)
         served.host = text_at(base, exchange.host)

@@ -22,7 +22,7 @@ cdef class Words:
     cdef bytes after
     cdef bytes _column            # of a console line
     cdef bytes _tail
-    cdef int outcome_row          # in the page of `metrics`
+    cdef int outcome_row          # of the page of counters
     cdef int reason_row
     cdef Text column
     cdef Text tail

@@ -37,6 +37,7 @@ cdef class Connection(Downstream):
     cdef BodyReader _body            # while the request's content arrives
     cdef object _on_writable         # called when the client has caught up
     cdef object _framing             # BodyKind of the response
+    cdef bint _wants_trailers        # the client takes trailer fields (RFC 9110 10.1.4)
     cdef bint _expecting             # the client waits for 100 (Continue)
 
     cdef bint clear(self) except -1

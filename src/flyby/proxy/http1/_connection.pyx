@@ -391,6 +391,8 @@ cdef class Connection(Downstream):
         self.engage(occupant, request.keep_alive)
         self._request = request
         self._expecting = request.expect_continue and request.body is not NONE
+        # Read before the request's fields become those that the origin sees: TE is this connection's affair.
+        self._wants_trailers = wants_trailers(request.fields)
 
     cdef int engage(self, Occupant occupant, bint keep_alive) except -1:
         self._request = None
@@ -475,9 +477,8 @@ cdef class Connection(Downstream):
             self._outbox.release()
         else:
             if trailers is not None and self._request is None:
-                self._request = (<object>self._occupant).head_as_it_came()
-            wanted = trailers is not None and wants_trailers(self._request.fields)
-            self._outbox.write([last_chunk(trailers if wanted else None)])
+                self._wants_trailers = wants_trailers((<object>self._occupant).as_sent().fields)
+            self._outbox.write([last_chunk(trailers if self._wants_trailers else None)])
         self._finish()
 
     cpdef send_stored(self, bytes head, long long length, views, int status):

@@ -42,7 +42,7 @@ cdef class Exchange(Occupant):
     cdef bint _recorded
 
     cdef RequestHead head_of_request(self)
-    cpdef RequestHead head_as_it_came(self)
+    cpdef RequestHead as_sent(self)
     cpdef note(self, outcome, reason, int status)
     cpdef client_lost(self)
     cpdef client_ended(self)

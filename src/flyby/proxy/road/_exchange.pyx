@@ -63,12 +63,12 @@ cdef class Exchange(Occupant):
 
     cdef RequestHead head_of_request(self):
         if self._request is None:
-            self._request = self.head_as_it_came()
+            self._request = self.as_sent()
             read_arrival(self)
         return self._request
 
-    cpdef RequestHead head_as_it_came(self):
-        """The head of a request that a glance recognised, made anew: with what is of the client's connection, as TE."""
+    cpdef RequestHead as_sent(self):
+        """The head of a request that a glance recognised, with all that the client sent."""
         cdef HeadReader reader = NewHeadReader(self.context.config.server.limits, "request")
         reader._feed(<const unsigned char *>PyBytes_AS_STRING(self.text), PyBytes_GET_SIZE(self.text))
         return reader.take_request(b"https" if self.downstream.secure else b"http")
