@@ -6,6 +6,7 @@ from setuptools import Extension, setup
 EXTENSIONS = [
     "flyby.log._lines",
     "flyby.metrics._page",
+    "flyby.policy._range",
     "flyby.proxy.fetching._asking",
     "flyby.proxy.fetching._fetch",
     "flyby.proxy.fetching._flat",

@@ -102,7 +102,15 @@ async def test_long_text_that_is_packed_is_unpacked_at_the_clients_pace() -> Non
     "line",
     [
         b"Authorization: Basic eDp5",
-        b"Range: bytes=0-1",
+        b"Range: bytes=0-0, 2-2",
+        b"Range: bytes=1-0",
+        b"Range: lines=0-0",
+        b"Range: bytes=0-0\r\nRange: bytes=2-2",
+        b'Range: bytes=0-0\r\nIf-None-Match: "v2"',
+        b'Range: bytes=0-0\r\nIf-Range: "v2"',
+        b'Range: bytes=0-0\r\nIf-Range: W/"v1"',
+        b"Range: bytes=0-0\r\nIf-Range: v1",
+        b'If-Range: "v1"',
         b'If-None-Match: "a", "v1"',
         b"If-None-Match: *",
         b"If-None-Match: v1",
@@ -231,7 +239,7 @@ async def test_many_hits_of_one_read_leave_together() -> None:
 
 @play
 async def test_a_client_that_reads_slowly_gets_it_all_and_holds_no_memory() -> None:
-    body = bytes(range(256)) * 4096
+    body = random.Random(1).randbytes(1 << 20)  # which stays as it is in the store
     records: list[AccessRecord] = []
     async with stage(reply(body=body, **FRESH), access_log=records.append) as scene:
         await scene.ask("/a?b")
@@ -377,3 +385,196 @@ async def test_the_lane_is_open_under_tls_too() -> None:
         for _ in range(100):
             assert (await client.response()).body == body
         assert await answer(client, PLAIN) == slow
+
+
+LATER = "Fri, 01 Jan 2100 00:00:00 GMT"  # than Date: no strong validator
+SIZE = 100_000
+RANGES = [
+    (b"bytes=0-0", 0, 0),
+    (b"bytes=0-511", 0, 511),
+    (b"bytes=100-4195", 100, 4195),
+    (b"bytes=1-4097", 1, 4097),
+    (b"bytes=60000-65535", 60_000, 65_535),
+    (b"BYTES= 65536-65540 ,", 65_536, 65_540),
+    (b"bytes=99999-", SIZE - 1, SIZE - 1),
+    (b"bytes=70000-999999", 70_000, SIZE - 1),
+    (b"bytes=-1", SIZE - 1, SIZE - 1),
+    (b"bytes=-30000", SIZE - 30_000, SIZE - 1),
+]
+
+
+@pytest.mark.parametrize(("value", "first", "last"), RANGES)
+@pytest.mark.parametrize("text", [True, False])
+def test_one_range_is_the_same_answer(value: bytes, first: int, last: int, text: bool) -> None:
+    # Text is packed once it is hit, in pieces of 64 KiB; the other bytes stay as they are.
+    lines = b"".join(b"%07d hello, world\n" % number for number in range(SIZE // 20))[:SIZE]
+    body = lines if text else random.Random(1).randbytes(SIZE)
+    records: list[AccessRecord] = []
+
+    async def story() -> None:
+        script = reply(body=body, Content_Type="text/plain", **FRESH)
+        async with stage(script, access_log=records.append) as scene:
+            for _ in range(2):
+                await scene.ask("/a?b")
+            await packed(scene, int(text))
+            fast = await both(scene, PLAIN[:-2] + b"Range: %s\r\n\r\n" % value)
+            head, _, content = fast.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 206 Partial Content\r\n")
+            assert b"\r\nContent-Range: bytes %d-%d/%d\r\n" % (first, last, SIZE) in head
+            assert content == body[first : last + 1]
+            slow, quick = records[-2:]
+            assert quick.status == 206
+            assert quick.bytes_sent == slow.bytes_sent
+            assert len(scene.origin.requests) == 1
+
+    play(story)()
+
+
+@play
+async def test_a_range_over_several_packed_pieces_goes_the_long_way() -> None:
+    body = b"hello, world\n" * 10_000
+    async with stage(reply(body=body, Content_Type="text/plain", **FRESH)) as scene:
+        for _ in range(2):
+            await scene.ask("/a?b")
+        await packed(scene, 1)
+        before = lane_hits(scene)
+        client = await scene.connect()
+        request = PLAIN[:-2] + b"Range: bytes=65535-65536\r\n\r\n"
+        assert (await answer(client, request)).endswith(b"\r\n\r\n" + body[65535:65537])
+        assert lane_hits(scene) == before
+
+
+async def packed(scene: Stage, objects: int) -> None:
+    """Wait until so many objects are packed."""
+    async with asyncio.timeout(5):
+        while True:
+            found = scene.edge.statistics().store
+            assert found is not None
+            if found.compressed == objects:
+                return
+            await asyncio.sleep(0)
+
+
+@play
+async def test_a_range_that_nothing_satisfies_or_that_has_many_parts_goes_the_long_way() -> None:
+    async with stage(reply(body=b"0123456789", **FRESH)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        for value, status in ((b"10-", 416), (b"-0", 416), (b"0-0,2-2", 206), (b"0-5,3-", 200)):
+            head = await answer(client, PLAIN[:-2] + b"Range: bytes=%s\r\n\r\n" % value)
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+        head = await answer(client, PLAIN.replace(b"GET", b"HEAD")[:-2] + b"Range: bytes=0-0\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert lane_hits(scene) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "validator", "holds"),
+    [
+        ({"ETag": '"v1"'}, b'"v1"', True),
+        ({"ETag": '"v1"'}, b'"v2"', False),
+        ({"ETag": 'W/"v1"'}, b'W/"v1"', False),
+        ({"ETag": 'W/"v1"'}, b'"v1"', False),
+        ({}, b'"v1"', False),
+        ({"Last_Modified": DATE}, DATE.encode(), True),
+        ({"Last_Modified": DATE, "ETag": '"v1"'}, DATE.encode(), True),
+        ({"Last_Modified": LATER}, LATER.encode(), False),
+        ({"Last_Modified": DATE}, b"Thursday, 01-Jan-15 00:00:00 GMT", False),
+        ({"Last_Modified": "yesterday"}, b"yesterday", False),
+        ({"ETag": "v1"}, b"v1", False),
+    ],
+)
+def test_if_range_holds_for_a_strong_validator_alone(fields: dict[str, str], validator: bytes, holds: bool) -> None:
+    # RFC 9110 13.1.5, 8.8.2.2, 8.8.3.2
+    async def story() -> None:
+        async with stage(reply(body=b"0123456789", Cache_Control="public, max-age=999999999", **fields)) as scene:
+            await scene.ask("/a?b")
+            request = PLAIN[:-2] + b"Range: bytes=2-3\r\nIf-Range: %s\r\n\r\n" % validator
+            for _ in range(2):
+                if holds:
+                    assert (await both(scene, request)).endswith(b"\r\n\r\n23")
+                else:
+                    client = await scene.connect()
+                    assert (await answer(client, request)).endswith(b"\r\n\r\n0123456789")
+            assert lane_hits(scene) == (2 if holds else 0)
+
+    play(story)()
+
+
+@play
+async def test_pipelined_ranges_leave_together_and_a_slow_client_gets_all() -> None:
+    body = random.Random(1).randbytes(1 << 20)
+    async with stage(reply(body=body, **FRESH)) as scene:
+        await scene.ask("/a?b")
+        client = await scene.connect()
+        cuts = [(number * 7, number * 40_000) for number in range(1, 25)]
+        await client.send(b"".join(PLAIN[:-2] + b"Range: bytes=%d-%d\r\n\r\n" % cut for cut in cuts))
+        await asyncio.sleep(0.1)
+        for first, last in cuts:
+            assert (await client.response()).body == body[first : last + 1]
+        assert lane_hits(scene) == len(cuts)
+
+
+@play
+async def test_a_response_with_set_cookie_is_for_routes_that_keep_it() -> None:
+    script = reply(Cache_Control="public, max-age=600", Set_Cookie="a=b")
+    keeping = Route(backend="app", cache=RouteCache(set_cookie="store"))
+    async with stage(script, routes=[keeping]) as scene:
+        await scene.ask("/a?b")
+        assert b"\r\nSet-Cookie: a=b\r\n" in await both(scene, PLAIN)
+        await scene.edge.reload(replace(scene.edge._config, routes=[Route(backend="app")]))
+        client = await scene.connect()
+        before = lane_hits(scene)
+        await answer(client, PLAIN)
+        assert lane_hits(scene) == before
+        assert len(scene.origin.requests) == 2
+
+
+@play
+async def test_a_route_with_an_ending_before_all_others_leaves_the_lane_open() -> None:
+    ending = Route(path="*.css", backend="app", cache=RouteCache(ttl_s=60))
+    async with stage(reply(**FRESH), routes=[ending, Route(backend="app")]) as scene:
+        for target in ("/a?b", "/a/b.css?c", "/a?b.css"):
+            await scene.ask(target)
+            await both(scene, PLAIN.replace(b"/a?b", target.encode()))
+
+
+@pytest.mark.parametrize("size", [16_000, 65_000, 65_536, 131_072, 300_000, 2_000_000])
+def test_a_hit_of_any_size_stays_in_the_lane_under_tls(size: int) -> None:
+    body = random.Random(1).randbytes(size)
+
+    async def story() -> None:
+        async with secure_stage(reply(body=body, **FRESH)) as secure:
+            await secure.ask("/a?b")
+            client = await secure.connect()
+            slow = await answer(client, b"\r\n" + PLAIN)
+            for count in range(1, 4):
+                assert await answer(client, PLAIN) == slow
+                assert lane_hits(secure.scene) == count
+            await client.send(PLAIN * 5 + PLAIN[:-2] + b"Range: bytes=7-\r\n\r\n")
+            for _ in range(5):
+                assert (await client.response()).body == body
+            assert (await client.response()).body == body[7:]
+
+    play(story)()
+
+
+@play
+async def test_a_slow_reader_under_tls_holds_no_memory_and_is_told_of_once() -> None:
+    body = random.Random(1).randbytes(2_000_000)
+    records: list[AccessRecord] = []
+    async with secure_stage(reply(body=body, **FRESH), access_log=records.append) as secure:
+        await secure.ask("/a?b")
+        records.clear()
+        client = await secure.connect()
+        await client.send(PLAIN * 12)
+        await asyncio.sleep(0.2)
+        assert secure.scene.edge.statistics().buffered < 256 * 1024
+        for _ in range(12):
+            assert (await client.response()).body == body
+        for _ in range(100):
+            if len(records) == 12:
+                break
+            await asyncio.sleep(0.01)
+    assert [record.outcome for record in records] == ["hit"] * 12
+    assert {record.bytes_sent - len(body) for record in records} <= set(range(100, 400))

@@ -115,11 +115,34 @@ def test_validators() -> None:
         pytest.param(b"lines=0-1", None, id="unit"),
         pytest.param(b"bytes=0-1\n", None, id="newline"),
         pytest.param(b"bytes=" + b",".join(b"%d-%d" % (i, i) for i in range(0, 40, 2)), None, id="many"),
+        pytest.param(b"bytes=9999999999999999999-", UNSATISFIABLE, id="19-digits"),
+        pytest.param(b"bytes=0-9999999999999999999", [(0, 9)], id="last-of-19-digits"),
+        pytest.param(b"bytes=-9999999999999999999", [(0, 9)], id="suffix-of-19-digits"),
+        pytest.param(b"bytes=00000000000000000001-2", None, id="20-digits"),
+        pytest.param(b"bytes=0-00000000000000000002", None, id="last-of-20-digits"),
+        pytest.param(b"bytes=-00000000000000000002", None, id="suffix-of-20-digits"),
+        pytest.param(b"bytes= 0-1\t,", [(0, 1)], id="white-space-and-empty-elements"),
+        pytest.param(b"bytes= , ,", None, id="nothing-but-empty-elements"),
+        pytest.param(b"bytes =0-1", None, id="space-behind-the-unit"),
+        pytest.param(b"bytes=0 -1", None, id="space-within"),
+        pytest.param(b"bytes=0-1-2", None, id="two-dashes"),
+        pytest.param(b"bytes=--1", None, id="dash-before-suffix"),
+        pytest.param(b"bytes=0-1;2-3", None, id="semicolon"),
+        pytest.param(b"bytes:0-1", None, id="colon"),
+        pytest.param(b"bytes", None, id="unit-alone"),
+        pytest.param(b"", None, id="no-value"),
+        pytest.param(b"\x42ytes=0-0", [(0, 0)], id="one-capital"),
+        pytest.param(b"\x02ytes=0-0", None, id="a-control-that-folds"),
         pytest.param(None, None, id="absent"),
     ],
 )
 def test_range(value: bytes | None, expected: object) -> None:
     assert parse_range(value, 10) == expected
+
+
+@pytest.mark.parametrize("value", [b"bytes=0-1", b"bytes=-1", b"bytes=0-"])
+def test_no_range_selects_bytes_of_nothing(value: bytes) -> None:
+    assert parse_range(value, 0) is UNSATISFIABLE
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=MAX_PARTS), st.integers(0, 60))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from flyby.policy import Outcome, cache_status, evaluate
 from flyby.proxy.stored import hit
 from flyby.proxy.stored._condition import condition, since
-from flyby.proxy.stored._reply import added, unmodified
-from flyby.wire import Fields, RequestHead
+from flyby.proxy.stored._reply import MOST_ROOM as MOST_ADDED
+from flyby.proxy.stored._reply import added, partial, unmodified, value_of
+from flyby.wire import REASONS, Fields, RequestHead, serialise_response
 
 LINES = [
     b'ETag: "a"',
@@ -86,3 +87,23 @@ def test_what_is_added(age_s: int, ttl_s: int, length: int) -> None:
     status = cache_status(Outcome.HIT, ttl_s=ttl_s)
     framing = b"" if length < 0 else b"Content-Length: %d\r\n" % length
     assert added(age_s, ttl_s, length) == hit.age_fields(age_s, status) + framing + b"\r\n"
+
+
+@given(heads, st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+def test_the_head_of_a_206(head: bytes, first: int, last: int, total: int) -> None:
+    fields = hit.stored_fields(head)
+    fields.set(b"Content-Range", b"bytes %d-%d/%d" % (first, last, total))
+    assert partial(head, first, last, total) == serialise_response(206, REASONS[206], fields)[:-2]
+
+
+@given(heads, st.sampled_from([b"etag", b"date", b"last-modified", b"x"]))
+def test_the_value_of_a_stored_line(head: bytes, name: bytes) -> None:
+    lines = hit.stored_fields(head).get_all(name)
+    assert value_of(head, name) == (lines[0] if lines else None, len(lines))
+
+
+def test_room_for_the_longest_numbers() -> None:
+    longest = (1 << 63) - 1
+    assert len(partial(b"HTTP/1.1 200 OK\r\n", longest, longest, longest)) < MOST_ADDED
+    text = partial(b"HTTP/1.1 200 OK\r\n", longest, longest, longest) + added(longest, longest, longest)
+    assert len(text) + len(b"Connection: close\r\n") <= MOST_ADDED

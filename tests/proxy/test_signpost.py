@@ -31,6 +31,12 @@ ROUTES = [
     Route(path="/raw", backend="a", cache=RouteCache(off=True)),
     Route(path="/q", backend="a", cache=RouteCache(query_deny=["utm_*"])),
     Route(path="/c", backend="a", cache=RouteCache(ignore_cookies=["_ga"])),
+    Route(path="*.css", backend="b"),
+    Route(path="/api/*.css", backend="a"),
+    Route(path="/:any/*.css", backend="b"),
+    Route(path="*.css", headers={"X-Canary": "*"}, backend="b"),
+    Route(path="*.css", redirect=Redirect(to="/new")),
+    Route(path="/api", backend={"a": 1, "b": 3}),
 ]
 PREVIEWS = {"b.preview.test": "b", "shop.test": "a"}
 HOSTS = [
@@ -58,6 +64,14 @@ PATHS = [
     b"/q",
     b"/c",
     b"/z",
+    b"/a.css",
+    b"/.css",
+    b"/api/.css",
+    b"/api/a/b.css",
+    b"/apix.css",
+    b"/a.cs",
+    b".css",
+    b"/a.css/b",
 ]
 
 
@@ -104,6 +118,16 @@ def test_the_same_route_or_none(
         ([ROUTES[12]], b"any", b"/raw", None),
         ([ROUTES[13]], b"any", b"/q", None),
         ([ROUTES[14]], b"any", b"/c", None),
+        ([Route(path="*.css", backend="b"), Route(backend="a")], b"any", b"/a/b.css", 0),
+        ([Route(path="*.css", backend="b"), Route(backend="a")], b"any", b"/.css", 0),
+        ([Route(path="*.css", backend="b"), Route(backend="a")], b"any", b"/a.cs", 1),
+        ([Route(path="*.css", backend="b"), Route(backend="a")], b"any", b".css", 1),
+        ([Route(path="/i/*.css", backend="b"), Route(backend="a")], b"any", b"/i.css", 1),
+        ([Route(path="/:x/*.css", backend="b"), Route(backend="a")], b"any", b"/x/a.css", None),
+        ([Route(path="/:x/*.css", backend="b"), Route(backend="a")], b"any", b"/x/a.js", 1),
+        ([Route(path="*.css", backend="b", headers={"A": "*"}), Route(backend="a")], b"any", b"/a.css", None),
+        ([Route(path="*.css", redirect=Redirect(to="/new"))], b"any", b"/a.css", None),
+        ([Route(backend={"a": 1, "b": 3})], b"any", b"/", None),
     ],
 )
 def test_what_it_can_tell(routes: list[Route], host: bytes, path: bytes, expected: int | None) -> None:

@@ -1,8 +1,8 @@
 """Range requests (RFC 9110 14), partial responses and what may be made of them (RFC 9111 3.3, 3.4).
 
-Ranges are inclusive pairs (first, last). A Range that is not understood, asks for overlapping or for very many parts
-is ignored, and the whole is sent (14.2). Parts of a representation are joined only when both carry the same strong
-validator.
+Ranges are inclusive pairs (first, last); the grammar of the field is in `_range.pyx`. A Range that is not understood,
+asks for overlapping or for very many parts is ignored, and the whole is sent (14.2). Parts of a representation are
+joined only when both carry the same strong validator.
 
     multipart/byteranges, of two parts:
     --B CRLF Content-Type… Content-Range… CRLF CRLF  bytes  CRLF --B CRLF … CRLF CRLF  bytes  CRLF --B-- CRLF
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
+from flyby.policy._range import MAX_PARTS as MAX_PARTS
+from flyby.policy._range import specs, within
 from flyby.policy.conditional import strong_last_modified, strong_match, strong_validator
 from flyby.wire import Fields
-
-MAX_PARTS = 16
 
 
 class _Unsatisfiable(enum.Enum):
@@ -30,8 +30,6 @@ UNSATISFIABLE: Final = _Unsatisfiable.UNSATISFIABLE
 Range = tuple[int, int]
 Ranges = list[Range]
 
-_SET = re.compile(rb"[bB][yY][tT][eE][sS]=(.*)\Z", re.DOTALL)
-_SPEC = re.compile(rb"([0-9]{1,19})-([0-9]{0,19})\Z|-([0-9]{1,19})\Z")
 _CONTENT_RANGE = re.compile(rb"bytes[ \t]+([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z", re.IGNORECASE)
 
 
@@ -40,46 +38,15 @@ def parse_range(value: bytes | None, length: int) -> Ranges | Literal[_Unsatisfi
 
     None: ignore the field and send the whole. UNSATISFIABLE: none of the ranges overlaps the representation; 416.
     """
-    specs = _specs(value)
-    if specs is None:
+    found = within(value, length) if value is not None else None
+    if found is None:
         return None
-    found: Ranges = []
-    for first, last in specs:
-        if first is None:
-            if last and length:
-                found.append((max(0, length - last), length - 1))
-        elif first < length:
-            found.append((first, min(last, length - 1)))
     if not found:
         return UNSATISFIABLE
     in_order = sorted(found)
     if any(one[1] >= other[0] for one, other in pairwise(in_order)):
         return None
     return found
-
-
-def _specs(value: bytes | None) -> list[tuple[int | None, int]] | None:
-    """(first, last), or (None, suffix length); an open end is beyond any length."""
-    match = _SET.match(value) if value is not None else None
-    if match is None:
-        return None
-    specs: list[tuple[int | None, int]] = []
-    parts = [part for part in (part.strip(b" \t") for part in match[1].split(b",", MAX_PARTS * 2)) if part]
-    if not 0 < len(parts) <= MAX_PARTS:
-        return None
-    for part in parts:
-        spec = _SPEC.match(part)
-        if spec is None:
-            return None
-        if spec[3] is not None:
-            specs.append((None, int(spec[3])))
-        else:
-            first = int(spec[1])
-            last = int(spec[2]) if spec[2] else 1 << 64
-            if last < first:
-                return None
-            specs.append((first, last))
-    return specs
 
 
 def if_range_matches(value: bytes | None, fields: Fields) -> bool:
@@ -148,11 +115,11 @@ def serve_partial(value: bytes | None, held: ContentRange, length: int, *, lenie
     where a part begins though its length belies its Content-Range (some origins count wrongly), and takes its end for
     the end.
     """
-    specs = _specs(value)
-    if specs is None or len(specs) != 1 or not length or (length != held.length and not lenient):
+    asked = specs(value) if value is not None else None
+    if asked is None or len(asked) != 1 or not length or (length != held.length and not lenient):
         return None
     end = held.first + length - 1
-    first, last = specs[0]
+    first, last = asked[0]
     reaches_end = held.total is not None and held.last == held.total - 1
     if first is None:
         if not reaches_end or held.total is None or not last:

@@ -311,6 +311,7 @@ class Edge:
                 [(sign, context.rules[id(route)]) for sign, route in signs],
                 [forwarder(context, sign, route, log if isinstance(log, AccessLog) else None) for sign, route in signs],
                 Crowds(context, server.limits),
+                context.local.prefix,
                 server.limits,
                 self._clock,
                 server.timeouts.idle_s,

@@ -56,4 +56,3 @@ cdef Block* copied(
     Attachment attachment, Block* b, const char* head, uint32_t head_length, uint64_t stored, const Labels* labels,
     bint may_evict,
 ) noexcept
-cdef int promote(Attachment attachment, Block* b, const char* plain) except -1

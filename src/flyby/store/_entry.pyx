@@ -20,16 +20,15 @@ from libc.string cimport memcpy
 
 from flyby.errors import StoreError
 
-from flyby.store._candidates cimport promotable
 from flyby.store._eviction cimport allocate
 from flyby.store._guard cimport unpin
 from flyby.store._layout cimport (
-    DOOMED, LZ4, PLAIN, PROMOTED, Block, Map, Tag, add64, body_of, born_of, fence, fresh_of, head_of, key_of, load64,
+    LZ4, PLAIN, Block, Map, Tag, add64, body_of, born_of, fence, head_of, key_of, load64,
     sie_of, stored_of, swr_of, tags_of, unit_of,
 )
 from flyby.store._pack cimport PIECE, unpack
 from flyby.store._purged cimport freshness_of
-from flyby.store._shard cimport ALWAYS, shard_publish, units_for
+from flyby.store._shard cimport units_for
 from flyby.store._tags cimport Labels, tags_set
 
 cdef enum:
@@ -267,19 +266,3 @@ cdef Block* copied(
     memcpy(key_of(other), key_of(b), b.key_length)
     memcpy(head_of(other), head, head_length)
     return other
-
-
-cdef int promote(Attachment attachment, Block* b, const char* plain) except -1:
-    """Put the plain form in the place of the packed one."""
-    cdef Block* other
-    if not promotable(&attachment.m, b):
-        return 0
-    other = copied(attachment, b, head_of(b), b.head_length, b.length, NULL, True)
-    if other == NULL:
-        return 0
-    other.codec = PROMOTED
-    memcpy(body_of(other), plain, b.length)
-    if not shard_publish(&attachment.m, other, b.length, other.generation, 0, ALWAYS, NULL):
-        other.state = DOOMED
-    unpin(&attachment.m, unit_of(&attachment.m, other))
-    return 0

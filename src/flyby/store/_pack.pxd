@@ -20,4 +20,3 @@ cdef bint piece_to(
     const char* start, uint64_t stored, uint64_t length, Cursor* cursor, uint64_t number, char* to
 ) noexcept nogil
 cdef object unpack(char* start, uint64_t stored, uint64_t length, Cursor* cursor, uint64_t number)
-cdef bint unpack_to(char* start, uint64_t stored, char* to, uint64_t length) noexcept nogil

@@ -15,7 +15,7 @@ take four times as long. The high way makes an eighth to a quarter less of a pie
 A packed body has no table of its pieces: a `Cursor` remembers where the last piece ended, so that who reads in order
 looks at each size once.
 
-The lz4 package carries liblz4 and exports its functions. `piece_to` and `unpack_to` call the one for unpacking itself,
+The lz4 package carries liblz4 and exports its functions. `piece_to` calls the one for unpacking itself,
 without an object and with the GIL held, for on a small body that costs more than the work. Where it is not found, or
 does not undo what the package packed, they say so each time, and bodies are unpacked through Python.
 """
@@ -153,17 +153,6 @@ cdef object unpack(char* start, uint64_t stored, uint64_t length, Cursor* cursor
     return piece
 
 
-cdef bint unpack_to(char* start, uint64_t stored, char* to, uint64_t length) noexcept nogil:
-    """Unpack a body of one piece to where it is wanted; False where `unpack` must do it, or tell what is wrong."""
-    cdef uint32_t size
-    if liblz4_decompress == NULL or length > PIECE or stored < sizeof(size):
-        return False
-    memcpy(&size, start, sizeof(size))
-    if size & AS_IT_IS or size != stored - sizeof(size):
-        return False
-    return <uint64_t>liblz4_decompress(start + sizeof(size), to, <int>size, <int>length) == length
-
-
 cdef Decompress find_decompress():
     """LZ4_decompress_safe of the lz4 package, if it is there and does what it should."""
     cdef bytes path = lz4_block._block.__file__.encode()
@@ -184,10 +173,15 @@ liblz4_decompress = find_decompress()
 
 
 def unpacked(bytes body not None, uint64_t length):
-    """`unpack_to` for the tests; None where it says no."""
+    """The whole of a packed body by `piece_to`, for the tests; None where a piece is not what it should be."""
+    cdef Cursor cursor = Cursor(number=0, at=0)
     cdef bytearray to = bytearray(length + 1)
     cdef char* start = to
-    return bytes(to[:length]) if unpack_to(body, len(body), start, length) else None
+    cdef uint64_t number
+    for number in range((length + PIECE - 1) // PIECE):
+        if not piece_to(body, len(body), length, &cursor, number, start + number * PIECE):
+            return None
+    return bytes(to[:length])
 
 
 def packed(bytes body not None, bint high=False):

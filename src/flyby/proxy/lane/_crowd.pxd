@@ -8,9 +8,7 @@ from flyby.proxy.road._downstream cimport Onward
 from flyby.proxy.road._exchange cimport Exchange
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
-from flyby.store._attachment cimport Attachment
-from flyby.store._fill cimport Fill
-from flyby.store._hash cimport Digest
+from flyby.store._serve cimport Attachment, Digest, Fill
 from flyby.wire._glance cimport GlanceLimits
 
 
@@ -21,7 +19,9 @@ cdef class Crowds:
     cdef Selection _selection
     cdef dict _open                 # the low half of a key's digest -> the Crowd that may still be joined
 
-    cdef Crowd awaited(self, Attachment store, const char *key, Py_ssize_t length, Digest digest, str backend)
+    cdef Crowd awaited(
+        self, Attachment store, const char *key, Py_ssize_t length, Digest digest, str backend, object rules
+    )
 
 
 cdef class Crowd(Onward):
@@ -33,6 +33,7 @@ cdef class Crowd(Onward):
     cdef object _timer              # of `overdue`
     cdef object _name               # in `_crowds._open`
     cdef str _backend
+    cdef object _rules              # the cache's, of the route on which all of them are
     cdef bytes _key                 # a primary key
     cdef double _patience           # seconds without a sign of the fetch that a request waits
     cdef double _heard              # monotonic: the last such sign; 0: none yet
@@ -47,7 +48,7 @@ cdef class Crowd(Onward):
     cdef bytes _head                # with the framing fields; how it ends is each one's own
     cdef readonly int status
 
-    cdef bint _takes(self, const char *key, Py_ssize_t length) except -1
+    cdef bint _takes(self, const char *key, Py_ssize_t length, object rules) except -1
     cdef int _go_on(self) except -1
     cdef int _begin(self) except -1
     cdef int _send(self, uint32_t state) except -1

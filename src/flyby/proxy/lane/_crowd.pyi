@@ -2,15 +2,15 @@
 
 from typing import Final, final
 
+from flyby.config import Limits
 from flyby.proxy.road._downstream import Onward
 from flyby.proxy.road.context import Context
-from flyby.wire import WireLimits
 
 LINGER_S: Final[float]
 
 @final
 class Crowds:
-    def __init__(self, context: Context, limits: WireLimits) -> None: ...
+    def __init__(self, context: Context, limits: Limits) -> None: ...
     @property
     def context(self) -> Context: ...
 

@@ -27,7 +27,7 @@ import logging
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
 from flyby.policy import Outcome, Reason
@@ -43,15 +43,11 @@ from flyby.policy.entry import EntryFlag
 from flyby.proxy.http1._connection cimport Connection
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
-from flyby.proxy.road._outbox cimport Outbox, iovec
+from flyby.proxy.road._outbox cimport Outbox, iovec, joined
 from flyby.proxy.stored._selection cimport Selection
-from flyby.store._attachment cimport Attachment
-from flyby.store._fill cimport Fill, fill_joined
-from flyby.store._guard cimport unpin
-from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fill_outdated
-from flyby.store._layout cimport (
-    FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, Block, Worker, load32, load64, unit_of, worker_at,
+from flyby.store._serve cimport (
+    FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, Attachment, Digest, Fill, serve_available, serve_join, serve_length,
+    serve_mark, serve_missed, serve_older, serve_purged, serve_state,
 )
 from flyby.wire._glance cimport CLOSE, COOKIE, glance_limits
 
@@ -66,8 +62,9 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CHUNKED = BodyKind.CHUNKED
 cdef bytes CHUNK_END = _CHUNK_END
 cdef bytes LAST_CHUNK = last_chunk(None)
-cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
-cdef uint32_t PUBLIC = EntryFlag.PUBLIC
+cdef uint32_t NO_CACHE = EntryFlag.NO_CACHE
+cdef uint32_t SET_COOKIE = EntryFlag.SET_COOKIE
+cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 
 logger = logging.getLogger("flyby.proxy")
 
@@ -84,13 +81,18 @@ cdef class Crowds:
         self._selection = Selection()
         self._open = {}
 
-    cdef Crowd awaited(self, Attachment store, const char *key, Py_ssize_t length, Digest digest, str backend):
-        """The crowd that waits for the response under that primary key; None when nobody fetches it."""
+    cdef Crowd awaited(
+        self, Attachment store, const char *key, Py_ssize_t length, Digest digest, str backend, object rules
+    ):
+        """The crowd that waits for the response under that primary key; None when nobody fetches it.
+
+        `rules` are those of the request's route: requests under other rules are another crowd.
+        """
         cdef Crowd crowd = self._open.get(digest.low)
         cdef Fill fill
-        if crowd is not None and crowd._takes(key, length):
+        if crowd is not None and crowd._takes(key, length, rules):
             return crowd
-        fill = fill_joined(store, key, <uint32_t>length, digest)
+        fill = serve_join(store, key, <uint32_t>length, digest)
         if fill is None:
             return None
         crowd = Crowd.__new__(Crowd)
@@ -100,6 +102,7 @@ cdef class Crowds:
         crowd._told = crowd.moved
         crowd._loop = asyncio.get_running_loop()
         crowd._backend = backend
+        crowd._rules = rules
         crowd._key = PyBytes_FromStringAndSize(key, length)
         crowd._name = digest.low
         crowd._patience = self.context.config.cache.collapse_wait_s
@@ -120,35 +123,26 @@ cdef class Crowd(Onward):
 
     # ---- who joins ---------------------------------------------------------------------------------------------------
 
-    cdef bint _takes(self, const char *key, Py_ssize_t length) except -1:
+    cdef bint _takes(self, const char *key, Py_ssize_t length, object rules) except -1:
         """Whether a request for that key may join now: what `Store.claim` asks, too."""
-        cdef Fill fill = self._fill
-        cdef Block *b
-        cdef bint stale
-        if self._begun or fill is None or not fill.ours() or load32(&fill._slot.state) >= FILL_COMPLETE:
+        if self._begun or self._rules is not rules or self._fill is None or serve_state(self._fill) >= FILL_COMPLETE:
             return False
         if PyBytes_GET_SIZE(self._key) != length or memcmp(PyBytes_AS_STRING(self._key), key, length):
             return False
-        b = fill.hold()
-        stale = fill_outdated(&self._store.m, fill._slot, b)
-        if b != NULL:
-            unpin(&self._store.m, unit_of(&self._store.m, b))
-        return not stale
+        return not serve_purged(self._fill)
 
     cdef Py_ssize_t begin(self, Downstream client, const Sight *sight) except -1:
         """Let the request wait here."""
         cdef Follower follower = Follower.__new__(Follower)
-        cdef Worker *counts = worker_at(&self._store.m, self._store.m.worker)
         if self._fill is None:
             return 0
-        counts.misses += 1
-        counts.collapsed += 1
+        serve_missed(self._store, True)
         follower._crowd = self
         follower._client = <Connection?>client
         follower._exchange = exchange_of(self._crowds.context, client, sight.base, sight.seen, sight.now)
         follower._exchange.backend_name = self._backend
         follower._exchange.source = follower
-        follower._since = load64(&self._store.m.header.epoch)
+        follower._since = serve_mark(self._store)
         follower._cookies = sight.seen.seen & COOKIE
         follower._here = True
         client.engage(follower._exchange, not sight.seen.seen & CLOSE)
@@ -176,7 +170,7 @@ cdef class Crowd(Onward):
             self._break_off()
 
     def overdue(self):
-        """Nothing was heard of the fetch for as long as a request waits for one: those that have waited so long go on."""
+        """Let those go on that have waited for a sign of the fetch for as long as a request waits for one."""
         cdef Follower follower
         cdef double now = self._crowds.context.clock.monotonic()
         late = []
@@ -198,7 +192,7 @@ cdef class Crowd(Onward):
 
     cdef int _go_on(self) except -1:
         cdef Fill fill = self._fill
-        cdef uint32_t state = load32(&fill._slot.state) if fill.ours() else <uint32_t>FILL_FAILED
+        cdef uint32_t state = serve_state(fill)
         if not self._begun:
             if state == FILL_EMPTY:
                 self._heard = self._crowds.context.clock.monotonic()  # an interim response
@@ -207,7 +201,7 @@ cdef class Crowd(Onward):
                 reason = Ended(fill.reason)
                 self._close()
                 return self._release(self._followers, reason) if self._count else self._disperse()
-            if state != FILL_COMPLETE and not self._lingered and not load64(&fill._slot.available):
+            if state != FILL_COMPLETE and not self._lingered and not serve_available(fill):
                 self._lingered = True
                 self._loop.call_later(LINGER_S, self._told)
                 return 0
@@ -225,29 +219,28 @@ cdef class Crowd(Onward):
         """The head is known: make it once for all, and part from those whose response this is not."""
         cdef Fill fill = self._fill
         cdef Follower follower
-        cdef Block *b
-        cdef bint stale
-        cdef int64_t length = fill._slot.length
+        cdef bint purged = serve_purged(fill)
+        cdef int64_t length = serve_length(fill)
+        cdef bint shared
+        cdef bint cookieless
         cdef bytes suffix = None
         cdef list others = []
         self._close()
-        fill.learn()
-        self.status = fill._status
+        self.status = fill.status
         self._head = collapsed_head(fill, self._crowds.context.clock.wall_ms())
         self._head += b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length
         self._framing = CHUNKED if length < 0 else LENGTH
         # Under the claimed key, or under that of a variant of it; never a part.
-        if fill._key != self._key:
-            suffix = fill._key[len(self._key) :] if fill._key.startswith(self._key) else b""
-        b = fill.hold()
-        stale = fill_outdated(&self._store.m, fill._slot, b)
-        if b != NULL:
-            unpin(&self._store.m, unit_of(&self._store.m, b))
+        if fill.key != self._key:
+            suffix = fill.key[len(self._key) :] if fill.key.startswith(self._key) else b""
+        # `policy.may_join`; none of these requests has Authorization.
+        shared = not fill.flags & NO_CACHE and (self._rules.keeps_set_cookie or not fill.flags & SET_COOKIE)
+        cookieless = fill.flags & COOKIELESS and self._rules.points.guard_cookies
         for follower in self._followers:
             if follower._here and (
                 self.status < 200 or self.status == 204 or self.status == 206 or self.status == 304
-                or (stale and follower._since != fill._slot.epoch)
-                or (follower._cookies and fill._flags & HEURISTIC and not fill._flags & PUBLIC)
+                or not shared or (cookieless and follower._cookies)
+                or (purged and serve_older(fill, follower._since))
                 or (suffix is not None and not self._crowds._selection.selects(
                     self._store, self._key, suffix, follower._exchange.text,
                     &self._crowds._glances[follower._client.secure],
@@ -281,9 +274,13 @@ cdef class Crowd(Onward):
         cdef bint last
         view = fill.read(self._offset, PIECE if self._headed else FIRST)
         length = len(view)
-        last = state == FILL_COMPLETE and self._offset + length == load64(&fill._slot.available)
-        if not length and not last and self._headed:
-            return self._break_off() if state == FILL_FAILED else 0
+        last = state == FILL_COMPLETE and self._offset + length == serve_available(fill)
+        if not length and not last:
+            # Of a body that outgrew the store only a window can be read, which goes on without who is too slow.
+            if fill.lost(self._offset):
+                return self._break_off() if self._headed else self._release(self._followers, Ended.LOST)
+            if self._headed:
+                return self._break_off() if state == FILL_FAILED else 0
         if not self._headed:
             add(parts, &count, PyBytes_AS_STRING(self._head), PyBytes_GET_SIZE(self._head))
             add(parts, &count, NULL, 0)  # how the head ends is each one's own
@@ -310,7 +307,7 @@ cdef class Crowd(Onward):
                     follower._exchange.source = None
                     follower._client._finish()
             return 0
-        if self._offset < load64(&fill._slot.available) or state == FILL_FAILED:
+        if self._offset < serve_available(fill) or state == FILL_FAILED:
             self.moved()
         for follower in behind:
             self._hand_over(follower)
@@ -343,7 +340,7 @@ cdef class Crowd(Onward):
         outbox.sent += total
         if <size_t>done < total:
             outbox._queued = True
-            outbox._transport.write(joined(parts, count)[done:])
+            outbox._transport.write(joined(parts, count, done))
         return client.paused
 
     # ---- who leaves --------------------------------------------------------------------------------------------------
@@ -434,10 +431,3 @@ cdef inline void add(iovec *parts, int *count, const char *start, size_t length)
     parts[count[0]].iov_base = <void *>start
     parts[count[0]].iov_len = length
     count[0] += 1
-
-
-cdef bytes joined(iovec *parts, int count):
-    cdef int number
-    return b"".join(
-        [PyBytes_FromStringAndSize(<const char *>parts[number].iov_base, parts[number].iov_len) for number in range(count)]
-    )

@@ -11,10 +11,7 @@ from flyby.proxy.road._downstream cimport Downstream, Errand, Onward, ShortCut
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
-from flyby.store._attachment cimport Attachment
-from flyby.store._entry cimport Entry
-from flyby.store._hash cimport Digest
-from flyby.store._layout cimport Block, Map
+from flyby.store._serve cimport Attachment, Digest, Entry, Found
 from flyby.wire._glance cimport Glance, GlanceLimits
 
 cdef enum:
@@ -38,6 +35,7 @@ cdef class Lane(ShortCut):
     cdef Signpost _secure_posts  # of https
     cdef GlanceLimits _limits[2]  # of both
     cdef list _forwarders  # what sends requests on by each route, or None
+    cdef bytes _reserved  # what begins the paths that are flyby's own on every host
     cdef object _clock  # None: the machine's own
     cdef double _idle_s
     cdef object _log  # takes records; None: nobody does
@@ -62,7 +60,7 @@ cdef class Lane(ShortCut):
     cdef Answer _answers[64]
     cdef int _part_count
     cdef iovec _parts[129]
-    cdef Block *_pinned[129]  # the block that a part lies in, held until it is sent
+    cdef Found _pinned[129]  # the object that a part lies in, held until it is sent
     cdef int64_t _total
     cdef char *_out
     cdef size_t _used
@@ -75,17 +73,17 @@ cdef class Lane(ShortCut):
     cdef bint _answer(self, Downstream client, const unsigned char *base, const Glance *seen) except -1
     cdef Py_ssize_t _send_on(self, Downstream client, Py_ssize_t used, Py_ssize_t length, const Glance *seen) except -1
     cdef void _aim(self, Signpost posts, const Post *post, Errand errand) noexcept
-    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1
-    cdef Block *_look_up(self, const unsigned char *base, const Glance *seen) except? NULL
-    cdef bint _usable(self, Downstream client, const Post *post, const Glance *seen, Block *found) noexcept
-    cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1
+    cdef bint _look_up(self, const unsigned char *base, const Glance *seen, Found *found) except -1
+    cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Found *found) except -1
+    cdef char *_put_body(self, Found *found, int64_t first, int64_t length, char *to) noexcept
     cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept
     cdef void _add_text(self, char *start, size_t length) noexcept
-    cdef void _add_part(self, char *start, size_t length, Block *pinned) noexcept
+    cdef void _add_part(self, char *start, size_t length, Found *pinned) noexcept
     cdef bint _send(self, Downstream client) except -1
     cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept
     cdef int _finished(self, Downstream client) except -1
     cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept
     cdef object _record(self, Downstream client, int number)
-    cdef int _leave(self, Downstream client, int64_t done) except -1
+    cdef list _taken(self, int64_t skipped)
+    cdef int _leave(self, Downstream client, int64_t done, list chunks) except -1

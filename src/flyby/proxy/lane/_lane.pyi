@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from flyby.clock import Clock
+from flyby.config import Limits
 from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import Metrics
 from flyby.policy import CacheRules
+from flyby.proxy.fetching._flat import Forwarder
 from flyby.proxy.lane._crowd import Crowds
-from flyby.proxy.road._downstream import Onward, ShortCut
+from flyby.proxy.road._downstream import ShortCut
 from flyby.proxy.routing.router import Sign
 from flyby.store import Store
-from flyby.wire import WireLimits
 
 READ_BUFFER: Final[int]
 
@@ -26,9 +27,10 @@ class Lane(ShortCut):
         self,
         store: Store,
         signs: Sequence[tuple[Sign, CacheRules]],
-        forwarders: Sequence[Onward | None],
-        crowds: Crowds | None,
-        limits: WireLimits,
+        forwarders: Sequence[Forwarder | None],
+        crowds: Crowds,
+        reserved: bytes,
+        limits: Limits,
         clock: Clock,
         idle_s: float,
         log: AccessLog | Callable[[AccessRecord], None] | None,

@@ -13,75 +13,62 @@
     one sendmsg(2) for all of them ─▶ unpin ─▶ count ─▶ a line each in the log's buffer
                   └─ the socket took a part only: a `Remainder` is the connection's exchange until the rest is sent
 
-Nothing here decides anything new. What is left to the long way: conditions other than one entity tag in If-None-Match or
-the very date in If-Modified-Since, Range, Authorization, CDN-Loop, Cache-Control where it counts, whatever is not fresh, responses that have no content by their status,
-marks of the store's own, routes whose key or fate is not the plain one. When in doubt `_answer` says no, having changed
-nothing. A block stays pinned exactly as long as a part points into it.
+Nothing here decides anything new. What is left to the long way: conditions other than one entity tag in If-None-Match
+or the very date in If-Modified-Since, a Range that is not one satisfiable range, Authorization, CDN-Loop, Cache-Control
+where it counts, whatever is not fresh, responses that have no content by their status, marks of the store's own, routes
+whose key or fate is not the plain one. When in doubt `_answer` says no, having changed nothing. An object stays pinned
+exactly as long as a part points into it.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memmove
 
 from flyby.clock import SystemClock
 from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import NO_ROUTE
 from flyby.metrics import Metrics as NewMetrics
 from flyby.policy import Outcome
-from flyby.proxy.road._identity import identity
-from flyby.proxy.lane.remainder import Remainder
-
-from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
-from flyby.metrics._page cimport Metrics, count, observe
 from flyby.policy.entry import EntryFlag
-from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions
+from flyby.proxy.lane.remainder import Remainder
+from flyby.proxy.road._identity import identity
+
+from flyby.clock cimport monotonic, wall_ms
+from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.proxy.http1._connection cimport Connection
-from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight
-from flyby.proxy.road._outbox cimport iovec
-from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
-from flyby.proxy.stored._selection cimport SUFFIX, Selection
-from flyby.proxy.routing._signpost cimport Post, Signpost
-from flyby.store._entry cimport entry_of, piece_of, promote
-from flyby.store._guard cimport unpin
-from flyby.store._hash cimport Digest
-from flyby.store._layout cimport (
-    HOT, LZ4, Block, Map, Worker, body_of, born_of, head_of, stored_of, unit_of, worker_at,
+from flyby.metrics._page cimport Metrics, count, observe
+from flyby.proxy.road._downstream cimport (
+    FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight,
 )
-from flyby.store._pack cimport unpack_to
-from flyby.store._purged cimport freshness_of
-from flyby.store._shard cimport shard_lookup
-from flyby.store._store cimport Store
-from flyby.wire._field_line cimport Span
+from flyby.proxy.road._outbox cimport ROUND, iovec, joined, next_round
+from flyby.proxy.routing._signpost cimport Post, Signpost, key_on
+from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions, fresh_for
+from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_partial, put_unmodified
+from flyby.proxy.stored._selection cimport SUFFIX, Selection
+from flyby.store._serve cimport (
+    PIECE, Cursor, Digest, Found, serve_digest, serve_done, serve_entry, serve_find, serve_hit, serve_piece,
+    serve_read, serve_store,
+)
 from flyby.wire._glance cimport (
     AUTHORIZATION, CACHE_CONTROL, CDN_LOOP, CHUNKED, CLOSE, COOKIE, EXPECT, GET, HEAD, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, NO_CONTENT, OPTIONS, PRECONDITION, RANGE, glance_any, glance_limits,
+    IF_RANGE, NO_CONTENT, OPTIONS, PRECONDITION, RANGE, Glance, glance_any, glance_limits,
 )
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        int64_t tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec *time)
-    int CLOCK_REALTIME, CLOCK_MONOTONIC
+from flyby.wire._put cimport put, text_at, text_of
 
 READ_BUFFER = 65_536  # bytes of one read(2)
 
 cdef enum:
     OUT = 262_144  # bytes of heads and small bodies that are put together for one write
-    UNPACKED = 65_536  # a packed body up to this is unpacked there too
     SMALL = 4096  # a body up to this is copied behind its head: cheaper than a part of its own
     LONGEST_KEY = 16_384
-    MOST_OF_TLS = 65_536  # bytes of a body that are copied for a transport that must encrypt them
 
-cdef const char *RESERVED = b"/.flyby/"  # see `decision.decide`
 cdef unsigned int NEVER_HERE = CDN_LOOP | EXPECT  # in any case for the general path
-cdef unsigned int ASKS_MORE = AUTHORIZATION | PRECONDITION | RANGE | IF_RANGE
-cdef unsigned int ABOUT_STORED = CACHE_CONTROL | IF_NONE_MATCH | IF_MODIFIED_SINCE
-cdef uint32_t NO_PLAIN_HIT = (
-    EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.NO_CACHE | EntryFlag.PARTIAL
-)
+cdef unsigned int ASKS_MORE = AUTHORIZATION | PRECONDITION
+cdef unsigned int UNMODIFIED = IF_NONE_MATCH | IF_MODIFIED_SINCE
+cdef unsigned int IN_PART = RANGE | IF_RANGE
+cdef unsigned int ABOUT_STORED = CACHE_CONTROL | UNMODIFIED | IN_PART
 cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
 cdef uint32_t TOO_LARGE = EntryFlag.TOO_LARGE
 cdef uint32_t VALIDATE = EntryFlag.NO_CACHE
@@ -89,8 +76,6 @@ cdef uint32_t VALIDATOR = EntryFlag.VALIDATOR
 cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
-cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
-cdef uint32_t PUBLIC = EntryFlag.PUBLIC
 
 
 @cython.final
@@ -113,14 +98,18 @@ cdef class Lane(ShortCut):
         free(self._out)
         free(self._key)
 
-    def use(self, store, signs, forwarders, crowds, limits, clock, double idle_s, log, Metrics metrics=None, rows=None):
+    def use(
+        self, store, signs, forwarders, crowds, bytes reserved, limits, clock, double idle_s, log, Metrics metrics=None,
+        rows=None,
+    ):
         """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None.
 
-        `forwarders` has, for each sign, what sends a plain request on, or None; `crowds` wait for fetches.
-        Each answer is counted in `metrics`, under the row there that `rows` has for its sign.
+        `forwarders` has, for each sign, what sends a plain request on, or None; `crowds` wait for fetches; paths that
+        begin with `reserved` are flyby's own. Each answer is counted in `metrics`, under the row there that `rows` has
+        for its sign.
         """
-        cdef Store objects = store
-        self._store = objects._attachment
+        self._store = serve_store(store)
+        self._reserved = reserved
         for number, scheme in enumerate((b"http", b"https")):
             glance_limits(limits, scheme, &self._limits[number])
         self._posts = Signpost(signs, b"http")
@@ -199,12 +188,9 @@ cdef class Lane(ShortCut):
         return taken
 
     cdef void _read_clocks(self):
-        cdef timespec time
         if self._clock is None:
-            clock_gettime(CLOCK_REALTIME, &time)
-            self._now_ms = time.tv_sec * 1000 + time.tv_nsec // 1_000_000
-            clock_gettime(CLOCK_MONOTONIC, &time)
-            self._now = <double>time.tv_sec + <double>time.tv_nsec * 1e-9
+            self._now_ms = wall_ms()
+            self._now = monotonic()
         else:
             self._now_ms = self._clock.wall_ms()
             self._now = self._clock.monotonic()
@@ -215,18 +201,20 @@ cdef class Lane(ShortCut):
         """Add the answer to this request to the write; False when it is not for this lane, or `_full`."""
         cdef const Post *post
         cdef Signpost posts
-        cdef Block *found
+        cdef Found found
+        cdef const char *own = PyBytes_AS_STRING(self._reserved)
+        cdef Py_ssize_t reserved = PyBytes_GET_SIZE(self._reserved)
         if seen.seen & NEVER_HERE or not self._store.usable or client._closing:
             return False
-        if seen.target.length >= 8 and memcmp(base + seen.target.start, RESERVED, 8) == 0:
+        if <Py_ssize_t>seen.target.length >= reserved and memcmp(base + seen.target.start, own, reserved) == 0:
             return False
         if not client.approves(base + seen.host.start, seen.host.length):
             return False
         posts = self._secure_posts if client.secure else self._posts
-        post = posts.choose(
-            base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length
-        )
-        if post == NULL or not self._make_key(post, client.secure, base, seen):
+        post = posts.choose(base + seen.host.start, seen.host.length, base + seen.target.start, seen.path_length)
+        if post != NULL:
+            self._key_length = key_on(post, client.secure, base, seen, self._key, LONGEST_KEY - SUFFIX)
+        if post == NULL or not self._key_length:
             return False
         if seen.method != GET and seen.method != HEAD:
             if seen.body != CHUNKED and seen.method != OPTIONS:
@@ -235,28 +223,28 @@ cdef class Lane(ShortCut):
         # Where a client cannot force a reload, its Cache-Control changes nothing about a fresh response.
         if seen.body != NO_CONTENT or (seen.seen & CACHE_CONTROL and not post.ignore_reload):
             return False
-        found = self._look_up(base, seen)
-        if found == NULL:
+        if not self._look_up(base, seen, &found):
             if self._missed and seen.method == GET and not seen.seen & (ABOUT_STORED | ASKS_MORE):
                 self._onward = self._crowds.awaited(
-                    self._store, self._key, self._missed, self._digest, <str>posts.backends[post.number]
+                    self._store, self._key, self._missed, self._digest, <str>posts.backends[post.number],
+                    posts.rules[post.number],
                 )
                 if self._onward is None:
                     self._aim(posts, post, SHARED)
             return False
-        if found.flags & PASSED_ON and seen.method == GET and not seen.seen & (CACHE_CONTROL | RANGE | IF_RANGE):
-            self._mark_fresh_ms = freshness_of(&self._store.m, found)
-            if self._mark_fresh_ms > self._now_ms and not found.flags & TOO_LARGE:
+        if found.flags & PASSED_ON and seen.method == GET and not seen.seen & (CACHE_CONTROL | IN_PART):
+            if found.fresh_ms > self._now_ms and not found.flags & TOO_LARGE:
+                self._mark_fresh_ms = found.fresh_ms
                 self._aim(posts, post, MARKED)
         if found.flags & VALIDATE and not found.flags & NO_RESPONSE and found.status == 200 and seen.method == GET and not (
-            seen.seen & (CACHE_CONTROL | ABOUT_STORED | ASKS_MORE) or (seen.seen & COOKIE and found.flags & COOKIELESS)
+            seen.seen & (ABOUT_STORED | ASKS_MORE) or (seen.seen & COOKIE and found.flags & COOKIELESS)
         ) and found.flags & VALIDATOR:
             # RFC 9111 5.2.2.4: by each request.
             self._aim(posts, post, VALIDATED)
-            self._stale = entry_of(self._store, found)  # the pin is its own from here on
+            self._stale = serve_entry(self._store, &found)  # the pin is its own from here on
             return False
-        if seen.seen & ASKS_MORE or not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
-            unpin(&self._store.m, unit_of(&self._store.m, found))
+        if not fresh_for(post, seen, &found, self._now_ms) or not self._put(client, base, seen, &found):
+            serve_done(self._store, &found)
             return False
         self._answers[self._count - 1].route = post.number
         return True
@@ -266,116 +254,105 @@ cdef class Lane(ShortCut):
         self._onward = <Onward>self._forwarders[post.number]
         self._errand = errand
 
-    cdef bint _make_key(self, const Post *post, bint secure, const unsigned char *base, const Glance *seen) except -1:
-        """The primary key of the request's resource; see `policy.primary_key` and `resource.resource_key`."""
-        cdef char *to = self._key
-        self._key_length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
-        if self._key_length + SUFFIX > LONGEST_KEY:
-            return False
-        to = put(to, b"https " if secure else b"http ", 6 if secure else 5)
-        to = put(to, <const char *>base + seen.host.start, seen.host.length)
-        to = put(to, " ", 1)
-        to = put(to, <const char *>base + seen.target.start, seen.target.length)
-        put(to, post.tail, post.tail_length)
-        return True
-
-    cdef Block *_look_up(self, const unsigned char *base, const Glance *seen) except? NULL:
-        """The block that the request selects under the key, pinned."""
-        cdef Map *m = &self._store.m
+    cdef bint _look_up(self, const unsigned char *base, const Glance *seen, Found *found) except -1:
+        """Find the object that the request selects under the key, pinned; False when there is none."""
         cdef Py_ssize_t length = self._key_length
-        cdef Block *found
-        cdef Block *marker
+        cdef Found marker
+        cdef Digest digest
         cdef bint known
-        self._digest = self._store.digest(self._key, length)
-        found = shard_lookup(m, self._digest, self._key, length)
-        self._missed = length if found == NULL else 0
-        if found == NULL or not found.flags & MARKER:
-            return found
-        marker = found
+        self._digest = serve_digest(self._store, self._key, length)
+        if not serve_find(self._store, self._digest, self._key, <uint32_t>length, found):
+            self._missed = length
+            return False
+        self._missed = 0
+        if not found.flags & MARKER:
+            return True
+        marker = found[0]
         try:
-            known = self._selection.suffix(self._store, marker, seen, base, <unsigned char *>self._key + length)
+            known = self._selection.suffix(self._store, &marker, seen, base, <unsigned char *>self._key + length)
         finally:
-            unpin(m, unit_of(m, marker))
+            serve_done(self._store, &marker)
         if not known:
-            return NULL
+            return False
         length += SUFFIX
-        return shard_lookup(m, self._store.digest(self._key, length), self._key, length)
+        digest = serve_digest(self._store, self._key, length)
+        return serve_find(self._store, digest, self._key, <uint32_t>length, found)
 
-    cdef bint _usable(self, Downstream client, const Post *post, const Glance *seen, Block *found) noexcept:
-        """Whether this request gets that response as it is: `policy.reuse` would say FRESH."""
-        if found.flags & NO_PLAIN_HIT or freshness_of(&self._store.m, found) <= self._now_ms:
-            return False
-        if found.status < 200 or found.status == 204 or found.status == 206 or found.status == 304:
-            return False
-        if post.guard_cookies and seen.seen & COOKIE and found.flags & HEURISTIC and not found.flags & PUBLIC:
-            return False
-        if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
-            if found.status != 200 or seen.again & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
-                return False
-        # What is packed and long is unpacked a piece at a time, at the client's pace.
-        if found.codec == LZ4 and found.length > UNPACKED:
-            return False
-        return client._outbox._fd >= 0 or found.length <= MOST_OF_TLS
-
-    cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Block *found) except -1:
+    cdef bint _put(self, Downstream client, const unsigned char *base, const Glance *seen, Found *found) except -1:
         """Put the response into the write. The pin is taken over, or given back, unless this says False."""
-        cdef Condition condition = CHANGED
-        cdef int64_t length = <int64_t>found.length
-        cdef bint whole = not seen.is_head
-        cdef size_t room = found.head_length + MOST_ADDED + 32
+        cdef int status = found.status
+        cdef int64_t first = 0
+        cdef int64_t last = found.length - 1
+        cdef int64_t length
+        cdef bint content = not seen.is_head
+        cdef bint in_place
+        cdef size_t room = found.head_length + MOST_ADDED
         cdef char *start = self._out + self._used
         cdef char *to = start
-        cdef Map *m = &self._store.m
-        cdef char *body = NULL
-        cdef bint in_place = False
-        cdef Worker *counts
-        if seen.seen & (IF_NONE_MATCH | IF_MODIFIED_SINCE):
+        cdef Condition condition
+        if seen.seen & UNMODIFIED:
             condition = self._conditions.judge(base, seen, found)
             if condition == UNCHANGED:
-                whole = False
+                status = 304
+                content = False
             elif condition != CHANGED:
                 return False
-        if whole and (length <= SMALL or (found.codec == LZ4 and length <= UNPACKED)):
+        elif seen.seen & RANGE:
+            if not self._conditions.part(base, seen, found, &first, &last):
+                return False
+            status = 206
+        length = last - first + 1
+        in_place = content and length > 0 and (length <= SMALL or found.body == NULL)
+        if found.body == NULL and content:
+            # What is packed and reaches over several pieces is unpacked one by one, at the client's pace.
+            if length and first // PIECE != last // PIECE:
+                return False
+            room += min(found.length, <int64_t>PIECE)
+        elif in_place:
             room += length
         if self._used + room > OUT:
             self._full = self._count > 0
             return False
-        if condition == UNCHANGED:
-            to = put_unmodified(to, head_of(found), found.head_length)
+        if status == 304:
+            to = put_unmodified(to, found.head, found.head_length)
+        elif status == 206:
+            to = put_partial(to, found.head, found.head_length, first, last, found.length)
         else:
-            memcpy(to, head_of(found), found.head_length)
-            to += found.head_length
+            to = put(to, found.head, found.head_length)
         to = put_added(
-            to, max(self._now_ms - born_of(found), 0) // 1000, (freshness_of(m, found) - self._now_ms) // 1000,
-            -1 if condition == UNCHANGED else length,
+            to, max(self._now_ms - found.born_ms, 0) // 1000, (found.fresh_ms - self._now_ms) // 1000,
+            -1 if status == 304 else length,
         )
         if seen.seen & CLOSE:
             to = put(to - 2, "Connection: close\r\n\r\n", 21)
-        if whole and length:
-            body = body_of(found)
-            if found.codec == LZ4:
-                in_place = unpack_to(body, stored_of(found), to, length)
-                if not in_place:
-                    return False
-                if found.hits >= HOT:
-                    promote(self._store, found, to)
-            elif length <= SMALL:
-                memcpy(to, body, length)
-                in_place = True
-        counts = worker_at(m, m.worker)
-        counts.hits += 1
-        counts.hit_bytes += found.length
-        if found.hits < HOT:
-            found.hits += 1
-        self._told(client, base, seen, 304 if condition == UNCHANGED else found.status)
-        self._add_text(start, to - start + (length if in_place else 0))
-        if body != NULL and not in_place:
+        if in_place:
+            to = self._put_body(found, first, length, to)
+            if to == NULL:
+                return False
+        serve_hit(self._store, found, True)
+        self._told(client, base, seen, status)
+        self._add_text(start, to - start)
+        if content and length and not in_place:
             self._total += length
-            self._add_part(body, length, found)
+            self._add_part(<char *>found.body + first, length, found)
         else:
-            unpin(m, unit_of(m, found))
+            serve_done(self._store, found)
         self._answers[self._count - 1].end = self._total
         return True
+
+    cdef char *_put_body(self, Found *found, int64_t first, int64_t length, char *to) noexcept:
+        """Copy or unpack bytes of the body, of one piece if it is packed; NULL when that is damaged."""
+        cdef Cursor cursor
+        cdef int64_t skipped
+        if found.body != NULL:
+            return put(to, found.body + first, length)
+        cursor.number = cursor.at = 0
+        skipped = first % PIECE
+        if serve_read(self._store, found, &cursor, first - skipped, to) < skipped + length:
+            return NULL
+        if skipped:
+            memmove(to, to + skipped, length)
+        return to + length
 
     cdef void _told(self, Downstream client, const unsigned char *base, const Glance *seen, int status) noexcept:
         """Keep what the log will say; it points into the read buffer, which stays until the write is done."""
@@ -387,8 +364,7 @@ cdef class Lane(ShortCut):
         served.method.length = 4 if seen.is_head else 3
         served.host = text_at(base, seen.host)
         served.path = text_at(base, seen.target)
-        served.client.start = <const unsigned char *>PyBytes_AS_STRING(client.address)
-        served.client.length = PyBytes_GET_SIZE(client.address)
+        served.client = text_of(client.address)
         served.user_agent = text_at(base, seen.user_agent)
         served.referer = text_at(base, seen.referer)
         answer.request_id = text_at(base, seen.request_id)
@@ -405,11 +381,15 @@ cdef class Lane(ShortCut):
                 return
         self._add_part(start, length, NULL)
 
-    cdef void _add_part(self, char *start, size_t length, Block *pinned) noexcept:
+    cdef void _add_part(self, char *start, size_t length, Found *pinned) noexcept:
+        """A part of the write; the pin of what it lies in is taken over."""
         cdef int number = self._part_count
         self._parts[number].iov_base = start
         self._parts[number].iov_len = length
-        self._pinned[number] = pinned
+        if pinned != NULL:
+            self._pinned[number] = pinned[0]
+        else:
+            self._pinned[number].block = NULL
         self._part_count += 1
 
     # ---- the write ---------------------------------------------------------------------------------------------------
@@ -425,32 +405,41 @@ cdef class Lane(ShortCut):
             self._finished(client)
             return True
         client._closing = client._closing or done < 0
-        self._leave(client, max(done, 0))
+        done = max(done, 0)
+        self._leave(client, done, self._taken(done))
         return False
 
     cdef bint _send_by_transport(self, Downstream client) except -1:
-        cdef list chunks = []
-        cdef int number
-        for number in range(self._part_count):
-            chunks.append(PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, self._parts[number].iov_len))
-        self._unpin()
+        """Write through a transport that encrypts, in rounds until it takes no more; False when that is now."""
+        cdef list chunks
+        cdef int64_t done = 0
+        cdef object write = client._outbox._transport.write
         client._outbox._queued = True
-        client._outbox._transport.write(b"".join(chunks))
+        if self._total <= ROUND:
+            text = joined(self._parts, self._part_count, 0)
+            self._unpin()
+            write(text)
+        else:
+            chunks = self._taken(0)
+            while chunks and not client.paused:
+                piece = next_round(chunks)
+                done += len(piece)
+                write(piece)
+            if chunks:
+                self._leave(client, done, chunks)
+                return False
         self._finished(client)
         return not client.paused and not client._closing
 
     cdef void _unpin(self) noexcept:
         """No part points into the store any more."""
-        cdef Map *m = &self._store.m
         cdef int number
         for number in range(self._part_count):
-            if self._pinned[number] != NULL:
-                unpin(m, unit_of(m, self._pinned[number]))
+            serve_done(self._store, &self._pinned[number])
         self._part_count = 0
 
     cdef int _finished(self, Downstream client) except -1:
         """Count and log the answers: their last byte is on its way."""
-        cdef timespec time
         cdef Served *served
         cdef int64_t before = 0
         cdef int64_t took = 0
@@ -458,8 +447,7 @@ cdef class Lane(ShortCut):
         cdef bint logged = self._log is not None and (self._lines is None or self._lines.style != OFF)
         self.hits += self._count
         if self._clock is None:
-            clock_gettime(CLOCK_MONOTONIC, &time)
-            took = <int64_t>((<double>time.tv_sec + <double>time.tv_nsec * 1e-9 - self._now) * 1e6)
+            took = <int64_t>((monotonic() - self._now) * 1e6)
         for number in range(self._count):
             served = &self._answers[number].served
             served.sent = self._answers[number].end - before
@@ -504,29 +492,30 @@ cdef class Lane(ShortCut):
             referer=bytes_of(served.referer),
         )
 
-    cdef int _leave(self, Downstream client, int64_t done) except -1:
-        """The socket took `done` bytes: the rest becomes the connection's business, pins and all."""
+    cdef list _taken(self, int64_t skipped):
+        """The write from its byte number `skipped` on, as views that have the pins."""
         cdef list chunks = []
-        cdef list records = []
-        cdef int64_t skipped = done
         cdef int64_t length
-        cdef int64_t before = 0
+        cdef char *start
         cdef int number
         for number in range(self._part_count):
+            start = <char *>self._parts[number].iov_base
             length = self._parts[number].iov_len
-            if self._pinned[number] != NULL:
-                view = memoryview(
-                    piece_of(self._store, self._pinned[number], <char *>self._parts[number].iov_base, length)
-                )
-                self._pinned[number] = NULL  # the piece has it
+            if self._pinned[number].block != NULL:
+                view = memoryview(serve_piece(self._store, &self._pinned[number], start, length))
             else:
-                view = PyBytes_FromStringAndSize(<char *>self._parts[number].iov_base, length)
-            if skipped >= length:
-                skipped -= length
-                continue
-            chunks.append(view if not skipped else memoryview(view)[skipped:])
-            skipped = 0
+                view = memoryview(PyBytes_FromStringAndSize(start, length))
+            if skipped < length:
+                chunks.append(view[skipped:] if skipped else view)
+            skipped = max(skipped - length, 0)
         self._part_count = 0
+        return chunks
+
+    cdef int _leave(self, Downstream client, int64_t done, list chunks) except -1:
+        """The client took `done` bytes: the rest becomes the connection's business, pins and all."""
+        cdef list records = []
+        cdef int64_t before = 0
+        cdef int number
         self.hits += self._count
         for number in range(self._count):
             end = self._answers[number].end
@@ -538,18 +527,6 @@ cdef class Lane(ShortCut):
         )
         (<Connection>client).send_rest(chunks)
         return 0
-
-
-cdef inline char *put(char *to, const char *text, size_t length) noexcept nogil:
-    memcpy(to, text, length)
-    return to + length
-
-
-cdef inline Text text_at(const unsigned char *base, Span span) noexcept nogil:
-    cdef Text text
-    text.start = base + span.start
-    text.length = span.length
-    return text
 
 
 cdef bytes bytes_of(Text text):

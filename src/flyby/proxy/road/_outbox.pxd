@@ -8,6 +8,10 @@ cdef extern from "<sys/uio.h>" nogil:
         void *iov_base
         size_t iov_len
 
+cdef enum:
+    RECORD = 16_384  # bytes of a whole TLS record
+    ROUND = 65_536  # that a transport is given at a time, to be encrypted: more spills the processor's caches
+
 
 cdef class Pieces:
     cdef object _source
@@ -34,3 +38,7 @@ cdef class Outbox:
     cdef bint clear_way(self) except -1
     cdef int64_t _direct(self, list chunks) except -2
     cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2
+
+
+cdef bytes joined(iovec *parts, int count, size_t skipped)
+cdef object next_round(list chunks)

@@ -12,10 +12,12 @@ nothing to write.
 import socket
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
+
+from flyby.wire._put cimport put
 
 cdef extern from "<sys/socket.h>" nogil:
     struct msghdr:
@@ -182,17 +184,13 @@ cdef class Outbox:
     cdef int send_parts(self, iovec *parts, int count, size_t total) except -1:
         """Send bytes that are only read during the call: to the socket, or behind what waits for it."""
         cdef int64_t done = 0
-        cdef int number
         self.sent += total
         if self._fd >= 0 and self.clear_way():
             done = self.gather(parts, count, total)
             if done == <int64_t>total or done < 0:
                 return 0
-        rest = []
-        for number in range(count):
-            rest.append(PyBytes_FromStringAndSize(<const char *>parts[number].iov_base, parts[number].iov_len))
         self._queued = True
-        self._transport.write(b"".join(rest)[done:])
+        self._transport.write(joined(parts, count, done))
         return 0
 
     cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2:
@@ -235,6 +233,44 @@ cdef class Outbox:
             return done
         self._transport.abort()
         return -1
+
+
+cdef bytes joined(iovec *parts, int count, size_t skipped):
+    """The bytes of the parts, from number `skipped` on."""
+    cdef size_t total = 0
+    cdef bytes text
+    cdef char *to
+    cdef int number
+    for number in range(count):
+        total += parts[number].iov_len
+    text = PyBytes_FromStringAndSize(NULL, total - skipped)
+    to = PyBytes_AS_STRING(text)
+    for number in range(count):
+        if skipped < parts[number].iov_len:
+            to = put(to, <const char *>parts[number].iov_base + skipped, parts[number].iov_len - skipped)
+            skipped = 0
+        else:
+            skipped -= parts[number].iov_len
+    return text
+
+
+cdef object next_round(list chunks):
+    """Take from the views what is encrypted next; a short one makes a whole record with the beginning of the next."""
+    chunk = chunks[0]
+    cdef Py_ssize_t length = len(chunk)
+    if length < RECORD and len(chunks) > 1:
+        del chunks[0]
+        more = chunks[0][: RECORD - length]
+        if len(more) == len(chunks[0]):
+            del chunks[0]
+        else:
+            chunks[0] = chunks[0][RECORD - length :]
+        return b"".join((chunk, more))
+    if length > ROUND:
+        chunks[0] = chunk[ROUND:]
+        return chunk[:ROUND]
+    del chunks[0]
+    return chunk
 
 
 cdef int unpack_next(list ready) except -1:

@@ -1,16 +1,20 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False
-"""Which route a request takes, where host and path prefix decide it: the router's answer in a few comparisons.
+"""Which route a request takes, where host, path prefix and ending decide it: the router's answer in a few comparisons.
 
 `choose` walks the routes in their order, as `Router.match` does. The first that fits wins if the fast lane can serve it;
-a route that might fit, but asks for more (a pattern, request fields), ends the walk: then the router is asked. So
-does a route that redirects, that is not cached, or whose key is not the plain one.
+a route that might fit, but asks for more (captures, request fields), ends the walk: then the router is asked. So
+does a route that redirects, that shares its requests out among backends, that is not cached, or whose key is not the
+plain one.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
+
+from flyby.wire._glance cimport Glance
+from flyby.wire._put cimport put
 
 
 @cython.final
@@ -20,11 +24,13 @@ cdef class Signpost:
         cdef Post *post
         self._kept = []
         self.backends = []
+        self.rules = []
         self._posts = <Post *>calloc(len(signs) + 1, sizeof(Post))
         if self._posts == NULL:
             raise MemoryError
         for number, (sign, rules) in enumerate(signs):
             self.backends.append(sign.backend)
+            self.rules.append(rules)
             if sign.scheme is not None and sign.scheme != scheme:
                 continue
             post = &self._posts[self._count]
@@ -39,6 +45,9 @@ cdef class Signpost:
                 post.prefix = <const unsigned char *>self._keep(sign.prefix)
                 post.prefix_length = len(sign.prefix)
                 post.segments = sign.segments
+            if sign.suffix is not None:
+                post.suffix = <const unsigned char *>self._keep(sign.suffix)
+                post.suffix_length = len(sign.suffix)
             post.certain = sign.certain
             post.plain = sign.serves and not (
                 rules.query_allow is not None or rules.query_deny is not None
@@ -48,6 +57,7 @@ cdef class Signpost:
             self._previewed = self._previewed or sign.preview
             post.guard_cookies = rules.points.guard_cookies
             post.ignore_reload = rules.points.ignore_reload
+            post.keeps_set_cookie = rules.keeps_set_cookie
             tail = b"\0" + (rules.owner or sign.backend.encode())
             post.tail = self._keep(tail)
             post.tail_length = len(tail)
@@ -62,7 +72,7 @@ cdef class Signpost:
     cdef const Post *choose(
         self, const unsigned char *host, Py_ssize_t host_length, const unsigned char *path, Py_ssize_t path_length
     ) noexcept nogil:
-        """The route to serve from; NULL when the router must be asked."""
+        """The route to serve from; NULL when the router must be asked. The path is without its query."""
         cdef const Post *post
         cdef Py_ssize_t name_length = 0
         cdef Py_ssize_t length
@@ -89,6 +99,10 @@ cdef class Signpost:
                     continue
                 if post.segments and path_length > length and post.prefix[length - 1] != c"/" and path[length] != c"/":
                     continue
+            if post.suffix != NULL:
+                length = post.suffix_length
+                if path_length < post.prefix_length + length or memcmp(path + path_length - length, post.suffix, length):
+                    continue
             return post if post.certain and post.plain else NULL
         return NULL
 
@@ -108,3 +122,21 @@ cdef class Signpost:
             <const unsigned char *>PyBytes_AS_STRING(path), PyBytes_GET_SIZE(path),
         )
         return None if post == NULL else post.number
+
+
+cdef Py_ssize_t key_on(
+    const Post *post, bint secure, const unsigned char *base, const Glance *seen, char *to, Py_ssize_t room
+) noexcept nogil:
+    """Write the primary key of the request's resource on that route; its length, 0 where there is no room for it.
+
+    See `policy.primary_key` and `resource.resource_key`.
+    """
+    cdef Py_ssize_t length = 6 + secure + seen.host.length + seen.target.length + post.tail_length
+    if length > room:
+        return 0
+    to = put(to, "https " if secure else "http ", 6 if secure else 5)
+    to = put(to, <const char *>base + seen.host.start, seen.host.length)
+    to = put(to, " ", 1)
+    to = put(to, <const char *>base + seen.target.start, seen.target.length)
+    put(to, post.tail, post.tail_length)
+    return length

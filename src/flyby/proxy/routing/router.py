@@ -98,8 +98,9 @@ class Sign(NamedTuple):
     prefix: bytes | None
     segments: bool  # the prefix ends where a segment does
     certain: bool  # nothing else is asked of a request
-    serves: bool  # it leads to a backend, by way of the cache
+    serves: bool  # it leads to one backend, by way of the cache
     backend: str
+    suffix: bytes | None = None  # of the path, behind the prefix
     preview: bool = False  # its host is a preview's, which routes without a host do not take
 
 
@@ -188,11 +189,16 @@ class _Compiled:
     def sign(self) -> Sign:
         """The part of the route that host and path decide."""
         host = self._host
-        prefix = self._prefix
-        if self._pattern is not None:
-            # What matches a pattern begins as the pattern does.
-            first = self._pattern.parts[0] if self._pattern.parts else None
-            prefix = first.text if isinstance(first, Literal) else None
+        prefix, suffix = self._prefix, None
+        parts = self._pattern.parts if self._pattern is not None else ()
+        # What matches a pattern begins and ends as the pattern does.
+        if parts and isinstance(parts[0], Literal):
+            prefix = parts[0].text
+        if parts and isinstance(parts[-1], Suffix):
+            suffix = parts[-1].text
+        # Among several backends the general path draws for each visitor.
+        backend = self.route.backend if isinstance(self.route.backend, str) else ""
+        exact = suffix is not None and len(parts) == 2 and prefix is not None
         return Sign(
             scheme=self._scheme,
             host=host.name if host is not None else None,
@@ -200,9 +206,10 @@ class _Compiled:
             ported=host is not None and host.ported,
             prefix=prefix,
             segments=self._pattern is None,
-            certain=self._pattern is None and not self._fields,
-            serves=self._target is None and not self.route.cache.off,
-            backend=self.route.backend or "",
+            certain=(self._pattern is None or exact) and not self._fields,
+            serves=backend != "" and self._target is None and not self.route.cache.off,
+            backend=backend,
+            suffix=suffix,
         )
 
     def outcome(self, whole: bytes, path: bytes, query: bytes, captures: Captures) -> Match:

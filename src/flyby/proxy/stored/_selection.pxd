@@ -1,9 +1,7 @@
 # cython: language_level=3
 """The map of what has been worked out about variants."""
 
-from flyby.store._attachment cimport Attachment
-from flyby.store._hash cimport Digest
-from flyby.store._layout cimport Block
+from flyby.store._serve cimport Attachment, Digest, Found
 from flyby.wire._glance cimport Glance, GlanceLimits
 
 cdef enum:
@@ -28,5 +26,5 @@ cdef class Selection:
         self, Attachment store, bytes primary, bytes suffix, bytes request, const GlanceLimits *limits
     ) except -1
     cdef bint suffix(
-        self, Attachment store, Block *marker, const Glance *seen, const unsigned char *base, unsigned char *to
+        self, Attachment store, const Found *marker, const Glance *seen, const unsigned char *base, unsigned char *to
     ) except -1

@@ -19,9 +19,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
 from flyby.policy.entry import EntryFlag
-from flyby.store._guard cimport unpin
-from flyby.store._layout cimport LZ4, Block, Map, body_of, unit_of
-from flyby.store._shard cimport shard_lookup
+from flyby.store._serve cimport Attachment, Digest, Found, serve_digest, serve_done, serve_find
 from flyby.wire._fields cimport Fields
 from flyby.wire._glance cimport Glance, GlanceLimits, glance_any
 
@@ -62,9 +60,8 @@ cdef class Selection:
         self, Attachment store, bytes primary, bytes suffix, bytes request, const GlanceLimits *limits
     ) except -1:
         """Whether that request, which a glance recognises, selects the variant whose key ends so."""
-        cdef Map *m = &store.m
         cdef Glance seen
-        cdef Block *marker
+        cdef Found marker
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(request)
         cdef const char *key = PyBytes_AS_STRING(primary)
         cdef Py_ssize_t length = PyBytes_GET_SIZE(primary)
@@ -72,20 +69,19 @@ cdef class Selection:
         cdef bint known
         if PyBytes_GET_SIZE(suffix) != SUFFIX or not glance_any(base, PyBytes_GET_SIZE(request), limits, &seen):
             return False
-        marker = shard_lookup(m, store.digest(key, length), key, length)
-        if marker == NULL:
+        if not serve_find(store, serve_digest(store, key, length), key, <uint32_t>length, &marker):
             return False
         try:
-            known = marker.flags & MARKER and self.suffix(store, marker, &seen, base, to)
+            known = marker.flags & MARKER and self.suffix(store, &marker, &seen, base, to)
         finally:
-            unpin(m, unit_of(m, marker))
+            serve_done(store, &marker)
         return known and memcmp(to, PyBytes_AS_STRING(suffix), SUFFIX) == 0
 
     cdef bint suffix(
-        self, Attachment store, Block *marker, const Glance *seen, const unsigned char *base, unsigned char *to
+        self, Attachment store, const Found *marker, const Glance *seen, const unsigned char *base, unsigned char *to
     ) except -1:
         """Write what the selected variant's key adds to the primary key; False where the long way must tell."""
-        cdef const unsigned char *body = <const unsigned char *>body_of(marker)
+        cdef const unsigned char *body = <const unsigned char *>marker.body
         cdef Py_ssize_t length = <Py_ssize_t>marker.length
         cdef Py_ssize_t start
         cdef const unsigned char *end
@@ -96,7 +92,7 @@ cdef class Selection:
         cdef int index
         cdef Digest of
         cdef Known *known
-        if marker.codec == LZ4 or length < NONCE + 2:
+        if body == NULL or length < NONCE + 2:
             return False
         start = NONCE + 2 + DIGEST * (<Py_ssize_t>body[NONCE] << 8 | body[NONCE + 1])
         if start >= length:
@@ -131,7 +127,7 @@ cdef class Selection:
             memcpy(self._material + used, &size, 4)
             used += 4
             name = comma + 1
-        of = store.digest(<const char *>self._material, used)
+        of = serve_digest(store, <const char *>self._material, used)
         known = &self._known[of.low & (KNOWN - 1)]
         if known.of.low != of.low or known.of.high != of.high:
             self._work_out(body, length, seen, base, known.digest)

@@ -23,6 +23,7 @@ from flyby.policy import (
     stale_on_error_allowed,
 )
 from flyby.proxy.road._outbox import PIECE, Pieces
+from flyby.proxy.stored._reply import IN_304
 from flyby.wire import REASONS, Fields, RequestHead, serialise_response
 
 if TYPE_CHECKING:
@@ -30,19 +31,6 @@ if TYPE_CHECKING:
     from flyby.store import Entry, Fill
 
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"range")
-
-# What a 304 repeats of the stored head (RFC 9110 15.4.5), beside what describes the exchange itself.
-_IN_304 = (
-    b"cache-control",
-    b"cdn-cache-control",
-    b"content-location",
-    b"date",
-    b"etag",
-    b"expires",
-    b"vary",
-    b"via",
-    b"last-modified",
-)
 
 
 def stored_fields(head: bytes) -> Fields:
@@ -100,7 +88,7 @@ def status_line(status: int) -> bytes:
 
 
 def head_304(fields: Fields) -> bytes:
-    kept = Fields([(name, value) for name, value in fields if name.lower() in _IN_304])
+    kept = Fields([(name, value) for name, value in fields if name.lower() in IN_304])
     return serialise_response(304, REASONS[304], kept)[:-2]
 
 
