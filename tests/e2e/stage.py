@@ -121,6 +121,12 @@ class Client:
             await self.writer.wait_closed()
 
 
+async def go_on(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+    """Ask for the content that a client holds back (RFC 9110 10.1.1), and read it."""
+    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await read_body(origin.readers[writer], request)
+
+
 Script = Callable[["Origin", Message, asyncio.StreamWriter], Awaitable[None]]
 
 

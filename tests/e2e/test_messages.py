@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from flyby.config import Limits, Timeouts
-from tests.e2e.stage import Client, Message, Origin, play, reply, stage
+from tests.e2e.stage import Client, Message, Origin, go_on, play, reply, stage
 
 
 @play
@@ -68,12 +68,10 @@ async def test_expect_continue_is_answered_before_the_body() -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         # RFC 9110 10.1.1: the app is asked, so that it may refuse the content.
         assert request.get("expect") == "100-continue"
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await readers[writer].readexactly(4)
-        await reply(body=body)(origin, request, writer)
+        await go_on(origin, request, writer)
+        await reply(body=request.body)(origin, request, writer)
 
     async with stage(script) as scene:
-        readers = scene.origin.readers
         client = await scene.connect()
         await client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")

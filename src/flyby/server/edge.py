@@ -314,10 +314,7 @@ class Edge:
             self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in signs],
-                [
-                    forwarder(context, sign, route, log if isinstance(log, AccessLog) else None)
-                    for sign, route in signs
-                ],
+                [forwarder(context, sign, route, log if isinstance(log, AccessLog) else None) for sign, route in signs],
                 Crowds(context, server.limits),
                 context.local.prefix,
                 server.limits,

@@ -154,6 +154,7 @@ cdef class Forwarder(Onward):
                 )
             else:
                 identity = fresh_identity()
+            host = None
             if self._host == "origin":
                 host = lease.origin.authority
             elif self._host != "client":

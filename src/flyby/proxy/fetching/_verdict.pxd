@@ -44,7 +44,7 @@ cdef class Verdict:
 
 cdef class Verdicts:
     cdef object _rules
-    cdef object _metrics
+    cdef Metrics _metrics
     cdef object _wire_limits
     cdef NameTable _names
     cdef bint _usable

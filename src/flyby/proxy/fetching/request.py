@@ -33,7 +33,8 @@ def request_head(
 ) -> bytes:
     """The head for the origin of that name: of `fields`, but for those in `left_out`, and of what flyby says.
 
-    `upgrade` names another protocol that is asked for; `head_first` lets the origin say whether it wants content.
+    `upgrade` names another protocol that is asked for; with `head_first` the origin is asked whether it wants the
+    content.
     """
     request = exchange.request
     setting = exchange.backend().settings.host

@@ -1,13 +1,13 @@
 """How a request that the store cannot answer gets its response: by a fetch of its own, or by following another's.
 
-The first to claim a key owns its fetch; the others follow the owner's Fill. When the response turns out to be for nobody
-else, each follower fetches for itself, and a mark under the key (hit-for-miss) spares the next requests the wait. A stored
-response that is stale is validated with its own validators (RFC 9111 4.3), and is what is left to send when the origin
-fails.
+The first to claim a key owns its fetch; the others follow the owner's Fill. When the response turns out to be for
+nobody else, each follower fetches for itself, and a mark under the key (hit-for-miss) spares the next requests the
+wait. A stored response that is stale is validated with its own validators (RFC 9111 4.3), and is what is left to send
+when the origin fails.
 
-A fetch of which nothing is heard for `cache.collapse_wait_s` is not waited for any longer: one of the waiters, one over all
-workers, fetches beside it, and another beside both when that stalls too. Who has waited for all three waits on: for the
-first, until it ends, and looks each time whether another has brought the response meanwhile.
+A fetch of which nothing is heard for `cache.collapse_wait_s` is not waited for any longer: one of the waiters, one over
+all workers, fetches beside it, and another beside both when that stalls too. Who has waited for all three waits on: for
+the first, until it ends, and looks each time whether another has brought the response meanwhile.
 """
 
 from __future__ import annotations

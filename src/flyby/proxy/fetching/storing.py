@@ -55,7 +55,8 @@ def unmark(exchange: Exchange, store: Store) -> None:
 
 def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
     """Begin to store; the Reason when that cannot be. `length` is -1 where only the end will tell."""
-    exchange, response = fetch.exchange, fetch.response
+    exchange, response, lease = fetch.exchange, fetch.response, fetch.lease
+    assert lease is not None
     store = exchange.context.store
     assert store is not None
     key = variants.key_for_storing(
@@ -84,7 +85,7 @@ def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial
         times.sie_s,
         length,
         compress=not flags & EntryFlag.PARTIAL and worth_packing(fields),  # a part grows, and is then read whole
-        tags=plan.tags + exchange.extra_tags + fetch.lease.tags,
+        tags=plan.tags + exchange.extra_tags + lease.tags,
         place=place_of(key),
     )
     if opened and (joined is None or not len(joined.before) or fill.write(joined.before)):

@@ -7,7 +7,7 @@ import asyncio
 from flyby.proxy.http1._connection import Connection as CompiledConnection
 
 
-class Connection(CompiledConnection, asyncio.BufferedProtocol):
+class Connection(CompiledConnection, asyncio.BufferedProtocol):  # type: ignore[misc]  # its transport is a Transport
     """One client connection; see `_connection`."""
 
     __slots__ = ()
