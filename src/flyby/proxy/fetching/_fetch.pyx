@@ -129,6 +129,8 @@ cdef class Fetch(Listener):
     def begin(self):
         """Ask the origin as soon as there is something to send and something to send it on."""
         cdef Exchange exchange = self.exchange
+        if exchange.seams is not None and exchange.seams.at_fetch(self):
+            return
         backend = exchange.backend()
         backend.retries.earn()
         if self._purpose == TO_STORE and self.stale is None and may_share(exchange.request):
@@ -309,6 +311,10 @@ cdef class Fetch(Listener):
             self._part = None
             self.lease.discard()
             return self._acquire()
+        if exchange.seams is not None:
+            self.response, self._incoming = exchange.seams.at_response(self, head)
+            if self.state >= DONE:
+                return 0
         return self._decide()
 
     cdef int _refused(self) except -1:
@@ -425,7 +431,7 @@ cdef class Fetch(Listener):
         if self._client is not None:
             exchange.note(MISS, self.why, head.status)
             self._begin_stored(plan)
-        self._upstream.stream(self)
+        self._upstream.stream(self if self._incoming is None else self._incoming)
         if self._client is not None:
             self._client.flush()
         return True
@@ -495,7 +501,7 @@ cdef class Fetch(Listener):
         length = content_length(self.response, exchange.request.method)
         client.begin_ready(response_head(exchange, self.response, status), length, self.response.status)
         self._to_client()
-        self._upstream.stream(self)
+        self._upstream.stream(self if self._incoming is None else self._incoming)
         client.flush()
         return 0
 
@@ -763,6 +769,12 @@ cdef class Fetch(Listener):
             self._fill_window()
             self._read_along()
 
+    def give_way(self):
+        """A response is made here instead: the client is no longer this fetch's, and followers fetch for themselves."""
+        self._client = None
+        self._let_fill_go(Ended.UNCACHEABLE)
+        self._abandon()
+
     cdef int _abandon(self) except -1:
         """Nobody wants the response any more."""
         if self._wait is not None:
@@ -794,6 +806,9 @@ cdef class Fetch(Listener):
 
     cdef int _settled(self) except -1:
         """Nothing more is to come of the origin."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.left()
         self._stop_timer()
         self._leave_upload()
         if self.state < DONE:
