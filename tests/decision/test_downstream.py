@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from flyby.proxy.road._content import NO_CONTENT
+from flyby.proxy.road._downstream import Downstream, Occupant
+from flyby.proxy.road._exchange import Exchange
 
 from flyby.clock import SystemClock
 from flyby.config import Backend as Settings
@@ -21,9 +24,6 @@ from flyby.proxy.decision.decide import decide
 from flyby.proxy.decision.points import RouteSeams
 from flyby.proxy.fetching.early import EarlyShare
 from flyby.proxy.fetching.pressure import Pressure
-from flyby.proxy.road._content import NO_CONTENT
-from flyby.proxy.road._downstream import Downstream, Occupant
-from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.client import Client
 from flyby.proxy.road.context import Context, cache_rules
 from flyby.proxy.routing.router import Router
@@ -64,7 +64,8 @@ class Recorder(Downstream):
         self.said.append(("begin", status, {name.lower(): value for name, value in fields}, length))
 
     def begin_ready(self, head: bytes, length: int, status: int) -> None:
-        assert head.endswith(b"\r\n") and not head.endswith(b"\r\n\r\n")
+        assert head.endswith(b"\r\n")
+        assert not head.endswith(b"\r\n\r\n")
         lines = (line.partition(b": ") for line in head.split(b"\r\n")[1:-1])
         self.begin(status, b"", Fields([(name, value) for name, _, value in lines]), length)
 
