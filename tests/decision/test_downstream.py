@@ -38,10 +38,14 @@ from flyby.wire import STANDARD_LIMITS, Fields, HeadReader, RequestHead, Respons
 from tests.transform.doubles import Workshop
 
 
+PIECE = 65_536  # of stored content, as it goes through a chain
+
+
 class Recorder(Downstream):
     """A client that records: ("begin", status, fields, length), ("data", bytes), ("end",), ("abort",)."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow: bool = False) -> None:
+        self.slow = slow  # is behind after each part, until `catch_up`
         self.content = NO_CONTENT
         self.client = Client("192.0.2.1", 1, b"http", 80)
         self.said: list[tuple[Any, ...]] = []
@@ -71,6 +75,12 @@ class Recorder(Downstream):
 
     def data(self, view: bytes | memoryview) -> None:
         self.said.append(("data", bytes(view)))
+        self.paused = self.slow
+
+    def catch_up(self) -> None:
+        self.paused = False
+        assert self.wake is not None
+        self.wake()
 
     def end(self, trailers: Fields | None = None) -> None:
         self.said.append(("end",))
@@ -171,8 +181,8 @@ class Scene:
             seams={id(route): seams for route in router.routes if seams is not None},
         )
 
-    def ask(self, *lines: bytes, method: bytes = b"GET") -> Recorder:
-        client = Recorder()
+    def ask(self, *lines: bytes, method: bytes = b"GET", slow: bool = False) -> Recorder:
+        client = Recorder(slow)
         exchange = Exchange(self.context, client, request(method, *lines))
         client.answered_by(exchange)
         exchange.start()
@@ -237,3 +247,31 @@ def test_a_refusal_and_a_condition() -> None:
         assert given.ask(method=b"TRACE").said[0][1] == 405
         assert given.ask(b"Range: bytes=4-6").told == b"tag"
         assert [record.status for record in given.records] == [200, 304, 405, 206]
+
+
+def large(pieces: int) -> Answering:
+    return Answering(STORED | {b"Content-Length": b"%d" % (pieces * PIECE)}, (b"a" * PIECE,) * pieces)
+
+
+def test_stored_content_goes_through_a_chain_at_the_clients_pace() -> None:
+    shop = Workshop()
+    with scene(large(4), RouteSeams(chains=Chains(delivery=(shop.filter(),)))) as given:
+        given.ask()
+        client = given.ask(slow=True)
+        for count in range(1, 5):
+            assert shop.made[-1].calls == ["head", *["data"] * count]
+            assert client.told == b"A" * count * PIECE
+            client.catch_up()
+        assert client.said[-1] == ("end",)
+        assert shop.made[-1].calls[-1] == "end"
+
+
+def test_a_client_that_leaves_ends_its_chain() -> None:
+    shop = Workshop()
+    with scene(large(4), RouteSeams(chains=Chains(delivery=(shop.filter(),)))) as given:
+        given.ask()
+        client = given.ask(slow=True)
+        assert client.occupant is not None
+        client.occupant.client_lost()
+        assert shop.made[-1].calls == ["head", "data", "fail"]
+        assert [(record.status, record.reason) for record in given.records] == [(200, "uri-miss"), (200, "client-left")]
