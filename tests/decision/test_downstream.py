@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from flyby.proxy.road._content import NO_CONTENT
-from flyby.proxy.road._downstream import Downstream, Occupant
-from flyby.proxy.road._exchange import Exchange
 
 from flyby.clock import SystemClock
 from flyby.config import Backend as Settings
@@ -24,6 +21,9 @@ from flyby.proxy.decision.decide import decide
 from flyby.proxy.decision.points import RouteSeams
 from flyby.proxy.fetching.early import EarlyShare
 from flyby.proxy.fetching.pressure import Pressure
+from flyby.proxy.road._content import NO_CONTENT
+from flyby.proxy.road._downstream import Downstream, Occupant
+from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.client import Client
 from flyby.proxy.road.context import Context, cache_rules
 from flyby.proxy.routing.router import Router
