@@ -5,9 +5,12 @@ from setuptools import Extension, setup
 
 EXTENSIONS = [
     "flyby.log._lines",
+    "flyby.metrics._page",
+    "flyby.proxy.fetching._asking",
     "flyby.proxy.fetching._fetch",
     "flyby.proxy.fetching._flat",
     "flyby.proxy.fetching._response",
+    "flyby.proxy.fetching._streaming",
     "flyby.proxy.fetching._upload",
     "flyby.proxy.fetching._verdict",
     "flyby.proxy.http1._connection",

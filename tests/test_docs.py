@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from flyby.cli.figures import requests_report
 from flyby.config import Config, model
 from flyby.config.values import parse_size
+from flyby.metrics import MetricsSnapshot
 from flyby.policy import Outcome, Profile, Reason
 from flyby.server.supervisor import KILL_GRACE_S
 from flyby.store import StoreStatistics
@@ -160,5 +162,7 @@ def test_figures_to_watch_are_figures_that_there_are() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     [table] = re.findall(r"^\| figure \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-    assert named <= {*StoreStatistics.__dataclass_fields__, "hit_ratio"}
-    assert len(named) > 10
+    requests = {*requests_report(MetricsSnapshot())}
+    assert requests - named == set()
+    assert named - requests <= {*StoreStatistics.__dataclass_fields__}
+    assert len(named - requests) > 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pty
@@ -18,9 +19,11 @@ from pathlib import Path
 import pytest
 
 from flyby.cli import main
+from flyby.cli.figures import figures
 from flyby.cli.running import described
-from flyby.cli.table import table
+from flyby.cli.table import Look, table
 from flyby.errors import StoreError
+from flyby.metrics import Metrics, MetricsSnapshot, Pages
 from flyby.store import Store, StoreView
 from flyby.store.cache_file import OPEN, RECORD_AT, Record, digest_of
 from flyby.store.cache_file import RECORD as RECORD_LAYOUT
@@ -60,26 +63,114 @@ def test_one_table(store: Store, path: str, capsys: pytest.CaptureFixture[str]) 
     assert f"cache in {path}, of process {os.getpid()} since 20" in said
     assert "objects   50, bodies of 122.1 KiB held in " in said
     assert "50 as lz4" in said
-    assert "by size: 50 under 4.0 KiB\n" in said
-    assert "hit ratio 83.33%" in said
-    assert re.search(r"^hits +50$", said, re.MULTILINE)
-    assert re.search(r"^maker +50 +10 +50 ", said, re.MULTILINE)
+    assert re.search(r"^stored +50$", said, re.MULTILINE)
+    assert "evicted" not in said  # nothing was: zero has no line
     assert "a second" not in said
 
 
-def test_json_tells_all_that_the_store_counts(store: Store, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_tells_what_the_store_counts_but_for_lookups(
+    store: Store, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("--json", "--path", path) == 0
     told = json.loads(capsys.readouterr().out)
     assert {"name": path, "process": os.getpid(), "open": True, "objects": 50}.items() <= told.items()
-    assert set(store.statistics().__dataclass_fields__) <= set(told)
-    assert [worker["hits"] for worker in told["workers"]] == [0, 0, 50]
+    lookups = {"hits", "misses", "hit_bytes", "failed"}
+    assert set(store.statistics().__dataclass_fields__) - lookups <= set(told)
+    assert [worker["inserts"] for worker in told["workers"]] == [0, 0, 50]
     assert told["fill_states"] == {"empty": 0, "head": 0, "streaming": 0, "complete": 0, "failed": 0}
 
 
 def test_a_closed_cache_can_be_looked_into(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     Store.create(MIB, path=path).close()
     assert run("--path", path) == 0
-    assert f"cache in {path}, closed since 20" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"cache in {path}, closed since 20" in out
+    assert "requests" not in out  # nobody counts them
+    assert run("--path", path, "--json") == 0
+    assert not {"requests", "hits", "misses", "failed", "hit_ratio"} & set(json.loads(capsys.readouterr().out))
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(store: Store) -> Metrics:
+    """A worker of the process whose store it is. What other edges of this process have counted is taken away."""
+    gc.collect()
+    return Pages(2).of(0)
+
+
+def count(metrics: Metrics) -> None:
+    """Three hits, one of them stale, and one each of what is none."""
+    route = metrics.route("shop.test app")
+    metrics.count("hit", "", route, 200, 1000, 0.000_020, stored=True)
+    metrics.count("hit", "", route, 304, 100, 0.000_020, stored=True)
+    metrics.count("stale", "origin-failed", route, 200, 1000, 0.000_020, stored=True)
+    metrics.count("miss", "uri-miss", route, 200, 1000, 0.25, origin_s=0.2)
+    metrics.count("revalidated", "stale", route, 200, 900, 0.25, origin_s=0.2)
+    metrics.count("pass", "incomplete", route, 200, 4000, 0.25, origin_s=0.2)
+    metrics.count("local", "", status=301, sent=50, seconds=0.000_100)
+    metrics.count("error", "", status=404, sent=50, seconds=0.000_100)
+    metrics.count("error", "", route, 502, 50, 0.000_100)
+    metrics.refuse("head")
+
+
+def test_json_counts_requests(served: Metrics, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    count(served)
+    assert run("--json", "--path", path) == 0
+    told = json.loads(capsys.readouterr().out)
+    expected = {
+        "requests": 9,
+        "hits": 3,
+        "misses": 2,
+        "passes": 1,
+        "failed": 2,
+        "hit_ratio": 0.5,
+        "bytes_sent": 8150,
+        "hit_bytes": 2100,
+        "hit_ratio_bytes": 2100 / 8000,
+        "outcomes": {"hit": 2, "stale": 1, "miss": 1, "revalidated": 1, "pass": 1, "local": 1, "error": 2},
+        "statuses": {"2xx": 5, "3xx": 2, "4xx": 1, "5xx": 1},
+        "not_understood": {"head": 1},
+        "connections": {"open": 0, "total": 0},
+        "refused": 0,  # objects, by the store
+    }
+    assert {name: told[name] for name in expected} == expected
+    assert told["reasons"] == {"origin-failed": 1, "uri-miss": 1, "stale": 1, "incomplete": 1}
+    assert told["routes"]["other"] == {"local": 1, "error": 1}
+    assert [each["count"] for each in told["latency_us"].values()] == [3, 6, 3]
+    assert 20 <= told["latency_us"]["hits"]["p50"] <= 24
+    assert [each.get("requests") for each in told["workers"]] == [9, 0, None]
+
+
+def test_the_table_counts_requests(served: Metrics, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    count(served)
+    assert run("--path", path) == 0
+    said = capsys.readouterr().out
+    assert "hit ratio 50.00% of requests, 26.25% of bytes\n" in said
+    for line in (
+        r"requests +9",
+        r"  hit +2",
+        r"  stale +1",
+        r"failed +2",
+        r"not understood +1",
+        r"0 +9 +3 +2 +8\.0 KiB +0",
+    ):
+        assert re.search(f"^{line}$", said, re.MULTILINE), line
+    assert re.search(r"^latency   hits 2\dµs/2\dµs, others \d+µs/\d+ms, origins \d+ms/\d+ms \(50%/99%\)$", said, re.M)
+    assert max(map(len, said.splitlines()[1:])) <= 80  # the first has the file's name
+
+
+def test_whole_responses_are_no_failures() -> None:
+    metrics = Metrics()
+    for outcome in ("miss", "pass", "hit"):
+        metrics.count(outcome, "no-store", status=500)  # the origin's own error page came through whole
+    metrics.count("error", "client-left", status=499)
+    assert figures(metrics.snapshot()).failed == 0
+
+
+def test_nothing_is_no_ratio() -> None:
+    assert (figures(MetricsSnapshot()).hit_ratio, figures(MetricsSnapshot()).hit_ratio_bytes) == (0.0, 0.0)
 
 
 def test_a_view_follows_and_can_only_read(store: Store, path: str) -> None:
@@ -281,14 +372,21 @@ def test_what_runs_is_told_with_where_it_listens_and_since_when() -> None:
 
 
 def test_rates_are_what_came_since_the_last_look(store: Store) -> None:
-    before = store.statistics()
-    now = replace(before, hits=before.hits + 300, misses=before.misses + 100, hit_bytes=before.hit_bytes + 4 * MIB)
+    metrics = Metrics()
+    metrics.count("hit", "", status=200, sent=1000, seconds=0.01, stored=True)
+    before = Look([metrics.snapshot()], store.statistics())
+    for _ in range(300):
+        metrics.count("hit", "", status=200, sent=1000, seconds=0.000_020, stored=True)
+    for _ in range(100):
+        metrics.count("miss", "", status=200, sent=1000)
+    now = Look([metrics.snapshot()], replace(before.store, inserts=before.store.inserts + 20))
     lines = table("memory", RECORD, now, before, 2.0)
-    assert re.fullmatch(r"hit ratio 76\.\d\d%, just now 75\.00%", lines[5])
+    assert "hit ratio 75.06% of requests, 75.06% of bytes, just now 75.00%, 75.00%" in lines
+    assert "latency   hits 23µs/23µs (50%/99%)" in lines  # not those of the look before
     rates = {line[:22].strip(): line[38:].strip() for line in lines}
-    assert (rates["hits"], rates["misses"], rates["stored"]) == ("150", "50", "0")
-    assert rates["bytes of them"] == "0 B"  # of what was stored; of the hits, it stands above
-    assert "2.0 MiB" in "\n".join(lines)
+    assert (rates["hit"], rates["miss"], rates["requests"], rates["stored"]) == ("150", "50", "200", "10")
+    assert rates["from the store"] == "146.5 KiB"
+    assert rates["bytes of them"] == "0 B"
 
 
 def test_live_in_a_terminal_until_the_cache_ends(path: str) -> None:
@@ -316,6 +414,9 @@ def test_live_in_a_terminal_until_the_cache_ends(path: str) -> None:
             assert select.select([ours], [], [], 20)[0]
             screen += os.read(ours, 65536)
         assert b"a second" in screen
+        whole = screen.split(b"\x1b[H\x1b[J")[2].decode().splitlines()
+        assert len(whole) < 24
+        assert max(map(len, whole)) <= 80
     finally:
         os.kill(served, signal.SIGKILL)
         os.waitpid(served, 0)

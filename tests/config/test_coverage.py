@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flyby.config import Config, Redirect, Route
 from flyby.config.coverage import hidden, scope
-from flyby.proxy.router import Router
+from flyby.proxy.routing.router import Router
 
 
 def route(text: str) -> Route:

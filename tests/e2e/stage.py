@@ -217,7 +217,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
             **{key: options[key] for key in ("purge", "limits") if key in options},
             **{"listen": ["127.0.0.1:0"], **options.get("server", {})},
         ),
-        cache=Cache(size="16MiB", profile=options.get("profile", "default"), **options.get("cache", {})),
+        cache=Cache(**{"size": "16MiB", "profile": options.get("profile", "default"), **options.get("cache", {})}),
         backends={name: Backend(**backend) for name in options.get("backends", ["app"])},
         routes=options.get("routes", [Route(backend="app")]),
     )

@@ -47,7 +47,7 @@ class Gate:
             await self.begin.wait()
         half = len(self.body) // 2
         if request.get("range") is not None:
-            fields = f"ETag: \"one\"\r\nContent-Range: bytes 10-19/{len(self.body)}\r\nContent-Length: 10\r\n\r\n"
+            fields = f'ETag: "one"\r\nContent-Range: bytes 10-19/{len(self.body)}\r\nContent-Length: 10\r\n\r\n'
             writer.write(b"HTTP/1.1 206 Part\r\n" + fields.encode() + self.body[10:20])
             return
         writer.write(self.head.encode())
@@ -375,7 +375,11 @@ async def test_each_follower_is_recorded_once() -> None:
                 while len(records) < 4:
                     await asyncio.sleep(0.01)
         followers = [record for record in records if record.user_agent == b"one"]
-        assert [(record.outcome, record.status) for record in followers] == [("error", 499), ("miss", 200), ("miss", 200)]
+        assert [(record.outcome, record.status) for record in followers] == [
+            ("error", 499),
+            ("miss", 200),
+            ("miss", 200),
+        ]
         assert [record.bytes_sent for record in followers[1:]] == sizes
         assert {(record.path, record.host, record.backend) for record in followers} == {(b"/a", b"shop.test", "app")}
         assert {record.reason for record in followers[1:]} == {"collapsed"}

@@ -52,10 +52,12 @@ async def both(scene: Stage, request: bytes) -> bytes:
     return fast
 
 
-@pytest.mark.parametrize("size", [0, 1, 1024, 4096, 4097, 100_000])
-@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [*((size, text) for size in (0, 1, 1024, 4096, 4097, 65_536) for text in (True, False)), (100_000, False)],
+)
 def test_the_same_answer(size: int, text: bool) -> None:
-    # Text is stored as lz4, the other bytes do not become smaller.
+    # Text is packed once it is asked for again, the other bytes do not become smaller.
     body = (b"hello, world\n" * size)[:size] if text else random.Random(1).randbytes(size)
 
     async def story() -> None:
@@ -72,6 +74,28 @@ def test_the_same_answer(size: int, text: bool) -> None:
             assert len(scene.origin.requests) == 1
 
     play(story)()
+
+
+@play
+async def test_long_text_that_is_packed_is_unpacked_at_the_clients_pace() -> None:
+    body = b"hello, world\n" * 10_000
+    async with stage(reply(body=body, Content_Type="text/plain", **FRESH)) as scene:
+
+        def compressed() -> int:
+            found = scene.edge.statistics().store
+            assert found is not None
+            return found.compressed
+
+        for _ in range(2):
+            assert (await scene.ask("/a?b")).body == body
+        async with asyncio.timeout(5):
+            while not compressed():
+                await asyncio.sleep(0)
+        before = lane_hits(scene)
+        client = await scene.connect()
+        assert (await answer(client, PLAIN)).endswith(b"\r\n\r\n" + body)
+        assert lane_hits(scene) == before
+        assert len(scene.origin.requests) == 1
 
 
 @pytest.mark.parametrize(

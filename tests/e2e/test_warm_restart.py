@@ -128,6 +128,8 @@ def test_a_second_flyby_on_a_live_cache_is_one_clear_error(config: str, tmp_path
 def test_a_body_that_cannot_be_read_is_fetched_again(config: str, tmp_path: Path) -> None:
     """A kept cache on a bad disk: what does not unpack is no answer, nor a reason to give none."""
     with served(config=config) as edge:
+        # It is packed once it has been asked for again.
+        assert get(edge, "/299") == body_of("/299")
         assert get(edge, "/299") == body_of("/299")
     file = tmp_path / "cache"
     data = file.read_bytes()

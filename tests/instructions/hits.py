@@ -1,11 +1,11 @@
-"""The program that is counted: hits through the front of one connection, as the event loop would bring them.
+"""The program that is counted: hits on one connection, as the event loop would bring them.
 
     python -m tests.instructions.hits CASE COUNT
 
 There is no event loop and no network: the transport is one end of a socket pair, the other end is read between two
-hits. The access log is on, in its default format, and goes nowhere. Only what happens inside `Front.buffer_updated` is
-counted, so nothing of this file is. A hit that took the long way, or an answer that is not the expected one, ends the
-program with an error.
+hits. The access log is on, in its default format, and goes nowhere. Only what happens inside `Connection.buffer_updated`
+is counted, so nothing of this file is. A hit that the fast lane did not answer, or an answer that is not the expected
+one, ends the program with an error.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import NoReturn
 
 from flyby.clock import SystemClock
-from flyby.config import Backend, Cache, Config, Limits
+from flyby.config import Backend, Cache, Config, Limits, Timeouts
 from flyby.log import AccessLog
 from flyby.policy import EntryFlag
-from flyby.proxy.stored import variants
-from flyby.proxy.road._front import Front
+from flyby.proxy.http1.connection import Connection
+from flyby.proxy.http1.connections import Connections
 from flyby.proxy.lane._lane import Lane
-from flyby.proxy.road._outbox import Outbox
 from flyby.proxy.road.context import cache_rules
 from flyby.proxy.routing.router import Router
+from flyby.proxy.stored import variants
 from flyby.store import Store
 from flyby.wire import Fields
 
@@ -61,7 +62,7 @@ NEVER = Never()
 
 
 class Transport:
-    """What the outbox asks of a transport."""
+    """What a connection and its outbox ask of a transport."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -69,19 +70,12 @@ class Transport:
     def get_extra_info(self, name: str) -> object:
         return self.sock if name == "socket" else None
 
-
-class Registry:
-    """What a front asks of the registry of connections."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        """Nothing is ever buffered here."""
 
 
-class Counted(Front):
-    """A connection that has no long way."""
-
-    def _receive(self, view: memoryview) -> None:
-        raise AssertionError("a hit took the long way")
+def no_exchange(connection: object, request: object) -> NoReturn:
+    raise AssertionError("a hit was not answered by the fast lane")
 
 
 def fill(store: Store, vary: bool) -> None:
@@ -107,13 +101,14 @@ def main(case: str, count: int) -> None:
     with ours, theirs, open(os.devnull, "wb") as nowhere:
         access_log = AccessLog("console", lambda delay, callback: NEVER, nowhere.fileno())
         lane.use(store, signs, [None] * len(signs), None, Limits(), SystemClock(), 60.0, access_log)
-        front = Counted(Registry(lane), b"http")
-        front._outbox = Outbox(Transport(ours))  # type: ignore[arg-type]
+        connections = Connections(Limits(), Timeouts(), SystemClock(), no_exchange, no_exchange, 1, lane)
+        connection = Connection(connections, b"http")
+        connection.connection_made(Transport(ours))  # type: ignore[arg-type]
         request = b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (PATH, HOST, REQUESTS[case])
-        front.get_buffer(-1)[: len(request)] = request
+        connection.get_buffer(-1)[: len(request)] = request
         expected = b"HTTP/1.1 304" if case == "unmodified" else b"HTTP/1.1 200"
         for _ in range(count):
-            front.buffer_updated(len(request))
+            connection.buffer_updated(len(request))
             assert theirs.recv(65536).startswith(expected)
     assert lane.hits == count
 

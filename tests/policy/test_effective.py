@@ -6,7 +6,7 @@ import pytest
 
 from flyby.policy import UNKEYED, effective_request, evaluate, variant_key
 from flyby.policy.facts import REQUEST_FACTS
-from flyby.proxy._upstream_fields import FATES, upstream_fields
+from flyby.proxy.routing._upstream_fields import FATES, upstream_fields
 from flyby.wire import Fields, RequestHead
 from flyby.wire.hop_by_hop import HOP_BY_HOP, PROTECTED
 from tests.policy.heads import get

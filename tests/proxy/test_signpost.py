@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyby.config import Backend, Cache, Config, Redirect, Route, RouteCache
-from flyby.proxy.routing._signpost import Signpost
 from flyby.proxy.road.context import cache_rules
+from flyby.proxy.routing._signpost import Signpost
 from flyby.proxy.routing.router import Router
 from flyby.wire import Fields
 

@@ -37,6 +37,7 @@ class StubEdge:
         certificates: object,
         worker: int,
         access_log: Callable[[AccessRecord], None],
+        metrics: object,
     ) -> None:
         self.config = config
         self.sockets = sockets

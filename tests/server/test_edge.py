@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from flyby import Backend, BindError, Cache, Config, ConfigError, Edge, FlybyError, Route, Server
 from flyby.config import Certificate, HeaderRules, Limits, Tunnel
-from flyby.proxy.context import Context
+from flyby.proxy.road.context import Context
 from tests.certificates import issue
 
 APP = Backend(origins=["http://127.0.0.1:9"])
@@ -166,10 +166,10 @@ def fail(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     use_lane = Edge._use_lane
 
-    def once(edge: Edge, context: Context, connections: object) -> None:
+    def once(edge: Edge, context: Context) -> None:
         if context is not edge._context:
             fails()
-        use_lane(edge, context, connections)  # type: ignore[arg-type]
+        use_lane(edge, context)
 
     monkeypatch.setattr(Edge, "_use_lane", once)
 

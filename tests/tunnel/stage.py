@@ -189,7 +189,8 @@ class Stage:
 @contextlib.asynccontextmanager
 async def stage(**options: Any) -> AsyncIterator[Stage]:
     """Raise the curtain. `options`: secure (a second listener, with TLS), backend (Backend's keywords), pool, tunnel
-    (keywords), clock, timeouts, release (one that was here before)."""
+    (keywords), clock, timeouts, release (one that was here before), cache (keywords),
+    access_log."""
     with tempfile.TemporaryDirectory(prefix="flyby-test-") as directory, State.open(Path(directory, "state")) as state:
         _, token = state.add_backend("app")
         if "release" in options:
@@ -203,13 +204,13 @@ async def stage(**options: Any) -> AsyncIterator[Stage]:
                 timeouts=options.get("timeouts", Timeouts(drain_s=0.1)),
                 tunnel=Tunnel(node="edge-1", **options.get("tunnel", {})),
             ),
-            cache=Cache(size="16MiB"),
+            cache=Cache(**{"size": "16MiB", **options.get("cache", {})}),
             backends={"app": Backend(tunnel=True, pool=Pool(**options.get("pool", {})), **options.get("backend", {}))},
             routes=[Route(backend="app")],
         )
         scene: Stage | None = None
         try:
-            async with Edge(config, state=state, clock=clock) as edge:
+            async with Edge(config, state=state, clock=clock, access_log=options.get("access_log")) as edge:
                 scene = Stage(edge, state, token)
                 yield scene
         finally:

@@ -1,9 +1,12 @@
-"""`flyby stat`: what the cache of a running flyby holds and does, read from its memory without its knowing.
+"""`flyby stat`: what a running flyby does and its cache holds, read from its memory without its knowing.
 
-In a terminal a table is drawn again every second, with what happens a second beside the totals; otherwise, or with
-`--once`, it is printed once, and with `--json` as one object for programs. Which cache: the file that `--path` or the
-configuration's `cache.path` names, the one of the flyby that listens where the configuration says, the one of process
-`--pid`, or else the only one in use that this user may see.
+Requests are counted in pages of the process's (`flyby.metrics`), objects and evictions in its store; a lookup in the
+store is no request, and is not shown. A cache that no process has open tells nothing of requests.
+
+In a terminal a table is drawn again every second, with what happens a second beside the totals, as much of it as there
+is room for; otherwise, or with `--once`, it is printed once, and with `--json` as one object for programs. Which cache:
+the file that `--path` or the configuration's `cache.path` names, the one of the flyby that listens where the configuration
+says, the one of process `--pid`, or else the only one in use that this user may see.
 
 Exit codes: 0, 66 (EX_NOINPUT) when there is no such cache, 65 (EX_DATAERR) when it is another version's or damaged, 69
 (EX_UNAVAILABLE) when the process that had it has ended, 78 when the configuration cannot be read.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -20,14 +24,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flyby.cli.figures import requests_report
 from flyby.cli.running import described, serves
-from flyby.cli.table import table
+from flyby.cli.table import Look, table
 from flyby.errors import ConfigError, StoreError
+from flyby.metrics import PagesView, total
 
 if TYPE_CHECKING:
     from flyby.store import StoreView
 
 CLEAR = "\x1b[H\x1b[J"  # to the top of the screen, and nothing left below
+LOOKUPS = {"hits", "misses", "hit_bytes", "failed"}  # counts of the store whose names are those of requests here
 
 
 @click.command("stat")
@@ -40,7 +47,7 @@ CLEAR = "\x1b[H\x1b[J"  # to the top of the screen, and nothing left below
     "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks."
 )
 def command(pid: int | None, path: str | None, config: str | None, once: bool, as_json: bool, interval: float) -> int:
-    """Show what the cache of a running flyby holds and does.
+    """Show what a running flyby does, and what its cache holds.
 
     Without a choice it is the only one in use that this user may look into.
     """
@@ -51,12 +58,13 @@ def command(pid: int | None, path: str | None, config: str | None, once: bool, a
     try:
         where, name = _configured(config) if config is not None else chosen(pid, path)
         view = StoreView.open(where)
-        if as_json:
-            click.echo(json.dumps(report(view, name), indent=2))
-        elif once or not sys.stdout.isatty():
-            click.echo("\n".join(table(name, view.record, view.statistics())))
-        else:
-            _live(view, name, interval)
+        with PagesView(_process(view)) as pages:
+            if as_json:
+                click.echo(json.dumps(report(view, pages, name), indent=2))
+            elif once or not sys.stdout.isatty():
+                click.echo("\n".join(table(name, view.record, _look(view, pages))))
+            else:
+                _live(view, pages, name, interval)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
@@ -102,34 +110,59 @@ def _configured(file: str) -> tuple[str, str]:
     raise StoreError(f"no flyby is running that listens on {where}, as {file} says, and keeps a cache", os.EX_NOINPUT)
 
 
-def report(view: StoreView, name: str) -> dict[str, object]:
-    """Everything, for programs."""
+def report(view: StoreView, pages: PagesView, name: str) -> dict[str, object]:
+    """Everything, for programs; without the figures of requests where nobody counts them."""
     from flyby.store.cache_file import OPEN
 
-    record, statistics = view.record, view.statistics()
+    record, look = view.record, _look(view, pages)
+    stored = asdict(look.store)
+    by_area = stored.pop("workers")  # the last one is the process that made the store
+    workers = []
+    for number, area in enumerate(by_area):
+        counts = number < len(look.workers) and number < len(by_area) - 1
+        requests = requests_report(look.workers[number]) if counts else {}
+        workers.append(_without_lookups(area) | requests)
     return {
         "name": name,
         "process": record.process,
         "open": record.state == OPEN,
         "opened_ms": record.opened_ms,
         "closed_ms": record.closed_ms,
-        **asdict(statistics),
-        "hit_ratio": statistics.hit_ratio,
-        "evictions": statistics.evictions,
+        **_without_lookups(stored),
+        "evictions": look.store.evictions,
+        **(requests_report(total(look.workers)) if look.workers else {}),
+        "workers": workers,
     }
 
 
-def _live(view: StoreView, name: str, interval: float) -> None:
+def _without_lookups(counts: dict[str, object]) -> dict[str, object]:
+    return {name: each for name, each in counts.items() if name not in LOOKUPS}
+
+
+def _process(view: StoreView) -> int:
+    """The process that has the cache open; 0, which is none, when it is closed."""
+    from flyby.store.cache_file import OPEN
+
+    record = view.record
+    return record.process if record.state == OPEN else 0
+
+
+def _look(view: StoreView, pages: PagesView) -> Look:
+    return Look(pages.snapshots(), view.statistics())
+
+
+def _live(view: StoreView, pages: PagesView, name: str, interval: float) -> None:
     """Until the user or the cache ends it."""
     before, then = None, 0.0
     while True:
-        now, statistics, record = time.monotonic(), view.statistics(), view.record
-        lines = table(name, record, statistics, before, now - then)
+        now, look, record = time.monotonic(), _look(view, pages), view.record
+        size = shutil.get_terminal_size()
+        lines = [line[: size.columns] for line in table(name, record, look, before, now - then)][: size.lines - 1]
         # One write, so that a terminal never shows half of it.
         click.echo(CLEAR + "\n".join(lines), nl=True)
         if not _lives(record.process):
             raise StoreError(f"process {record.process} has ended", os.EX_UNAVAILABLE)
-        before, then = statistics, now
+        before, then = look, now
         time.sleep(interval)
 
 

@@ -65,7 +65,7 @@ from flyby.policy.structured import parse_dictionary
 from flyby.policy.tags import MAX_TAG, MAX_TAGS, TAG_FIELDS, is_tag, named_tags, response_tags
 from flyby.policy.template import Source, Template, plan_template, template_for
 from flyby.policy.update import HeadEffect, freshen, head_effect, validates
-from flyby.policy.vary import language_key, stored_language_key, variant_key, vary_names
+from flyby.policy.vary import FieldValues, language_key, stored_language_key, variant_key, vary_names
 
 __all__ = [
     "HEURISTIC_STATUSES",
@@ -89,6 +89,7 @@ __all__ = [
     "Effective",
     "EntryFlag",
     "Facts",
+    "FieldValues",
     "HeadEffect",
     "Join",
     "Names",

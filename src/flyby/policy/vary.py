@@ -10,6 +10,7 @@ codings that are acceptable, Accept-Language its preferences in order, with lang
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from flyby.wire import Fields
 
@@ -24,6 +25,12 @@ _FULL_WEIGHT = 1000
 
 # RFC 9110 8.4.1: the x- names are the same codings.
 _ALIASES = {b"x-gzip": b"gzip", b"x-compress": b"compress"}
+
+
+class FieldValues(Protocol):
+    """Where the values of a request's fields are to be had: `Fields`, or what stands for those that are sent on."""
+
+    def combined(self, lname: bytes, /) -> bytes | None: ...
 
 
 def members(value: bytes) -> list[bytes]:
@@ -48,12 +55,12 @@ def names_in(value: bytes | None) -> tuple[bytes, ...] | None:
     return tuple(sorted(names))
 
 
-def variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
+def variant_key(names: tuple[bytes, ...], fields: FieldValues) -> bytes:
     """The part of the cache key that Vary asks for, of a request with `fields` (RFC 9111 4.1)."""
     return b"".join(_part(normalised(name, fields)) for name in names)
 
 
-def language_key(names: tuple[bytes, ...], fields: Fields) -> bytes | None:
+def language_key(names: tuple[bytes, ...], fields: FieldValues) -> bytes | None:
     """The key of the variant in the one language that the request likes best, if there is one such.
 
     A response that says its Content-Language, and is in the very language that a request prefers to all others, is
@@ -73,7 +80,7 @@ def language_key(names: tuple[bytes, ...], fields: Fields) -> bytes | None:
     return _by_language(names, fields, favourites.pop())
 
 
-def stored_language_key(names: tuple[bytes, ...], request_fields: Fields, response_fields: Fields) -> bytes | None:
+def stored_language_key(names: tuple[bytes, ...], request_fields: FieldValues, response_fields: Fields) -> bytes | None:
     """The `language_key` under which a response may also be found: that of its one Content-Language."""
     value = response_fields.combined(b"content-language")
     if b"accept-language" not in names or value is None:
@@ -84,7 +91,7 @@ def stored_language_key(names: tuple[bytes, ...], request_fields: Fields, respon
     return _by_language(names, request_fields, languages[0])
 
 
-def normalised(name: bytes, fields: Fields) -> bytes | None:
+def normalised(name: bytes, fields: FieldValues) -> bytes | None:
     """One request field in its normal form; None when it is absent."""
     value = fields.combined(name)
     if name == b"accept-encoding":
@@ -140,7 +147,7 @@ def _weighted(value: bytes) -> list[tuple[bytes, int]] | None:
     return found
 
 
-def _by_language(names: tuple[bytes, ...], fields: Fields, language: bytes) -> bytes:
+def _by_language(names: tuple[bytes, ...], fields: FieldValues, language: bytes) -> bytes:
     parts = [b"=" + language if name == b"accept-language" else normalised(name, fields) for name in names]
     return b"".join(_part(part) for part in parts)
 

@@ -26,7 +26,7 @@ from flyby.control import State
 from flyby.errors import ConfigError, FlybyError, Problem, StoreError, WireError
 from flyby.heroku import BUILDPACK_PATH, Download
 from flyby.log import AccessLog, AccessRecord, Guarded
-from flyby.metrics import Metrics, MetricsSnapshot
+from flyby.metrics import Metrics, MetricsSnapshot, Pages, route_name
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
 from flyby.proxy.fetching.forwarders import forwarder
@@ -47,6 +47,7 @@ from flyby.store import Partials, Store, StoreStatistics
 from flyby.tunnel import TUNNEL_PATH, Tunnel, TunnelStatistics, printable
 from flyby.upstream import RELEASE_LENGTH, Backend, BackendStatistics
 from flyby.wire import RequestHead
+from flyby.wire.forwarded import Trusted
 from flyby_agent.archive import zipapp
 
 BACKLOG = 4096
@@ -75,11 +76,11 @@ class Edge:
     `store`, `sockets` and `certificates` are what a supervisor made before it forked; without them the edge makes its
     own. `access_log` is called with an `AccessRecord` of each finished request; what it raises is logged and changes
     nothing. `state` is an open control state, which stays the caller's; without it, the one in `server.state` is
-    watched, and used as soon as it is there.
+    watched, and used as soon as it is there. It counts in `metrics`, or in shared memory of its own.
 
-    Raises `ConfigError` on a configuration that cannot be used, and from `start` `StoreError` when the cache cannot be
-    made, `BindError` when an address cannot be bound. An edge has one life: started twice, or after its drain, it
-    raises `FlybyError`.
+    Raises `ConfigError` on a configuration that cannot be used, `StoreError` when there is no memory to count in, and
+    from `start` `StoreError` when the cache cannot be made, `BindError` when an address cannot be bound. An edge has
+    one life: started twice, or after its drain, it raises `FlybyError`.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Edge:
         clock: Clock | None = None,
         worker: int = 0,
         access_log: AccessLog | Callable[[AccessRecord], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config = _sound(config, certificates=certificates is None)
         self._certificates = certificates if certificates is not None else Certificates(config.server.tls)
@@ -107,7 +109,7 @@ class Edge:
         else:
             self._access_log = Guarded(access_log)
         self._begun = False
-        self._metrics = Metrics()
+        self._metrics = metrics if metrics is not None else Pages().of(0)
         directory = config.server.state
         self._watch = Watch(Path(directory) if directory is not None else None, state, self._clock)
         self._known: dict[str, str] = {}  # the ids of the state's backends, as last taken up
@@ -184,9 +186,10 @@ class Edge:
             self._refused,
             most_connections(server),
             self._lane,
+            self._metrics,
+            Trusted.of(server.trusted_proxies),
         )
         self._use_lane(self._context)
-        self._metrics.include(self._lane.outcomes)
         self._connections.start()
         if self._sockets is None:
             self._sockets = open_listeners(server.listen, 1).of_worker(0)
@@ -265,6 +268,8 @@ class Edge:
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
             seams={id(route): seams for route in router.routes if (seams := self._seams(route)) is not None},
+            counted={id(route): self._metrics.route(route_name(route)) for route in router.routes},
+            trusted=Trusted.of(config.server.trusted_proxies),
         )
 
     def _seams(self, route: Route) -> Seams | None:
@@ -319,6 +324,8 @@ class Edge:
                 self._clock,
                 server.timeouts.idle_s,
                 log,
+                self._metrics,
+                [context.counted[id(route)] for _, route in signs],
             )
 
     def _connection(self) -> Connection:
@@ -374,6 +381,7 @@ class Edge:
         connections.limits = config.server.limits
         connections.timeouts = config.server.timeouts
         connections.most = most_connections(config.server)
+        connections.trusted = new.trusted
         self._tell_tunnel(new)
         new.spawn(_close_others(old.backends, new.backends))
 

@@ -23,6 +23,7 @@ from flyby.control import DATABASE, BackendRecord, State
 from flyby.demo import Demo
 from flyby.errors import ConfigError, StateError, StoreError
 from flyby.log import operations, set_up_operations_log
+from flyby.metrics import Pages
 from flyby.server.banner import banner
 from flyby.server.children import Child, Processes
 from flyby.server.descriptors import raise_limit
@@ -72,6 +73,7 @@ def run(
         certificates = Certificates(config.server.tls)
         listeners = open_listeners(config.server.listen, workers)
         store = open_store(config.cache, workers)
+        pages = Pages(workers)
     except ConfigError as error:
         for problem in error.problems:
             operations.error("%s", problem)
@@ -105,7 +107,7 @@ def run(
         kernel=Processes(),
     )
     for index in range(workers):
-        body = _body(supervisor, edge, listeners, store, pulse, index, reread)
+        body = _body(supervisor, edge, listeners, store, pulse, pages, index, reread)
         children.append(Child(f"worker-{index}", body, index))
     gc.collect()
     gc.freeze()  # a collection in a child must not touch, and so copy, the pages that it shares with us
@@ -141,6 +143,7 @@ def _body(
     listeners: Listeners,
     store: Store,
     pulse: Pulse,
+    pages: Pages,
     index: int,
     reload: Callable[[], Config],
 ) -> Callable[[], int]:
@@ -155,6 +158,7 @@ def _body(
             certificates=supervisor.certificates,
             index=index,
             pulse=pulse,
+            pages=pages,
             reload=reload,
         )
 

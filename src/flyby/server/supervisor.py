@@ -9,8 +9,8 @@
 
 One thread and no event loop: every signal is blocked from the start and fetched with sigtimedwait, so nothing ever
 interrupts the code in between, no handler runs, and a fork copies no lock that somebody holds. It shares with its
-children the listening sockets, the cache mapping and the page of their pulse, and nothing else. Should it die, the
-kernel sends its children TERM (PR_SET_PDEATHSIG).
+children the listening sockets, the cache mapping, the pages of their counters and the page of their pulse, and nothing
+else. Should it die, the kernel sends its children TERM (PR_SET_PDEATHSIG).
 
 A worker whose very first life ends with 78 (it found the configuration unusable) ends the whole: no restart would help.
 """

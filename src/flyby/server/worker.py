@@ -23,6 +23,7 @@ import uvloop
 from flyby.config import Config
 from flyby.errors import ConfigError
 from flyby.log import AccessLog, operations
+from flyby.metrics import Metrics, Pages
 from flyby.server.listeners import EX_CONFIG
 from flyby.server.pulse import BEAT_S, Pulse
 from flyby.server.signals import SIGNALS
@@ -54,6 +55,7 @@ class EdgeFactory(Protocol):
         certificates: Certificates,
         worker: int,
         access_log: AccessLog,
+        metrics: Metrics,
     ) -> AbstractAsyncContextManager[RunningEdge]: ...
 
 
@@ -66,6 +68,7 @@ def work(
     certificates: Certificates,
     index: int,
     pulse: Pulse,
+    pages: Pages,
     reload: Callable[[], Config],
 ) -> int:
     """Run worker `index` until it is told to stop; the process's exit code."""
@@ -75,7 +78,8 @@ def work(
     store.join(index)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, edge, store, sockets, certificates, index, pulse, reload))
+            metrics = pages.of(index)
+            runner.run(_serve(config, edge, store, sockets, certificates, index, pulse, metrics, reload))
     except ConfigError as error:
         for problem in error.problems:
             operations.error("%s", problem)
@@ -94,6 +98,7 @@ async def _serve(
     certificates: Certificates,
     index: int,
     pulse: Pulse,
+    metrics: Metrics,
     reload: Callable[[], Config],
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -108,6 +113,7 @@ async def _serve(
             certificates=certificates,
             worker=index,
             access_log=access_log,
+            metrics=metrics,
         ) as running:
             # What lives now lives as long as the process: the collector need never look at it again.
             gc.collect()

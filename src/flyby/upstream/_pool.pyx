@@ -95,6 +95,11 @@ cdef class Lease:
         return self.connection.donated
 
     @property
+    def pool(self):
+        """Where the connection goes back to."""
+        return self._pool
+
+    @property
     def held(self):
         """Whether the connection is still this lease's."""
         return self._held()

@@ -1,7 +1,7 @@
 """The steps of a request, in their order: each answers it, or leaves it to the next.
 
-    certificate · methods · purges · flyby's own paths · route · loops · OPTIONS · cookies · the route's own steps ·
-    upgrade · store or origin
+    certificate · methods · client · purges · flyby's own paths · route · loops · OPTIONS · cookies · the route's own
+    steps · upgrade · store or origin
 
 A step returns True when the request has its answer, or when something is at work that will answer. What a route has of
 its own (`Context.seams`) comes when the request is what the cache and the origin will see, and before either does.
@@ -25,6 +25,7 @@ from flyby.proxy.stored import hit, lookup, partial, purge
 from flyby.store import Entry
 from flyby.wire import BodyKind, Fields
 
+ARRIVED = 3  # steps that a request takes once, whether or not it waits for another's fetch
 LOOKED_UP = frozenset((b"GET", b"HEAD"))
 
 logger = logging.getLogger("flyby.proxy")
@@ -39,7 +40,7 @@ def decide(exchange: Exchange) -> None:
 
 def resume(exchange: Exchange, ended: Ended) -> None:
     """Take the steps for a request that has waited in vain for another's fetch, which has `ended` so."""
-    for _, step in STEPS[:-1]:
+    for _, step in STEPS[ARRIVED:-1]:
         if step(exchange):
             return
     lookup.find(exchange)
@@ -48,7 +49,7 @@ def resume(exchange: Exchange, ended: Ended) -> None:
 
 def _check_certificate(exchange: Exchange) -> bool:
     """RFC 9110 7.4: an https request must have come under a certificate that is valid for its host."""
-    covers = exchange.downstream.client.covers if exchange.scheme == b"https" else None
+    covers = exchange.downstream.client.covers
     host = exchange.request.host
     if covers is not None and host:
         if not covers(host):
@@ -65,6 +66,11 @@ def _check_method(exchange: Exchange) -> bool:
     if expect is not None and not request.expect_continue and expect.lower() != b"100-continue":
         raise WireError(417, "expectation-failed", "only 100-continue can be expected")
     return False
+
+
+def _read_client(exchange: Exchange) -> bool:
+    """RFC 9110 7.6.1: what is not sent on is absent for every rule, too."""
+    return exchange.client is None
 
 
 def _purge(exchange: Exchange) -> bool:
@@ -214,6 +220,7 @@ def _only_if_cached(exchange: Exchange) -> bool:
 STEPS: tuple[tuple[str, Callable[[Exchange], bool]], ...] = (
     ("certificate", _check_certificate),
     ("method", _check_method),
+    ("client", _read_client),
     ("purge", _purge),
     ("local", _answer_locally),
     ("route", _route),

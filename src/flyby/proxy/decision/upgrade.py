@@ -10,7 +10,8 @@ import asyncio
 
 from flyby.errors import UpstreamError
 from flyby.policy import Outcome, Reason
-from flyby.proxy.fetching._fetch import Fetch, Purpose
+from flyby.proxy.fetching._asking import Purpose
+from flyby.proxy.fetching._fetch import Fetch
 from flyby.proxy.road._downstream import Downstream
 from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.routing import forwarding

@@ -21,28 +21,35 @@ from cpython.buffer cimport PyBUF_READ
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 
-from flyby.policy import UNKEYED, Reason, has_dot_segments
+from flyby.policy import UNKEYED, Reason, has_dot_segments, validators_for
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching._response import changes
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.request import SHARED_LEFT_OUT
 from flyby.proxy.road._identity import identity as accepted_identity
+from flyby.proxy.road.recording import record
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
-from flyby.proxy.stored import variants
+from flyby.proxy.stored import hit, variants
+from flyby.proxy.stored.hit import stored_fields
 
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
-from flyby.proxy.fetching._fetch cimport ASKING, CLIENT, DONE, STORE, STREAMING, TO_FORWARD, TO_STORE, Fetch, State
+from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
+from flyby.proxy.fetching._fetch cimport Fetch
+from flyby.proxy.fetching._streaming cimport CLIENT, STORE
 from flyby.proxy.fetching._verdict cimport WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts, Words
 from flyby.proxy.fetching._upload cimport Upload
 from flyby.proxy.road._content cimport Content
-from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, Downstream, Onward, Sight
+from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
 from flyby.proxy.road._identity cimport fresh_identity
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.routing._onward_head cimport Sayings, put_request, request_names, room_for
 from flyby.store._fill cimport Fill
+from flyby.store._attachment cimport Attachment
+from flyby.store._entry cimport Entry
+from flyby.store._serve cimport serve_mark, serve_renew, serve_store
 from flyby.store._store cimport Store
 from flyby.upstream._direct cimport DirectConnection
 from flyby.upstream._pool cimport Lease
@@ -55,6 +62,7 @@ from flyby.wire._put cimport text_at, text_of
 cdef enum:
     OUT = 262_144     # bytes of the longest head that is written here, with the content behind it
     MOST_ADDED = 512  # bytes of what this edge adds to a response's head
+    MOST_CONDITIONS = 256  # heads whose conditions are remembered
 
 cdef char HEAD_OUT[OUT]  # a head on its way to the socket; nothing of it outlives the call
 cdef NameTable FOR_STORE = request_names(SHARED_LEFT_OUT)
@@ -63,6 +71,7 @@ cdef NameTable FORWARD = request_names(())
 cdef object METHOD = Reason.METHOD
 cdef object URI_MISS = Reason.URI_MISS
 cdef object HIT_FOR_MISS = Reason.HIT_FOR_MISS
+cdef object STALE = Reason.STALE
 
 
 cdef bint dotted(const unsigned char *path, Py_ssize_t length) except -1:
@@ -85,14 +94,17 @@ cdef class Forwarder(Onward):
         self._rules = rules
         self._backend = context.backends[match.backend]
         self._host = context.backends[match.backend].settings.host
+        self._retries = context.backends[match.backend].retries
         self._given_host = self._host.encode()
         self._store = context.store
+        self._held_store = serve_store(self._store)
         self._logged = context.log is not None
         self._access = log
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
         self._mark_ms = round(rules.hit_for_miss_s * 1000)
         self._server_port = -1
+        self._known_conditions = {}
         if not changes(route.response_headers):
             self._verdicts = Verdicts(rules, limits, context.metrics)
 
@@ -114,7 +126,7 @@ cdef class Forwarder(Onward):
         cdef Exchange exchange
         cdef Sayings says
         cdef NameTable names = FORWARD
-        cdef bytes host, identity, port, method
+        cdef bytes host, identity, port, method, conditions
         cdef Py_ssize_t length, content = 0
         cdef Lease lease
         if sight.seen.body == COUNTED:
@@ -151,7 +163,7 @@ cdef class Forwarder(Onward):
             says.identity = text_of(identity)
             says.port = text_of(port)
             says.now_ms = sight.now_ms
-            if room_for(sight.seen, &says) + content > OUT:
+            if room_for(sight.seen, &says) + content + (0 if fetch.stale is None else len(fetch.stale.head)) > OUT:
                 fetch._let_fill_go(Ended.LOST)
                 lease.release()
                 return 0
@@ -159,7 +171,7 @@ cdef class Forwarder(Onward):
             exchange._identity = identity
             exchange.match, exchange.rules, exchange.backend_name = self._match, self._rules, self._backend.name
             exchange.primary = exchange.claim_key = PyBytes_FromStringAndSize(sight.key, sight.key_length)
-            exchange.since = self._store.mark()
+            exchange.since = serve_mark(self._held_store)
             exchange.source = fetch
             fetch.exchange = exchange
             fetch._client = client
@@ -176,12 +188,19 @@ cdef class Forwarder(Onward):
             lease.discard()
             raise
         client.engage(exchange, not sight.seen.seen & CLOSE)
-        self.context.backends[self._backend.name].retries.earn()
+        self._retries.earn()
         if sight.errand == SHARED:
             names = FOR_STORE
         elif sight.errand == MARKED:
             names = FOR_CLIENT
+        elif sight.errand == VALIDATED:
+            names = FOR_STORE
         length = put_request(HEAD_OUT, sight.base, sight.seen, names, &says)
+        if sight.errand == VALIDATED:
+            conditions = self._conditions_of(fetch.stale.head)
+            memcpy(HEAD_OUT + length - 2, PyBytes_AS_STRING(conditions), PyBytes_GET_SIZE(conditions))
+            length += PyBytes_GET_SIZE(conditions)
+            memcpy(HEAD_OUT + length - 2, b"\r\n", 2)
         memcpy(HEAD_OUT + length, sight.base + sight.seen.length, content)
         method = PyBytes_FromStringAndSize(<const char *>sight.base + sight.seen.verb.start, sight.seen.verb.length)
         (<DirectConnection>lease.connection).ask(HEAD_OUT, length + content, method, fetch, sight.now)
@@ -203,6 +222,9 @@ cdef class Forwarder(Onward):
         if sight.errand == FORWARDED:
             fetch._purpose = TO_FORWARD
             fetch.why = METHOD
+        elif sight.errand == VALIDATED:
+            fetch.why = STALE
+            fetch.stale = <Entry>sight.stale
         elif sight.errand == MARKED:
             fetch.why = HIT_FOR_MISS
             fetch._conditions = True
@@ -222,6 +244,17 @@ cdef class Forwarder(Onward):
                 return None
             fetch.fill = fill
         return fetch
+
+
+    cdef bytes _conditions_of(self, bytes head):
+        """The lines that ask whether a stored response with that head is still right; remembered for a few."""
+        cdef bytes lines = self._known_conditions.get(head)
+        if lines is None:
+            if len(self._known_conditions) >= MOST_CONDITIONS:
+                self._known_conditions.clear()
+            lines = b"".join([b"%b: %b\r\n" % each for each in validators_for(stored_fields(head))])
+            self._known_conditions[head] = lines
+        return lines
 
 
 @cython.final
@@ -248,7 +281,11 @@ cdef class FlatFetch(Fetch):
         cdef Downstream client = self._client
         cdef double now
         cdef long long now_ms
-        if not self._judged or client is None or not verdicts.glance(base, size, &seen):
+        if not self._judged or client is None:
+            return 0
+        if self._errand == VALIDATED:
+            return self._validate(base, size, content)
+        if not verdicts.glance(base, size, &seen):
             return 0
         if seen.length + 2 * seen.count + MOST_ADDED > OUT:
             return 0
@@ -264,9 +301,46 @@ cdef class FlatFetch(Fetch):
         self.state = STREAMING
         self.response_ms = now_ms
         self.exchange.note(self._words.outcome, self._words.reason, seen.status)
+        self.exchange.recorder = self
         self._held = verdicts.put_response(HEAD_OUT, base, &seen, self._words, now_ms)
         self._held = client.close_head(HEAD_OUT, self._held, seen.content < 0)
         content[0] = seen.content
+        return seen.length
+
+    cdef Py_ssize_t _validate(self, const unsigned char *base, Py_ssize_t size, long long *content) except -1:
+        """RFC 9111 4.3.4, for a 304 that changes nothing but times: `ended` sends what is stored. 0 for `Fetch` to do."""
+        cdef Plain seen
+        cdef Verdict verdict
+        cdef Verdicts verdicts = self._forwarder._verdicts
+        cdef Entry stale = self.stale
+        cdef bytes head = stale.head
+        cdef long long now_ms = wall_ms()
+        cdef int64_t born_ms
+        cdef double now
+        cdef Py_ssize_t at = head.find(b"\r\nDate: ")
+        if at < 0 or not verdicts.unchanged(base, size, head, &seen):
+            return 0
+        verdict = verdicts.judge_stored(head, self._asking, self.exchange)
+        if verdict is None or verdict.reason is not None or not verdicts.times(verdict, base, &seen, self.request_ms, now_ms):
+            return 0
+        date = verdict._date
+        if date is None or head[at + 8 + PyBytes_GET_SIZE(date) :][:2] != b"\r\n":
+            return 0
+        now = monotonic()
+        born_ms = now_ms - max(verdict.age_ms, now_ms - self.request_ms)
+        serve_renew(
+            self._forwarder._held_store, stale, born_ms, born_ms + verdict.life_ms, verdict.swr_s, verdict.sie_s, date, at + 8
+        )
+        self._words = verdicts.words_of_validated(verdict, (born_ms + verdict.life_ms - now_ms) // 1000)
+        self._renewed = b"%b%b%b" % (head[: at + 8], date, head[at + 8 + len(date) :])
+        self._age_s = max(now_ms - born_ms, 0) // 1000
+        self.exchange.first_byte_ms = <long long>((now - self._started) * 1000 + 0.5)
+        self.lease.answered(now - self._started, now)
+        self.state = STREAMING
+        self.response_ms = now_ms
+        self.exchange.note(self._words.outcome, self._words.reason, stale.status)
+        self.exchange.recorder = self
+        content[0] = 0
         return seen.length
 
     cdef bint _accept(self, Verdict verdict, const unsigned char *base, const Plain *seen, long long now_ms) except -1:
@@ -337,6 +411,8 @@ cdef class FlatFetch(Fetch):
         return 0
 
     cdef int part(self, const unsigned char *base, Py_ssize_t size) except -1:
+        if self._errand == VALIDATED:
+            return 0
         if self._way == STORE and size:
             view = PyMemoryView_FromMemory(<char *>base, size, PyBUF_READ)
             if not self.fill.write(view):
@@ -383,6 +459,12 @@ cdef class FlatFetch(Fetch):
         cdef double now = monotonic()
         self.state = DONE
         self.lease.returned(now)
+        if self._errand == VALIDATED:
+            self._client = None
+            if client is not None:
+                head = self._renewed + hit.age_fields(self._age_s, self._words.member)
+                client.send_stored(head, self.stale.length, (hit.content(self.stale, 0, self.stale.length),), self.stale.status)
+            return 0
         if self._way == STORE:
             self.fill.commit()
             if client is not None and self._offset < self._written:
@@ -392,24 +474,24 @@ cdef class FlatFetch(Fetch):
             return self._content_over(None)
         if client is not None:
             self._client = None
-            self._record(now)
+            self.exchange.finished()
             client.complete(now)
         return 0
 
-    cdef int _record(self, double now) except -1:
-        """Record the request; without an object where its line can be written at once."""
+    def record(self):
+        """Record the request, with no object where its line can be written at once."""
         cdef Forwarder forwarder = self._forwarder
+        cdef double now = monotonic()
         cdef Exchange exchange = self.exchange
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
-        if exchange._recorded or (forwarder._logged and (lines is None or lines.style > COMBINED)):
-            exchange.finished()
-            return 0
-        exchange._recorded = True
+        if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
+            record(exchange)
+            return
         self._words.count.number += 1
         if not forwarder._logged or lines.style == OFF:
-            return 0
+            return
         served.time_ms = wall_ms()
         served.duration_us = <int64_t>((now - exchange.started) * 1e6)
         served.sent = exchange.downstream._outbox.sent
@@ -423,4 +505,3 @@ cdef class FlatFetch(Fetch):
         lines.line(&served, self._words.column, self._words.tail)
         if lines.urgent():
             forwarder._access.added()
-        return 0

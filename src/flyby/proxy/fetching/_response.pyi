@@ -1,3 +1,5 @@
+"""Types of `_response.pyx`."""
+
 from flyby.config import HeaderRules
 from flyby.policy import Outcome, Reason
 from flyby.proxy.road._exchange import Exchange

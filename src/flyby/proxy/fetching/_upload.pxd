@@ -19,6 +19,7 @@ cdef class Upload:
     cdef readonly bint all_sent
 
     cdef bint ready(self) except -1
+    cdef bint head_first(self) except -1
     cdef int begin(self) except -1
     cdef bytes first(self)
     cdef int send_on(self, UpstreamExchange connection) except -1

@@ -53,6 +53,10 @@ cdef class Upload:
         """Whether what has come is worth a connection."""
         return self._content.finished or self._content.size >= READY
 
+    cdef bint head_first(self) except -1:
+        """Whether the client waits for the app's word before it sends anything."""
+        return self._early and self._exchange.request.expect_continue and not self._content.received
+
     cdef int begin(self) except -1:
         """Wait until it is; the fetch is told, now or later. Raises the `WireError` of content that has failed."""
         if self._content.error is not None:
@@ -117,7 +121,7 @@ cdef class Upload:
         if self.all_sent:
             self._give_place_back()
             return 0
-        if self._early and self._exchange.request.expect_continue:
+        if self.head_first():
             self._limit(CONTINUE_S, self._say_continue)
         else:
             self._exchange.downstream.expect_satisfied()

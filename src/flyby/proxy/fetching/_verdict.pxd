@@ -16,7 +16,8 @@ cdef enum Asking:   # what of a request decides with the response
 cdef class Words:
     cdef readonly object outcome
     cdef readonly object reason
-    cdef bytes before             # our member of Cache-Status, up to the status that it tells
+    cdef bytes member             # our member of Cache-Status
+    cdef bytes before             # a Via line and that field, up to the status that it tells
     cdef bytes after
     cdef bytes _column            # of a console line
     cdef bytes _tail
@@ -53,6 +54,9 @@ cdef class Verdicts:
 
     cdef ResponseHead _parsed(self, const unsigned char *base, const Plain *seen)
     cdef bint glance(self, const unsigned char *base, Py_ssize_t size, Plain *to) noexcept
+    cdef bint unchanged(self, const unsigned char *base, Py_ssize_t size, bytes stored, Plain *to) except -1
+    cdef Verdict judge_stored(self, bytes stored, int asking, exchange)
+    cdef Words words_of_validated(self, Verdict verdict, long long ttl_s)
     cdef Verdict judge(self, const unsigned char *base, const Plain *seen, int asking, exchange)
     cdef Words words(self, Verdict verdict, why, bint offered, bint stored)
     cdef bint times(

@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.string cimport memset
 
 from flyby.policy import TAG_FIELDS as _TAG_FIELDS
-from flyby.policy import Outcome, Reason, facts_of, format_http_date, stamps_of, worth_packing
+from flyby.policy import Outcome, Reason, cache_status, facts_of, format_http_date, stamps_of, worth_packing
 from flyby.policy.template import Source, template_for
 from flyby.policy import times as _times
 from flyby.policy.update import REPORTING as _REPORTING
@@ -67,6 +67,7 @@ OWN_LIFETIMES = frozenset((Source.GIVEN, Source.ROUTE))  # counted from when a r
 
 cdef object MISS = Outcome.MISS
 cdef object PASS = Outcome.PASS
+cdef object REVALIDATED = Outcome.REVALIDATED
 
 
 cdef class Words:
@@ -75,8 +76,8 @@ cdef class Words:
     def __init__(self, outcome, reason, bytes member not None, metrics):
         self.outcome = outcome
         self.reason = reason
-        before, _, self.after = (BEFORE + member + b"\r\n").partition(b"200")
-        self.before = before
+        self.member = member
+        self.before, _, self.after = (BEFORE + member + b"\r\n").partition(b"200")
         word = reason.value if reason is not None else ""
         self._column, self._tail = console_words(outcome.value, word)
         self.column, self.tail = text_of(self._column), text_of(self._tail)
@@ -121,6 +122,49 @@ cdef class Verdicts:
             return False
         # RFC 9110 6.6.1: an empty Date counts as missing, and is replaced.
         return not to.seen & (NOTED << DATE) or to.noted[<int>DATE].length > 0
+
+    cdef bint unchanged(self, const unsigned char *base, Py_ssize_t size, bytes stored, Plain *to) except -1:
+        """Whether the bytes begin with a plain 304 each of whose fields, but for Date, stands in the stored head already
+        (RFC 9111 4.3.4): then nothing but times is new."""
+        cdef Span name, value
+        cdef int number
+        memset(to.noted, 0, sizeof(to.noted))
+        if not self._usable or not glance_any_response(base, size, &self._limits, self._names, False, to):
+            return False
+        if to.status != 304 or to.closes or to.content >= 0 or not to.noted[<int>DATE].length or to.again & (NOTED << DATE):
+            return False
+        for number in range(to.count):
+            if to.told[number] & (NOT_STORED | NOTED << DATE):
+                continue
+            name, value = to.names[number], to.values[number]
+            line = b"\r\n%b: %b\r\n" % (
+                PyBytes_FromStringAndSize(<const char *>base + name.start, name.length),
+                PyBytes_FromStringAndSize(<const char *>base + value.start, value.length),
+            )
+            if line not in stored:
+                return False
+        return True
+
+    cdef Verdict judge_stored(self, bytes stored, int asking, exchange):
+        """The verdict on a stored response, by its head; None when there is none here."""
+        cdef Plain seen
+        cdef bytes text = stored + b"Content-Length: 0\r\n\r\n"
+        cdef bytes without_via = text.replace(VIA_LINE, b"")
+        cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(without_via)
+        if not self.glance(base, PyBytes_GET_SIZE(without_via), &seen):
+            return None
+        return self.judge(base, &seen, asking, exchange)
+
+    cdef Words words_of_validated(self, Verdict verdict, long long ttl_s):
+        """What is said of a stored response that the origin has just said is still right."""
+        cdef Words words = verdict._words.get(ttl_s)
+        if words is None:
+            if len(verdict._words) > MOST_KINDS:
+                verdict._words.clear()
+            member = cache_status(REVALIDATED, Reason.STALE, ttl_s=ttl_s, fwd_status=304)
+            words = Words(REVALIDATED, Reason.STALE, member, self._metrics)
+            verdict._words[ttl_s] = words
+        return words
 
     cdef Verdict judge(self, const unsigned char *base, const Plain *seen, int asking, exchange):
         """The verdict; None when there is none here. `exchange` is asked for the request when the kind is new."""

@@ -15,11 +15,12 @@ import asyncio
 from collections.abc import Callable
 
 from flyby.errors import UpstreamError
-from flyby.policy import Outcome, Reason, allowed_for, cache_status, evaluate, vary_names
+from flyby.policy import Outcome, Reason, cache_status, evaluate, may_join, vary_names
 from flyby.proxy.fetching.delivery import Delivery
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.road._exchange import Exchange
-from flyby.proxy.stored import hit, lookup, variants
+from flyby.proxy.routing.sent import Sent
+from flyby.proxy.stored import hit, variants
 from flyby.store import EMPTY, FAILED, HEAD, Entry, Fill
 
 LINGER_S = 0.001  # how long a head waits for its content
@@ -119,10 +120,10 @@ class Following:
             return
         fields = hit.stored_fields(fill.head)
         names = vary_names(fields) or ()
-        if variants.key_of(store, exchange.primary, names, exchange.request.fields) != fill.key:
+        if variants.key_of(store, exchange.primary, names, Sent(exchange)) != fill.key:
             self._leave(Ended.LOST)
             return
-        if not allowed_for(exchange.request, fill.flags, exchange.rules):
+        if not may_join(exchange.request, fill.flags, exchange.rules):
             self._leave(Ended.UNCACHEABLE)
             return
         exchange.note(Outcome.MISS, Reason.COLLAPSED, fill.status)
@@ -146,7 +147,9 @@ class Following:
         downstream.flush()
 
     def _cut_off(self) -> None:
-        self._exchange.cut_off(UpstreamError(502, "incomplete", "http_response_incomplete", "the shared fetch broke off"))
+        self._exchange.cut_off(
+            UpstreamError(502, "incomplete", "http_response_incomplete", "the shared fetch broke off")
+        )
 
     def client_left(self) -> None:
         """The client has gone."""

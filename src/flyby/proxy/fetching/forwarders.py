@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flyby.clock import SystemClock
 from flyby.config import Route
 from flyby.log import AccessLog
 from flyby.proxy.fetching._flat import Forwarder
@@ -15,7 +16,11 @@ def forwarder(context: Context, sign: Sign, route: Route, log: AccessLog | None)
     `log` is the one that takes the context's records, if it takes lines too.
     """
     rules = route.request_headers
-    if not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
+    if type(context.clock) is not SystemClock:
+        return None  # a forwarder reads the machine's clock
+    # What a client says of earlier hops is dropped there.
+    appends = context.config.server.forwarded == "append"
+    if appends or not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
         return None
     match = Match(route, sign.backend, b"")
     return Forwarder(context, match, context.rules[id(route)], context.config.server.limits, log)

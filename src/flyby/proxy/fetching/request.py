@@ -29,8 +29,12 @@ def request_head(
     authority: bytes,
     left_out: Container[bytes] | None = None,
     upgrade: bytes | None = None,
+    head_first: bool = False,
 ) -> bytes:
-    """The head for the origin of that name: of `fields`, but for those in `left_out`, and of what flyby says."""
+    """The head for the origin of that name: of `fields`, but for those in `left_out`, and of what flyby says.
+
+    `upgrade` names another protocol that is asked for; with `head_first` the origin is asked whether it wants the content.
+    """
     request = exchange.request
     setting = exchange.backend().settings.host
     # A dyno of a backend without an origin of its own has no name but the client's.
@@ -39,7 +43,8 @@ def request_head(
     out = forwarding.upstream_fields(
         request,
         fields,
-        exchange.downstream.client,
+        exchange.client,
+        exchange.downstream.client.address,
         exchange.identity,
         host,
         exchange.context.clock.wall_ms(),
@@ -48,5 +53,7 @@ def request_head(
     if upgrade is not None:
         out.set(b"Upgrade", upgrade)
         out.set(b"Connection", b"Upgrade")
+    if head_first:
+        out.set(b"Expect", b"100-continue")  # RFC 9110 10.1.1: the client waits for the origin's word
     forwarding.apply_rules(out, exchange.match.route.request_headers)
     return serialise_request(request.method, exchange.path, out)

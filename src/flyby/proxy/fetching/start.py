@@ -11,8 +11,9 @@ workers, fetches beside it, and another beside both when that stalls too. Whiche
 
 from __future__ import annotations
 
-from flyby.policy import Outcome, Reason, Reuse
-from flyby.proxy.fetching._fetch import Fetch, Purpose
+from flyby.policy import EntryFlag, Outcome, Reason, Reuse
+from flyby.proxy.fetching._asking import Purpose
+from flyby.proxy.fetching._fetch import Fetch
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.following import Following, failed_too
 from flyby.proxy.fetching.request import may_share
@@ -24,10 +25,14 @@ BESIDE = (b"\0beside 1", b"\0beside 2")  # to a key: the names of fetches beside
 
 
 def fetch(exchange: Exchange, stale: Entry | None, why: Reason) -> None:
-    """Answer with the origin's help, sharing the fetch where that is possible; `stale` is validated."""
+    """Answer with the origin's help, sharing the fetch where that is possible; `stale` is validated.
+
+    What must be validated for each use (RFC 9111 5.2.2.4) is validated by each request: waiting would gain nothing.
+    """
     store = exchange.context.store
     assert store is not None
-    fill = store.claim(exchange.claim_key) if may_share(exchange.request) else None
+    shared = may_share(exchange.request) and (stale is None or not stale.flags & EntryFlag.NO_CACHE)
+    fill = store.claim(exchange.claim_key) if shared else None
     if fill is None:
         Fetch(exchange, why, stale=stale).begin()
     elif not fill.owner:

@@ -1,7 +1,7 @@
-"""An origin's response on its way into the store: the Fill that is opened, and the marks that stand for what is not stored.
+"""An origin's response on its way into the store: the Fill that is opened, and the marks for what is not stored.
 
-What is stored is what clients get: the head is serialised once, with Via and the route's rules in it. A 206 that touches
-a stored part is joined to it.
+What is stored is what clients get: the head is serialised once, with Via and the route's rules in it. A 206 that
+touches a stored part is joined to it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flyby.policy import EntryFlag, Plan, Reason, worth_packing
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
+from flyby.proxy.routing.sent import Sent
 from flyby.proxy.stored import hit, partial, variants
 from flyby.store import Fill, Store
 from flyby.wire import REASONS, Fields, serialise_response
@@ -47,7 +48,7 @@ def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial
     store = exchange.context.store
     assert store is not None
     key = variants.key_for_storing(
-        store, exchange.primary, plan.vary, exchange.request.fields, plan.head, exchange.rules.max_variants
+        store, exchange.primary, plan.vary, Sent(exchange), plan.head, exchange.rules.max_variants
     )
     if key is None:
         return Reason.VARIANTS
@@ -89,7 +90,7 @@ def stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) 
 
 
 def joined_view(fetch: Fetch, joined: partial.Joined, plan: Plan) -> tuple[Fields, int, int, int]:
-    """What the client gets of a stored part that grows: fields, where in the Fill it begins and ends, and the status."""
+    """What the client gets of a stored part that grows: fields, where in the Fill it begins and ends, the status."""
     exchange = fetch.exchange
     assert fetch.fill is not None
     if b"range" not in exchange.request.fields:

@@ -1,9 +1,9 @@
 """What becomes of a response whose head has come: one pure decision, carried out by the fetch.
 
-    FRESHEN    a 304 to our own validators: what is stored is still right
-    STAND_IN   a failure, and something stale that may be sent in its place
-    STORE      by the plan
-    PASS       to the client alone, for the reason
+FRESHEN    a 304 to our own validators: what is stored is still right
+STAND_IN   a failure, and something stale that may be sent in its place
+STORE      by the plan
+PASS       to the client alone, for the reason
 """
 
 from __future__ import annotations

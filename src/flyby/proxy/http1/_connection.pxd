@@ -19,6 +19,8 @@ cdef class Connection(Downstream):
     cdef object _connections
     cdef object _transport
     cdef object _client              # made when somebody asks for it
+    cdef object _header              # the PROXY header, or None
+    cdef bint _relays                # a trusted proxy: each request says whose it is, so none is answered at a glance
     cdef State _state
     cdef double _write_deadline      # until when the client must have taken what is sent; 0: nothing waits
     cdef HeadReader _reader          # None until a request takes the general path
@@ -29,7 +31,6 @@ cdef class Connection(Downstream):
     cdef bint _receiving             # within `_receive`
     cdef bint _ended                 # the client has sent its last byte
     cdef bint _deaf                  # where the request's content ends is not known: read nothing behind it
-    cdef Py_ssize_t _linger          # bytes that may still come and be dropped
     cdef object _pipe                # whom the bytes go to
     # For the request under way.
     cdef readonly RequestHead _request  # None for one that a glance recognised

@@ -27,6 +27,8 @@ Time limits are deadlines that `Connections.sweep` compares twice a second: no t
 """
 
 import asyncio
+import socket
+import struct
 
 from flyby.errors import WireError
 from flyby.proxy.http1.trailers import wants_trailers
@@ -47,7 +49,6 @@ from flyby.wire._head cimport LEADING, HeadReader, RequestHead
 
 cdef enum:
     QUEUE_LIMIT = 65_536      # bytes of content, or of pipelined requests, that may wait before reading pauses
-    LINGER_BYTES = 262_144    # what a refused client may still send before the connection is reset
     READ_BUFFER = 65_536
 
 cdef double LINGER_SECONDS = 1.0
@@ -58,6 +59,7 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CHUNKED = BodyKind.CHUNKED
 cdef object CLOSE = BodyKind.CLOSE
 cdef bytes CHUNK_END = _CHUNK_END
+cdef bytes RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: closing resets the connection
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 cdef bytes CLOSING = b"Connection: close\r\n"
 cdef bytes KEEPING = b"Connection: keep-alive\r\n"
@@ -67,23 +69,24 @@ cdef tuple NAMES = ("idle", "head", "content", "waiting", "pipe", "linger", "clo
 cdef class Connection(Downstream):
     """One client connection, and the `Downstream` of the request that is under way on it."""
 
-    def __init__(self, connections, bytes scheme not None):
+    def __init__(self, connections, bytes scheme not None, header=None):
+        """`header` is the `ProxyHeader` that came before the first byte of all, if one did."""
         self._connections = connections
+        self._header = header
         self._lane = connections.lane
         self.secure = scheme == b"https"
         self.content = NO_CONTENT
         self._framing = NONE
         self._reading = self._keep_alive = True
-        self._linger = -1
 
     def __repr__(self):
         return f"<Connection {self.address.decode()} {self.state}>"
 
     @property
     def client(self):
-        """Who is at the other end, as the socket says."""
+        """Who is at the other end, as the socket or a PROXY header says."""
         if self._client is None:
-            self._client = client_of(self._transport, b"https" if self.secure else b"http")
+            self._client = client_of(self._transport, b"https" if self.secure else b"http", self._header)
         return self._client
 
     @property
@@ -102,7 +105,11 @@ cdef class Connection(Downstream):
     def connection_made(self, transport):
         self._transport = transport
         peer = transport.get_extra_info("peername")
-        self.address = peer[0].encode("ascii", "replace") if isinstance(peer, tuple) else b""
+        if self._header is not None:
+            self.known_as(self.client.address)
+        else:
+            self.address = peer[0].encode("ascii", "replace") if isinstance(peer, tuple) else b""
+        self._relays = self._connections.trusts(self.address)
         self._outbox = Outbox(transport)
         # One piece of stored content in the transport is enough to be told when it has gone.
         transport.set_write_buffer_limits(high=PIECE // 2, low=QUEUE_LIMIT // 4)
@@ -123,12 +130,13 @@ cdef class Connection(Downstream):
         self._state = CLOSED
         self._pending = None
         self._outbox.clear()
-        self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
         self._occupant = None
         if self._pipe is not None:
             self._pipe.client_lost()
+        # First that the client has left, then that its content breaks off: the request is not at fault.
         if occupant is not None:
             occupant.client_lost()
+        self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
 
     def eof_received(self):
         if self._pipe is not None:
@@ -147,7 +155,7 @@ cdef class Connection(Downstream):
 
     def pause_writing(self):
         self.paused = True
-        self._write_deadline = monotonic() + self._connections.timeouts.write_s
+        self._write_deadline = self._connections.monotonic() + self._connections.timeouts.write_s
 
     def resume_writing(self):
         self.paused = False
@@ -163,7 +171,9 @@ cdef class Connection(Downstream):
 
     cdef bint clear(self) except -1:
         """Whether a request may be answered at once: nothing has begun and nothing waits."""
-        if self._state != IDLE or self._occupant is not None or self._closing or self.paused or self._lane.closed:
+        if self._state != IDLE or self._occupant is not None or self._closing or self.paused:
+            return False
+        if self._lane.closed or self._relays:
             return False
         # Empty lines before a request count, over all reads.
         if self._reader is not None and (self._reader._state != LEADING or self._reader._empty_lines):
@@ -195,11 +205,6 @@ cdef class Connection(Downstream):
         cdef double began = 0.0
         if self._pipe is not None:
             self._pipe.from_client(view)
-            return 0
-        if self._linger >= 0:
-            self._linger -= len(view)
-            if self._linger < 0:
-                self._transport.abort()
             return 0
         if self._closing or self._deaf:
             return 0
@@ -256,7 +261,7 @@ cdef class Connection(Downstream):
             self._deadline = 0.0
             content.finish(body.trailers)
             if self._occupant is None and self._state == WAITING:
-                self._next(monotonic())
+                self._next(self._connections.monotonic())
         else:
             self._read_limit(self._connections.timeouts.body_s)
             if content.size >= QUEUE_LIMIT:
@@ -339,7 +344,7 @@ cdef class Connection(Downstream):
         if occupant is not None:
             occupant.client_lost()
             if self.begun:
-                self._transport.abort()
+                self.reset()
                 return 0
         self._connections.refused(self, error)
         status, fields, content = replies.refusal(error, None)
@@ -362,9 +367,8 @@ cdef class Connection(Downstream):
         self._closing = True
         self._body = None
         self.content.fail(WireError(400, "content-incomplete", "the response came before the content"))
-        if self._linger >= 0 or self._transport.is_closing():
+        if self._state == LINGER or self._transport.is_closing():
             return 0
-        self._linger = LINGER_BYTES
         self._state = LINGER
         self._pending = None
         self._resume_reading()
@@ -428,7 +432,8 @@ cdef class Connection(Downstream):
             self._outbox.write([serialise_response(status, reason, fields)])
 
     cpdef begin(self, int status, bytes reason, fields, long long length):
-        self.begin_ready(serialise_response(status, reason, fields)[:-2], length, status)
+        cdef bytes head = serialise_response(status, reason, fields)
+        self.begin_ready(head[: len(head) - 2], length, status)
 
     cpdef begin_ready(self, bytes head, long long length, int status):
         cdef bytes framing = b""
@@ -523,7 +528,7 @@ cdef class Connection(Downstream):
         if occupant is None:
             return 0
         occupant.finished()
-        return self._next(monotonic())
+        return self._next(self._connections.monotonic())
 
     cdef int _next(self, double now) except -1:
         """The response is over: be ready for the next request, or close."""
@@ -560,12 +565,16 @@ cdef class Connection(Downstream):
             occupant.finished()
         # What the client has must not look whole: no last chunk and no full Content-Length say so, and where the end
         # of the stream ends the content, a reset does (RFC 9112 8).
-        if self._framing is CLOSE or not self.begun:
-            self._transport.abort()
+        if self._framing is CLOSE or not self.begun or self._request is not None and self._request.version < 11:
+            self.reset()
         else:
             self._transport.close()
 
     cpdef reset(self):
+        # A transport that aborts closes its socket, which is an orderly end unless something was left unread.
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not self._transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._transport.abort()
 
     cdef int _pump(self) except -1:
@@ -655,7 +664,7 @@ cdef class Connection(Downstream):
     def check_deadlines(self, double now):
         """Act on the deadlines that have passed."""
         if self._write_deadline and now >= self._write_deadline:
-            self._transport.abort()
+            self.reset()
             return
         if not self._deadline or now < self._deadline:
             return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from flyby.proxy.http1 import _connection
+from flyby.proxy.http1._connection import Connection as CompiledConnection
 
 
-class Connection(_connection.Connection, asyncio.BufferedProtocol):
+class Connection(CompiledConnection, asyncio.BufferedProtocol):
     """One client connection; see `_connection`."""
 
     __slots__ = ()

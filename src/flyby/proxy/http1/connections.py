@@ -19,15 +19,19 @@ from typing import Protocol
 from flyby.clock import Clock
 from flyby.config import Limits, Timeouts
 from flyby.errors import WireError
+from flyby.metrics import Metrics
 from flyby.policy import Outcome, Reason
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.road._downstream import ShortCut
 from flyby.proxy.road._exchange import Exchange
 from flyby.wire import RequestHead
+from flyby.wire.forwarded import Trusted, parse_address
 
 SWEEP_SECONDS = 0.5
 ROOM_SHARE = 64  # at the limit one idle connection in so many is closed
 TOLD_SECONDS = 10.0  # between two lines in the log about it
+
+NOBODY = Trusted()
 
 logger = logging.getLogger("flyby.proxy")
 
@@ -47,6 +51,7 @@ class Connections:
         "_empty",
         "_full_at",
         "_handle",
+        "_metrics",
         "_told_at",
         "draining",
         "exchange",
@@ -57,6 +62,7 @@ class Connections:
         "refused",
         "timeouts",
         "total",
+        "trusted",
         "turned_away",
     )
 
@@ -69,6 +75,8 @@ class Connections:
         refused: Callable[[Connection, WireError], None],
         most: int,
         lane: ShortCut,
+        metrics: Metrics,
+        trusted: Trusted = NOBODY,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
@@ -78,10 +86,12 @@ class Connections:
         self.now = clock.monotonic()
         self.draining = False
         self.most = most
+        self.trusted = trusted
         self.total = 0
         self.turned_away = 0
         self._full_at = self._told_at = -TOLD_SECONDS
         self._clock = clock
+        self._metrics = metrics
         self._connections: set[Connection] = set()
         self._handle: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event = asyncio.Event()
@@ -104,7 +114,18 @@ class Connections:
             connection.reset()
         self._connections.add(connection)
         self.total += 1
+        self._metrics.opened()
         self._empty.clear()
+
+    def monotonic(self) -> float:
+        """The clock's monotonic time; `now` is that of the last sweep."""
+        return self._clock.monotonic()
+
+    def trusts(self, address: bytes) -> bool:
+        """Whether the peer with this address (none: over a Unix socket) is a proxy whose word is believed."""
+        if self.trusted == NOBODY:
+            return False
+        return self.trusted.trusts(parse_address(address) if address else None)
 
     def wall_ms(self) -> int:
         """The clock's wall time."""
@@ -130,7 +151,9 @@ class Connections:
         return True
 
     def discard(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        if connection in self._connections:  # it may be discarded twice: by itself, and at its end
+            self._connections.remove(connection)
+            self._metrics.closed()
         if not self._connections:
             self._empty.set()
 

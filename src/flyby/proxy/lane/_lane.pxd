@@ -4,6 +4,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from flyby.log._lines cimport Lines, Served, Text
+from flyby.metrics._page cimport Metrics
 from flyby.proxy.stored._condition cimport Conditions
 from flyby.proxy.lane._crowd cimport Crowds
 from flyby.proxy.road._downstream cimport Downstream, Errand, Onward, ShortCut
@@ -11,6 +12,7 @@ from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._selection cimport Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
 from flyby.store._attachment cimport Attachment
+from flyby.store._entry cimport Entry
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block, Map
 from flyby.wire._glance cimport Glance, GlanceLimits
@@ -41,8 +43,13 @@ cdef class Lane(ShortCut):
     cdef object _log  # takes records; None: nobody does
     cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
     cdef object _access
+    cdef Metrics _metrics  # counts every answer
+    cdef int _outcome  # rows in its page
+    cdef int _no_reason
+    cdef bytes _rows  # of each route
     cdef Crowds _crowds  # who wait for a fetch of the store's
     cdef Errand _errand  # what it is to do
+    cdef Entry _stale  # what it is to validate, or None
     cdef int64_t _mark_fresh_ms  # until when the mark lasts that was found
     cdef Onward _onward  # where the request goes that the lane stopped at, if not the long way
     # The write that is being put together.
@@ -79,5 +86,6 @@ cdef class Lane(ShortCut):
     cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept
     cdef int _finished(self, Downstream client) except -1
+    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept
     cdef object _record(self, Downstream client, int number)
     cdef int _leave(self, Downstream client, int64_t done) except -1

@@ -5,10 +5,10 @@ from typing import Final, final
 
 from flyby.clock import Clock
 from flyby.log import AccessLog, AccessRecord
+from flyby.metrics import Metrics
 from flyby.policy import CacheRules
 from flyby.proxy.lane._crowd import Crowds
-from flyby.proxy.road._front import Answerer
-from flyby.proxy.fetching._relay import Passage
+from flyby.proxy.road._downstream import Onward, ShortCut
 from flyby.proxy.routing.router import Sign
 from flyby.store import Store
 from flyby.wire import WireLimits
@@ -16,7 +16,7 @@ from flyby.wire import WireLimits
 READ_BUFFER: Final[int]
 
 @final
-class Lane(Answerer):
+class Lane(ShortCut):
     def __new__(cls) -> Lane: ...
     @property
     def hits(self) -> int: ...
@@ -26,11 +26,13 @@ class Lane(Answerer):
         self,
         store: Store,
         signs: Sequence[tuple[Sign, CacheRules]],
-        passages: Sequence[Passage | None],
-        crowds: Crowds,
+        forwarders: Sequence[Onward | None],
+        crowds: Crowds | None,
         limits: WireLimits,
         clock: Clock,
         idle_s: float,
         log: AccessLog | Callable[[AccessRecord], None] | None,
+        metrics: Metrics | None = None,
+        rows: Sequence[int] | None = None,
     ) -> None: ...
-    def outcomes(self) -> dict[str, int]: ...
+    def counted(self, route: int, status: int, sent: int, took_us: int) -> None: ...

@@ -27,19 +27,23 @@ from libc.string cimport memcmp, memcpy
 
 from flyby.clock import SystemClock
 from flyby.log import AccessLog, AccessRecord
+from flyby.metrics import NO_ROUTE
+from flyby.metrics import Metrics as NewMetrics
+from flyby.policy import Outcome
 from flyby.proxy.road._identity import identity
 from flyby.proxy.lane.remainder import Remainder
 
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
+from flyby.metrics._page cimport Metrics, count, observe
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.stored._condition cimport CHANGED, UNCHANGED, Condition, Conditions
 from flyby.proxy.http1._connection cimport Connection
-from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, Downstream, Errand, Onward, ShortCut, Sight
+from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.stored._reply cimport MOST_ADDED, put_added, put_unmodified
 from flyby.proxy.stored._selection cimport SUFFIX, Selection
 from flyby.proxy.routing._signpost cimport Post, Signpost
-from flyby.store._entry cimport piece_of, promote
+from flyby.store._entry cimport entry_of, piece_of, promote
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._layout cimport (
@@ -80,6 +84,10 @@ cdef uint32_t NO_PLAIN_HIT = (
 )
 cdef uint32_t PASSED_ON = EntryFlag.HIT_FOR_MISS
 cdef uint32_t TOO_LARGE = EntryFlag.TOO_LARGE
+cdef uint32_t VALIDATE = EntryFlag.NO_CACHE
+cdef uint32_t VALIDATOR = EntryFlag.VALIDATOR
+cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
+cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
 cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 cdef uint32_t PUBLIC = EntryFlag.PUBLIC
@@ -105,10 +113,11 @@ cdef class Lane(ShortCut):
         free(self._out)
         free(self._key)
 
-    def use(self, store, signs, forwarders, crowds, limits, clock, double idle_s, log):
+    def use(self, store, signs, forwarders, crowds, limits, clock, double idle_s, log, Metrics metrics=None, rows=None):
         """Answer by this configuration from now on; `log` takes an AccessRecord of each answer, or is None.
 
         `forwarders` has, for each sign, what sends a plain request on, or None; `crowds` wait for fetches.
+        Each answer is counted in `metrics`, under the row there that `rows` has for its sign.
         """
         cdef Store objects = store
         self._store = objects._attachment
@@ -123,11 +132,10 @@ cdef class Lane(ShortCut):
         self._access = log if isinstance(log, AccessLog) else None
         self._lines = log.lines if isinstance(log, AccessLog) else None
         self._log = log.write if isinstance(log, AccessLog) else log
+        self._metrics = NewMetrics() if metrics is None else metrics
+        self._outcome, self._no_reason = self._metrics.outcome(Outcome.HIT.value), self._metrics.reason("")
+        self._rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
         self.closed = False
-
-    def outcomes(self):
-        """What was counted here, in the words of the metrics."""
-        return {"hit": self.hits}
 
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1:
         """Answer what can be of the first `length` bytes that were read; how many of them are dealt with.
@@ -139,6 +147,7 @@ cdef class Lane(ShortCut):
         cdef bint sent = True
         self._read_clocks()
         self._onward = None
+        self._stale = None
         self._full = False
         self._count = self._part_count = 0
         self._used = 0
@@ -182,7 +191,9 @@ cdef class Lane(ShortCut):
         sight.errand = self._errand
         sight.key, sight.key_length = self._key, self._key_length
         sight.fresh_ms = self._mark_fresh_ms
+        sight.stale = <void *>self._stale
         taken = self._onward.begin(client, &sight)
+        self._stale = None
         if taken:
             self.passed += 1
         return taken
@@ -237,6 +248,13 @@ cdef class Lane(ShortCut):
             self._mark_fresh_ms = freshness_of(&self._store.m, found)
             if self._mark_fresh_ms > self._now_ms and not found.flags & TOO_LARGE:
                 self._aim(posts, post, MARKED)
+        if found.flags & VALIDATE and not found.flags & NO_RESPONSE and found.status == 200 and seen.method == GET and not (
+            seen.seen & (CACHE_CONTROL | ABOUT_STORED | ASKS_MORE) or (seen.seen & COOKIE and found.flags & COOKIELESS)
+        ) and found.flags & VALIDATOR:
+            # RFC 9111 5.2.2.4: by each request.
+            self._aim(posts, post, VALIDATED)
+            self._stale = entry_of(self._store, found)  # the pin is its own from here on
+            return False
         if seen.seen & ASKS_MORE or not self._usable(client, post, seen, found) or not self._put(client, base, seen, found):
             unpin(&self._store.m, unit_of(&self._store.m, found))
             return False
@@ -437,25 +455,32 @@ cdef class Lane(ShortCut):
         cdef int64_t before = 0
         cdef int64_t took = 0
         cdef int number
+        cdef bint logged = self._log is not None and (self._lines is None or self._lines.style != OFF)
         self.hits += self._count
-        if self._log is None or (self._lines is not None and self._lines.style == OFF):
-            return 0
         if self._clock is None:
             clock_gettime(CLOCK_MONOTONIC, &time)
             took = <int64_t>((<double>time.tv_sec + <double>time.tv_nsec * 1e-9 - self._now) * 1e6)
         for number in range(self._count):
             served = &self._answers[number].served
-            served.time_ms = self._now_ms
-            served.duration_us = took
             served.sent = self._answers[number].end - before
             before = self._answers[number].end
+            self.counted(self._answers[number].route, served.status, served.sent, took)
+            if not logged:
+                continue
+            served.time_ms = self._now_ms
+            served.duration_us = took
             if self._lines is not None and (self._lines.style == CONSOLE or self._lines.style == COMBINED):
                 self._lines.hit(served)
             else:
                 self._log(self._record(client, number))
-        if self._lines is not None and self._lines.urgent():
+        if logged and self._lines is not None and self._lines.urgent():
             self._access.added()
         return 0
+
+    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept:
+        """Count an answer whose last byte is on its way, or whose client has gone."""
+        count(self._metrics.page, self._outcome, self._no_reason, PyBytes_AS_STRING(self._rows)[route], status, sent)
+        observe(&self._metrics.page.hits, took_us)
 
     cdef object _record(self, Downstream client, int number):
         """The answer for a log that takes records."""
@@ -503,12 +528,14 @@ cdef class Lane(ShortCut):
             skipped = 0
         self._part_count = 0
         self.hits += self._count
-        if self._log is not None:
-            for number in range(self._count):
-                records.append((self._record(client, number), before, self._answers[number].end))
-                before = self._answers[number].end
+        for number in range(self._count):
+            end = self._answers[number].end
+            records.append((self._record(client, number), self._answers[number].route, before, end))
+            before = end
         client._outbox.sent = done
-        client._occupant = Remainder(self._log, records, client._outbox, self._now, self._clock or SystemClock())
+        client._occupant = Remainder(
+            self.counted, self._log, records, client._outbox, self._now, self._clock or SystemClock()
+        )
         (<Connection>client).send_rest(chunks)
         return 0
 

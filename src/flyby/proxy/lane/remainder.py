@@ -1,7 +1,7 @@
 """The end of what the fast lane began: answers of which the socket took a part only.
 
-It stands where an exchange would, until the connection has sent the rest, and knows no more than to record, once, the
-answers whose bytes lay in that write.
+It stands where an exchange would, until the connection has sent the rest, and knows no more than to count and record,
+once, the answers whose bytes lay in that write.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from flyby.proxy.road._outbox import Outbox
 
 
 class Remainder(Occupant):
-    """`answers` says of each record where its bytes begin and end in the write."""
+    """`answers` says of each record its route, and where its bytes begin and end in the write.
 
-    __slots__ = ("_answers", "_clock", "_log", "_outbox", "_started")
+    `count` is given route, status, bytes and microseconds of each.
+    """
+
+    __slots__ = ("_answers", "_clock", "_count", "_log", "_outbox", "_started")
 
     def __init__(
         self,
+        count: Callable[[int, int, int, int], None],
         log: Callable[[AccessRecord], None] | None,
-        answers: list[tuple[AccessRecord, int, int]],
+        answers: list[tuple[AccessRecord, int, int, int]],
         outbox: Outbox,
         started: float,
         clock: Clock,
     ) -> None:
+        self._count = count
         self._log = log
         self._answers = answers
         self._outbox = outbox
@@ -40,8 +45,10 @@ class Remainder(Occupant):
     def finished(self) -> None:
         """All of it is handed over, or never will be."""
         answers, self._answers = self._answers, []
-        for record, begin, end in answers:
+        seconds = self._clock.monotonic() - self._started
+        for record, route, begin, end in answers:
             record.bytes_sent = min(max(self._outbox.sent - begin, 0), end - begin)
-            record.duration_ms = (self._clock.monotonic() - self._started) * 1000
+            record.duration_ms = seconds * 1000
+            self._count(route, record.status, record.bytes_sent, round(seconds * 1e6))
             if self._log is not None:
                 self._log(record)

@@ -32,6 +32,7 @@ cdef struct Sight:  # of a plain request that the fast lane could not answer
     const char *key        # of the resource
     Py_ssize_t key_length
     long long fresh_ms     # of a mark: until when it lasts
+    void *stale            # the Entry that is to be validated, borrowed; NULL for none
 
 
 cdef class Onward:

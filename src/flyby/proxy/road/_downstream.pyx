@@ -136,6 +136,22 @@ cdef class Downstream:
         """Tell the client that the protocol is switched; its bytes are `pipe`'s from now on."""
         raise TypeError("abstract")
 
+    def pipe_write(self, data):
+        """Send bytes of the other protocol, after `switch`."""
+        raise TypeError("abstract")
+
+    def pipe_close(self):
+        """Close in good order."""
+        raise TypeError("abstract")
+
+    def pipe_eof(self):
+        """Send nothing more; where the connection has no half, close it."""
+        raise TypeError("abstract")
+
+    def pipe_pause(self, bint pause):
+        """Read no more for now, or again."""
+        raise TypeError("abstract")
+
     def detach(self, int status, bytes reason, fields):
         """Tell the client that the protocol is switched, and give the transport away, with the bytes that came ahead.
 

@@ -19,6 +19,7 @@ cdef class Exchange(Occupant):
     cdef Span referer
     cdef bytes _identity
     cdef public double started       # monotonic, seconds
+    cdef object _client              # who asks (`client.Client`); None until its arrival was read
     # The decision.
     cdef public object match         # where the route leads
     cdef public object rules         # CacheRules of the route
@@ -29,14 +30,16 @@ cdef class Exchange(Occupant):
     cdef public bytes claim_key      # the key under which the response is, or would be, stored
     cdef public object since         # what had been purged when the origin was asked: `Store.mark`
     cdef public tuple extra_tags     # given to what is stored, beside the tags that the response names
+    cdef public bytes own_lines      # field lines of the edge's own, for this client alone
     cdef public object source        # what produces the response (`source.Source`), while something does
     # The fate.
     cdef public object outcome
     cdef public object reason
     cdef public int status
-    cdef public long long first_byte_ms  # from the request's sending to the origin's head; -1: it was not asked
+    cdef public double first_byte_ms     # from the request's sending to the origin's head; -1: it was not asked
     cdef public object broken            # the UpstreamError that cut a begun response off, or None
     cdef readonly bint gone              # the client has left
+    cdef object recorder             # writes the record by `record`, where that takes no object; or None
     cdef bint _recorded
 
     cdef RequestHead head_of_request(self)

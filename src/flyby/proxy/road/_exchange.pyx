@@ -17,6 +17,7 @@ from flyby.errors import UpstreamError, WireError
 from flyby.policy import Outcome, Reason
 from flyby.proxy.road import replies
 from flyby.proxy.road._identity import request_identity
+from flyby.proxy.road.arrival import read_arrival
 from flyby.proxy.road.recording import record
 from flyby.proxy.road.source import Story
 from flyby.wire import HeadReader as NewHeadReader
@@ -37,7 +38,7 @@ cdef class Exchange(Occupant):
 
     def __cinit__(self, *args):
         self._identity = None
-        self.path = self.primary = self.claim_key = b""
+        self.path = self.primary = self.claim_key = self.own_lines = b""
         self.backend_name = ""
         self.since = 0
         self.extra_tags = ()
@@ -66,7 +67,20 @@ cdef class Exchange(Occupant):
             reader = NewHeadReader(self.context.config.server.limits, "request")
             reader._feed(<const unsigned char *>PyBytes_AS_STRING(self.text), PyBytes_GET_SIZE(self.text))
             self._request = reader.take_request(b"https" if self.downstream.secure else b"http")
+            read_arrival(self)
         return self._request
+
+    @property
+    def client(self):
+        """Who asks; from when it is known, `request` is what the origin may see of what came."""
+        self.head_of_request()
+        if self._client is None:
+            read_arrival(self)
+        return self._client
+
+    def arrived(self, client, RequestHead request not None):
+        """Set who asks, and the request in the place of the one that came."""
+        self._client, self._request = client, request
 
     @property
     def identity(self):
@@ -115,7 +129,7 @@ cdef class Exchange(Occupant):
         cdef Exchange other = Exchange.__new__(Exchange)
         other.context, other.downstream, other._request = self.context, self.downstream, self.head_of_request()
         other._identity = self._identity
-        other.started = self.started
+        other.started, other._client = self.started, self.client
         other.match, other.rules, other.backend_name = self.match, self.rules, self.backend_name
         other.seams = self.seams
         other.path, other.primary, other.claim_key = self.path, self.primary, self.claim_key
@@ -225,7 +239,12 @@ cdef class Exchange(Occupant):
         """The response is sent, or cannot be: record it, once."""
         if not self._recorded:
             self._recorded = True
-            record(self)
+            if self.recorder is not None:
+                self.recorder.record()
+            else:
+                record(self)
+            # Neither is needed any more; the source knows this exchange, and the circle would wait for the collector.
+            self.recorder = self.source = None
 
 
 cdef Exchange exchange_of(context, Downstream client, const unsigned char *base, const Glance *seen, double started):

@@ -21,6 +21,7 @@ from flyby.proxy.road.routes import RouteTable
 from flyby.store import Store
 from flyby.upstream import Backend
 from flyby.wire import ResponseHead
+from flyby.wire.forwarded import Trusted
 
 
 class EarlyPlaces(Protocol):
@@ -72,10 +73,12 @@ class Context:
     decide: Callable[[Exchange], None]
     early: EarlyPlaces
     pressure: Watcher
+    counted: Mapping[int, int] = field(default_factory=dict)  # the row of each route in `metrics`, by id as in `rules`
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     local: Local = field(default_factory=Local)
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     seams: Mapping[int, Seams] = field(default_factory=dict)  # by the id of the route, for the routes that have some
+    trusted: Trusted = field(default_factory=Trusted)
 
     def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `story` in the background, held until it ends."""

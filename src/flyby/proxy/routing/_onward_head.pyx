@@ -14,8 +14,9 @@ from libc.string cimport memchr, memcpy
 from flyby.log._lines cimport Text
 from flyby.proxy.road._identity import CDN_ID as _CDN_ID
 from flyby.proxy.routing._upstream_fields import FATES as _FATES
+from flyby.proxy.routing._upstream_fields import HOPS_SAID as _HOPS
 from flyby.proxy.road._identity import VIA as _VIA
-from flyby.proxy.routing._upstream_fields cimport ADDRESSES, DROPPED, LOOP, PROXIES
+from flyby.proxy.routing._upstream_fields cimport DROPPED, LOOP, PROXIES
 from flyby.wire._glance cimport (
     CHUNKED, COUNTED, PATCH, POST, PUT, Glance, GlanceLimits, Span, glance_any, glance_limits,
 )
@@ -32,8 +33,11 @@ cdef Py_ssize_t MOST_SAID = 512  # bytes of the names of what is said, and of wh
 
 
 cdef NameTable request_names(left_out):
-    """The fate of each field that is not simply passed on; those in `left_out` are dropped."""
-    return NameTable({**{name: <int>DROPPED for name in left_out}, **_FATES})
+    """The fate of each field that is not simply passed on; those in `left_out` are dropped.
+
+    So is what a client says of earlier hops: where it may say that, its requests do not come here.
+    """
+    return NameTable({**{name: <int>DROPPED for name in left_out}, **_FATES, **dict.fromkeys(_HOPS, <int>DROPPED)})
 
 
 cdef inline char *put_line(char *to, const char *name, Py_ssize_t length, Text value) noexcept nogil:
@@ -99,10 +103,7 @@ cdef Py_ssize_t put_request(
         if not fate and memchr(name, c"_", seen.names[number].length) == NULL:
             to = put_field(to, base, seen.names[number], seen.values[number])
         addressed = addressed or fate > <unsigned int>DROPPED
-    to = put(to, "X-Forwarded-For: ", 17)
-    if addressed:
-        to = put_trail(to, base, seen, fates, ADDRESSES)
-    to = put_line(to, "", 0, says.address)
+    to = put_line(to, "X-Forwarded-For: ", 17, says.address)
     to = put_line(to, "X-Forwarded-Proto: ", 19, says.scheme)
     to = put_line(to, "X-Forwarded-Port: ", 18, says.port)
     to = put_line(to, "X-Forwarded-Host: ", 18, host)

@@ -8,6 +8,7 @@ cdef enum Fate:
     ADDRESSES = 2  # X-Forwarded-For
     PROXIES = 3    # Via
     LOOP = 4       # CDN-Loop
+    HOPS = 5       # Forwarded
 
 cpdef Fields upstream_fields(
     RequestHead request, Fields given, str address, bytes port, bytes identity, bytes host, now_ms, left_out,

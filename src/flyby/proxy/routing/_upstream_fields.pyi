@@ -8,6 +8,7 @@ CDN_ID: bytes
 VIA: bytes
 OURS: tuple[bytes, ...]
 FATES: dict[bytes, int]
+HOPS_SAID: tuple[bytes, ...]
 
 def fresh_identity() -> bytes: ...
 def _forget() -> None: ...

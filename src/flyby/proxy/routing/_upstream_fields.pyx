@@ -4,7 +4,8 @@
 
 Each field has a fate: it is passed on, or dropped (it belongs to the client's connection, or is ours to say), or it is
 a trail that we append to (X-Forwarded-For, Via, CDN-Loop). A name with an underscore is dropped: to CGI, WSGI and Rack
-it is an alias of the name with a hyphen. `forwarding` says what and why; this file is how.
+it is an alias of the name with a hyphen. `forwarding` says what and why; this file is how. What a client may not say of
+earlier hops was taken out of its fields before (`decision.arrival`).
 """
 
 from functools import lru_cache
@@ -44,13 +45,22 @@ OURS = (
 
 FATES = {name: <int>DROPPED for name in (*OURS, *hop_by_hop.HOP_BY_HOP)}
 FATES[b"x-forwarded-for"] = <int>ADDRESSES
+FATES[b"forwarded"] = <int>HOPS
+HOPS_SAID = (b"x-forwarded-for", b"forwarded")  # what a sender says of earlier hops
 FATES[b"via"] = <int>PROXIES
 FATES[b"cdn-loop"] = <int>LOOP
 
 
 @lru_cache(maxsize=256)
 def _encoded(str address):
-    return address.encode("ascii", "replace")
+    """The peer in X-Forwarded-For; of a Unix socket's nothing is known."""
+    return address.encode("ascii", "replace") or b"unknown"
+
+
+@lru_cache(maxsize=256)
+def _node(str address):
+    """The peer in Forwarded (RFC 7239 6): an IPv6 address stands in brackets, and so in quotes."""
+    return b'for="[%b]"' % address.encode("ascii", "replace") if ":" in address else b"for=" + _encoded(address)
 
 
 cdef bytes _appended(bytes trail, bytes ours):
@@ -75,6 +85,7 @@ cpdef Fields upstream_fields(
     cdef bytes addresses = None
     cdef bytes proxies = None
     cdef bytes loop = None
+    cdef bytes hops = None
     if b"connection" in given:
         # RFC 9110 7.6.1: what Connection names is of the connection too.
         named = hop_by_hop.connection_options(given) - hop_by_hop.PROTECTED
@@ -99,7 +110,11 @@ cpdef Fields upstream_fields(
             proxies = _joined(proxies, value)
         elif <object>fate == <int>LOOP:
             loop = _joined(loop, value)
+        elif <object>fate == <int>HOPS:
+            hops = _joined(hops, value)
     out.append(b"X-Forwarded-For", b"x-forwarded-for", _appended(addresses, _encoded(address)))
+    if hops is not None:
+        out.append(b"Forwarded", b"forwarded", _appended(hops, _node(address)))
     out.append(b"X-Forwarded-Proto", b"x-forwarded-proto", request.scheme)
     out.append(b"X-Forwarded-Port", b"x-forwarded-port", port)
     out.append(b"X-Forwarded-Host", b"x-forwarded-host", request.host)

@@ -1,9 +1,10 @@
 """Fields on their way through: what the origin is told of the client, and what the client is not told of the origin.
 
-A request reaches the dyno as Heroku's router would have sent it: X-Forwarded-For (appended to), -Proto, -Port, -Host,
-X-Request-Id (the client's is kept only where it fits Heroku's rule), X-Request-Start, Via; and CDN-Loop (RFC 8586),
-by which a request that comes round again is seen. Field names with an underscore are dropped: to CGI, WSGI and Rack
-they are aliases of the names with a hyphen, behind the back of every check.
+A request reaches the dyno as Heroku's router would have sent it: X-Forwarded-For (what a trusted proxy said, and the
+peer's address), -Proto, -Port, -Host, X-Request-Id (the client's is kept only where it fits Heroku's rule),
+X-Request-Start, Via; and CDN-Loop (RFC 8586), by which a request that comes round again is seen. Field names with an
+underscore are dropped: to CGI, WSGI and Rack they are aliases of the names with a hyphen, behind the back of every
+check.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from functools import lru_cache
 from flyby.config import HeaderRules
 from flyby.errors import UpstreamError
 from flyby.proxy.road._identity import CDN_ID, VIA
-from flyby.proxy.routing._upstream_fields import upstream_fields as _upstream_fields
 from flyby.proxy.road.client import Client
+from flyby.proxy.routing._upstream_fields import upstream_fields as _upstream_fields
 from flyby.wire import Fields, RequestHead
 
 _HOPS = re.compile(rb"[0-9]{1,9}\Z")
@@ -37,15 +38,16 @@ def upstream_fields(
     request: RequestHead,
     given: Fields,
     client: Client,
+    peer: str,
     identity: bytes,
     host: bytes,
     now_ms: int,
     left_out: Container[bytes] | None = None,
 ) -> Fields:
     """The fields of the upstream request (RFC 9110 7.6): those `given`, but for the names in `left_out`, less what is
-    this hop's affair, plus what we say."""
+    this hop's affair, plus what we say. `peer` is the address of who is connected: `client`'s, or a trusted proxy's."""
     port = port_of(request.host, request.scheme, client.server_port)
-    return _upstream_fields(request, given, client.address, port, identity, host, now_ms, left_out)
+    return _upstream_fields(request, given, peer, port, identity, host, now_ms, left_out)
 
 
 def ends_here(request: RequestHead) -> bool:

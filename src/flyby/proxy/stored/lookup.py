@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flyby.policy import Reuse, Times, reuse
 from flyby.policy.key import forwarded_path
 from flyby.proxy.routing.resource import resource_key
+from flyby.proxy.routing.sent import Sent
 from flyby.proxy.stored import variants
 from flyby.store import Entry
 
@@ -24,7 +25,7 @@ def find(exchange: Exchange) -> Entry | None:
             exchange.match, request.scheme, request.host, request.path, exchange.rules
         )
         exchange.path = path if exchange.path == request.path else forwarded_path(exchange.path, exchange.rules)
-    entry, exchange.claim_key = variants.find(store, exchange.primary, exchange.request.fields)
+    entry, exchange.claim_key = variants.find(store, exchange.primary, Sent(exchange))
     return entry
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from flyby.errors import StoreError, WireError
 from flyby.policy import Outcome, named_tags
 from flyby.policy.key import primary_key
-from flyby.proxy.stored import variants
 from flyby.proxy.routing.resource import place_of, stem_key
+from flyby.proxy.stored import variants
 from flyby.store import Store
 from flyby.wire import BodyKind, Fields
 
@@ -47,7 +47,7 @@ def _allowed(exchange: Exchange) -> bool:
     if not exchange.context.purgers:
         return False
     try:
-        address = ipaddress.ip_address(exchange.downstream.client.address)
+        address = ipaddress.ip_address(exchange.client.address)
     except ValueError:
         return False
     return any(address in network for network in exchange.context.purgers)

@@ -20,8 +20,8 @@ from flyby.policy import (
     invalidation_targets,
     storable,
 )
-from flyby.proxy.stored import hit, lookup, variants
 from flyby.proxy.routing.resource import resource_key
+from flyby.proxy.stored import hit, lookup, variants
 from flyby.store import Entry, Store
 from flyby.wire import REASONS, Fields, RequestHead, ResponseHead, serialise_response
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from flyby.policy import EntryFlag, language_key, stored_language_key, variant_key
+from flyby.policy import EntryFlag, FieldValues, language_key, stored_language_key, variant_key
 from flyby.store import Entry, Store
 from flyby.wire import Fields
 
@@ -50,7 +50,7 @@ class Marker:
         lists = b"\n".join(b",".join(names) for names in self.lists)
         return self.nonce + len(self.digests).to_bytes(2, "big") + b"".join(self.digests) + lists
 
-    def digest(self, names: Names, fields: Fields) -> bytes:
+    def digest(self, names: Names, fields: FieldValues) -> bytes:
         return self.digest_of(names, variant_key(names, fields))
 
     def digest_of(self, names: Names, values: bytes) -> bytes:
@@ -68,7 +68,7 @@ def _marker(store: Store, primary: bytes) -> Marker | None:
     return Marker.decode(bytes(entry.body()))
 
 
-def find(store: Store, primary: bytes, fields: Fields) -> tuple[Entry | None, bytes]:
+def find(store: Store, primary: bytes, fields: FieldValues) -> tuple[Entry | None, bytes]:
     """The stored response that this request selects, and the key under which one is, or would be, stored."""
     entry = store.lookup(primary)
     if entry is None or not entry.flags & EntryFlag.VARY_MARKER:
@@ -85,7 +85,9 @@ def find(store: Store, primary: bytes, fields: Fields) -> tuple[Entry | None, by
     return None, first
 
 
-def _in_favourite_language(store: Store, primary: bytes, marker: Marker, names: Names, fields: Fields) -> Entry | None:
+def _in_favourite_language(
+    store: Store, primary: bytes, marker: Marker, names: Names, fields: FieldValues
+) -> Entry | None:
     values = language_key(names, fields)
     if values is None:
         return None
@@ -94,7 +96,7 @@ def _in_favourite_language(store: Store, primary: bytes, marker: Marker, names: 
 
 
 def key_for_storing(
-    store: Store, primary: bytes, names: Names, fields: Fields, response_fields: Fields, limit: int
+    store: Store, primary: bytes, names: Names, fields: FieldValues, response_fields: Fields, limit: int
 ) -> bytes | None:
     """The key under which a response with this Vary is to be stored; None when the resource has too many variants.
 
@@ -125,7 +127,7 @@ def _mark(store: Store, key: bytes, content: bytes) -> bool:
     return store.put(key, b"", content, 0, int(EntryFlag.VARY_MARKER), 0, _FOR_EVER_MS, 0, 0)
 
 
-def key_of(store: Store, primary: bytes, names: Names, fields: Fields) -> bytes | None:
+def key_of(store: Store, primary: bytes, names: Names, fields: FieldValues) -> bytes | None:
     """The key that this request selects among responses with this Vary; None when there is no marker (any more)."""
     if not names:
         return primary

@@ -119,12 +119,12 @@ class Delivery(Downstream):
         """Send this response instead; the source is told, as if the client had gone."""
         exchange = self._exchange
         fields = replies.own_fields(fields, exchange.outcome, exchange.reason, exchange.context.clock.wall_ms())
+        self._leave_source()
         self._to.begin(status, replies.reason_of(status), fields, len(content))
         self._to.data(content)
         self._same()
         self._over = True
         self._to.end()
-        self._leave_source()
 
     def _leave_source(self) -> None:
         """Tell what produces the response that nobody wants it, when it is through with what it is doing."""
@@ -153,8 +153,8 @@ class Delivery(Downstream):
         except Exception:
             logger.exception("a transform failed, while %r", self._exchange)
             self._plain = True
-            self._exchange.cut_off(fault())
             self._leave_source()
+            self._exchange.cut_off(fault())
             return False
         self._same()
         return True
