@@ -37,7 +37,6 @@ from flyby.upstream.dial import Origin
 from flyby.wire import STANDARD_LIMITS, Fields, HeadReader, RequestHead, ResponseHead
 from tests.transform.doubles import Workshop
 
-
 PIECE = 65_536  # of stored content, as it goes through a chain
 
 
@@ -50,7 +49,7 @@ class Recorder(Downstream):
         self.client = Client("192.0.2.1", 1, b"http", 80)
         self.said: list[tuple[Any, ...]] = []
         self.occupant: Occupant | None = None
-        self.wake: Callable[[], None] | None = None
+        self.wake: Callable[[], object] | None = None
         self.known_as("192.0.2.1")
 
     @property
@@ -60,7 +59,7 @@ class Recorder(Downstream):
     def answered_by(self, occupant: Occupant) -> None:
         self.occupant = occupant
 
-    def on_writable(self, callback: Callable[[], None] | None) -> None:
+    def on_writable(self, callback: Callable[[], object] | None) -> None:
         self.wake = callback
 
     def begin(self, status: int, reason: bytes, fields: Fields, length: int) -> None:

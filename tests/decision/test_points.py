@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flyby.proxy.road._exchange import Exchange
 
 from flyby import Edge
 from flyby.config import Route, RouteCache
@@ -16,6 +15,7 @@ from flyby.errors import UpstreamError, WireError
 from flyby.policy import CacheRules
 from flyby.proxy.decision.decide import STEPS
 from flyby.proxy.decision.points import Points, RouteSeams
+from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.replies import Reply
 from flyby.proxy.routing._signpost import Signpost
 from flyby.proxy.routing.router import Sign

@@ -5,13 +5,14 @@ A follower of the lane was never shown to the router; its route is found here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flyby.clock import Clock
 from flyby.log import AccessRecord
 from flyby.metrics import NO_ROUTE, Metrics
 from flyby.policy import Outcome, Reason
+from flyby.proxy.road.routes import RouteTable
 from flyby.wire import RequestHead
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class Recorder(Protocol):
     def metrics(self) -> Metrics: ...
     @property
     def log(self) -> Callable[[AccessRecord], None] | None: ...
+    @property
+    def router(self) -> RouteTable: ...
+    @property
+    def counted(self) -> Mapping[int, int]: ...
 
 
 class Story(Protocol):

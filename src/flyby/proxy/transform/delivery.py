@@ -58,7 +58,7 @@ class Delivery(Downstream):
         self._plan = plan
         self._chain: Chain | None = None
         self._stored: Iterator[View] | None = None  # what is still to be sent of a whole response
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], object] | None = None
         self._plain = False  # a transform has failed: the error's page is not shown to another
         self._over = False  # the response has ended, or another in its place: whatever comes is dropped
         self.stand_before(client)
@@ -174,7 +174,7 @@ class Delivery(Downstream):
         if not self._over:
             self._to.flush()
 
-    def on_writable(self, callback: Callable[[], None] | None) -> None:
+    def on_writable(self, callback: Callable[[], object] | None) -> None:
         self._wake = callback
         if not self._over:
             self._to.on_writable(None if callback is None else self._writable)
