@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from flyby.config import Pool
 from tests.e2e.stage import Message, Origin, Stage, play, reply, stage
 
 CHANGING = ("x-request-id", "x-request-start")
@@ -52,6 +53,41 @@ async def test_the_origin_and_the_client_see_the_same_on_either_way() -> None:
         assert seen[1].get("cache-status") == "flyby; fwd=miss; fwd-status=200; detail=no-store"
         assert [name for name, _ in seen[0].fields] == [name for name, _ in seen[1].fields]
         assert scene.edge.statistics().requests.outcomes["pass"] == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "told_host"), [("origin", "127.0.0.1:{port}"), ("client", "shop.test"), ("app.test", "app.test")]
+)
+def test_every_request_of_a_kept_connection_tells_the_same_host(setting: str, told_host: str) -> None:
+    async def story() -> None:
+        async with stage(reply(Cache_Control="no-store"), backend={"host": setting}) as scene:
+            client = await scene.connect()
+            for method in ("GET", "GET", "DELETE"):
+                await client.send(f"{method} / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+                assert (await client.response()).body == b"hello"
+            assert passed(scene) == 2
+            [port] = {writer.get_extra_info("sockname")[1] for writer in scene.origin.writers}
+            assert [request.get("host") for request in scene.origin.requests] == [told_host.format(port=port)] * 3
+
+    play(story)()
+
+
+@play
+async def test_a_half_closed_client_holds_no_connection_that_others_wait_for() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        if request.target == "/silent":
+            await asyncio.Event().wait()
+        await reply(Cache_Control="no-store")(origin, request, writer)
+
+    async with stage(script, backend={"pool": Pool(max_connections=1)}) as scene:
+        client = await scene.connect()
+        await client.send("GET /silent HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        client.writer.write_eof()
+        async with asyncio.timeout(5):
+            while not scene.origin.requests:
+                await asyncio.sleep(0)
+        assert (await scene.ask("/")).status == 200
+        assert await client.closed()
 
 
 HEADS = {

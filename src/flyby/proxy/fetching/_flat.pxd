@@ -4,6 +4,7 @@
 from libc.stdint cimport int64_t
 
 from flyby.log._lines cimport Lines
+from flyby.metrics._page cimport Metrics
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._verdict cimport Verdict, Verdicts, Words
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
@@ -26,6 +27,8 @@ cdef class Forwarder(Onward):
     cdef Lines _lines              # None when the log takes records, or when there is none
     cdef object _access
     cdef bint _logged              # there is a log
+    cdef Metrics _metrics
+    cdef int _row                  # of the route, in its page
     cdef Verdicts _verdicts        # None: the route changes what is stored or sent, so that heads are parsed
     cdef bint _guard_paths
     cdef long long _mark_ms        # how long a mark lasts

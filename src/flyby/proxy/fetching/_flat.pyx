@@ -18,9 +18,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_READ
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memchr, memcpy
 
+from flyby.metrics import NO_ROUTE
 from flyby.policy import UNKEYED, Reason, has_dot_segments, validators_for
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching._response import changes
@@ -35,6 +36,7 @@ from flyby.proxy.stored.hit import stored_fields
 
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
+from flyby.metrics._page cimport Metrics, Page, count, observe
 from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._streaming cimport CLIENT, STORE
@@ -99,6 +101,8 @@ cdef class Forwarder(Onward):
         self._store = context.store
         self._held_store = serve_store(self._store)
         self._logged = context.log is not None
+        self._metrics = context.metrics
+        self._row = context.counted.get(id(route), NO_ROUTE)
         self._access = log
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
@@ -151,6 +155,7 @@ cdef class Forwarder(Onward):
                 )
             else:
                 identity = fresh_identity()
+            host = None
             if self._host == "origin":
                 host = lease.origin.authority
             elif self._host != "client":
@@ -486,15 +491,19 @@ cdef class FlatFetch(Fetch):
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
+        cdef Page *page
         if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
             record(exchange)
             return
-        self._words.count.number += 1
+        served.sent = exchange.downstream._outbox.sent
+        served.duration_us = <int64_t>((now - exchange.started) * 1e6)
+        page = forwarder._metrics.page
+        count(page, self._words.outcome_row, self._words.reason_row, forwarder._row, exchange.status, served.sent)
+        observe(&page.others, <uint64_t>served.duration_us)
+        observe(&page.origins, <uint64_t>(exchange.first_byte_ms * 1000))
         if not forwarder._logged or lines.style == OFF:
             return
         served.time_ms = wall_ms()
-        served.duration_us = <int64_t>((now - exchange.started) * 1e6)
-        served.sent = exchange.downstream._outbox.sent
         served.status = exchange.status
         served.method = text_at(base, exchange.verb)
         served.host = text_at(base, exchange.host)

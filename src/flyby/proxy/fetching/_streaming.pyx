@@ -98,7 +98,9 @@ cdef class Streaming(Asking):
     cdef int _outgrow(self, view) except -1:
         """The store has no room for the rest: whoever has begun to read is served on from the origin's stream."""
         cdef Exchange exchange = self.exchange
-        storing.mark(exchange, exchange.context.store, Reason.TOO_LARGE, self.response.status)
+        # A response that was passed on as it came has no parsed head.
+        status = exchange.status if self.response is None else self.response.status
+        storing.mark(exchange, exchange.context.store, Reason.TOO_LARGE, status)
         exchange.reason = Reason.TOO_LARGE
         if self._has_followers() and self.fill.outgrow():
             self._way = WINDOW

@@ -4,6 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from flyby.log._lines cimport Text
+from flyby.metrics._page cimport Metrics
 from flyby.wire._head cimport ResponseHead
 from flyby.wire._names cimport NameTable
 from flyby.wire._plain cimport Plain, PlainLimits
@@ -21,7 +22,8 @@ cdef class Words:
     cdef bytes after
     cdef bytes _column            # of a console line
     cdef bytes _tail
-    cdef readonly object count    # a metrics.Count
+    cdef int outcome_row          # in the page of `metrics`
+    cdef int reason_row
     cdef Text column
     cdef Text tail
 
@@ -43,7 +45,7 @@ cdef class Verdict:
 
 cdef class Verdicts:
     cdef object _rules
-    cdef object _metrics
+    cdef Metrics _metrics
     cdef object _wire_limits
     cdef NameTable _names
     cdef bint _usable

@@ -73,7 +73,7 @@ cdef object REVALIDATED = Outcome.REVALIDATED
 cdef class Words:
     """What is said of a response: in Cache-Status, in the log, in the metrics."""
 
-    def __init__(self, outcome, reason, bytes member not None, metrics):
+    def __init__(self, outcome, reason, bytes member not None, Metrics metrics not None):
         self.outcome = outcome
         self.reason = reason
         self.member = member
@@ -81,7 +81,7 @@ cdef class Words:
         word = reason.value if reason is not None else ""
         self._column, self._tail = console_words(outcome.value, word)
         self.column, self.tail = text_of(self._column), text_of(self._tail)
-        self.count = metrics.counter(outcome.value, word)
+        self.outcome_row, self.reason_row = metrics.outcome(outcome.value), metrics.reason(word)
 
 
 cdef class Verdict:
@@ -97,7 +97,7 @@ cdef class Verdict:
 cdef class Verdicts:
     """The verdicts under one route's rules."""
 
-    def __init__(self, rules, limits, metrics):
+    def __init__(self, rules, limits, Metrics metrics not None):
         not_passed = _HOP_BY_HOP | _TAG_FIELDS if rules.strip_tags else _HOP_BY_HOP
         never = (*rules.targeted, *_TAG_FIELDS, b"via", b"location", b"content-location", b"age", b"expires")
         told = plain_names(not_passed, NOTED_NAMES, never)

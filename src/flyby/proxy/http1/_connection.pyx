@@ -475,7 +475,7 @@ cdef class Connection(Downstream):
             self._outbox.release()
         else:
             if trailers is not None and self._request is None:
-                self._request = (<object>self._occupant).request
+                self._request = (<object>self._occupant).head_as_it_came()
             wanted = trailers is not None and wants_trailers(self._request.fields)
             self._outbox.write([last_chunk(trailers if wanted else None)])
         self._finish()

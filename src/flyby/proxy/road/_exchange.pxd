@@ -43,6 +43,7 @@ cdef class Exchange(Occupant):
     cdef bint _recorded
 
     cdef RequestHead head_of_request(self)
+    cpdef RequestHead head_as_it_came(self)
     cpdef note(self, outcome, reason, int status)
     cpdef client_lost(self)
     cpdef client_ended(self)

@@ -33,7 +33,7 @@ class Exchange(Occupant):
     outcome: Outcome
     reason: Reason | None
     status: int
-    first_byte_ms: int
+    first_byte_ms: float
     broken: UpstreamError | None
     def __init__(self, context: Context, downstream: Downstream, request: RequestHead) -> None: ...
     @property
@@ -42,6 +42,7 @@ class Exchange(Occupant):
     def client(self) -> Client: ...
     @property
     def request(self) -> RequestHead: ...
+    def head_as_it_came(self) -> RequestHead: ...
     @property
     def identity(self) -> bytes: ...
     @property

@@ -62,13 +62,16 @@ cdef class Exchange(Occupant):
         return self.head_of_request()
 
     cdef RequestHead head_of_request(self):
-        cdef HeadReader reader
         if self._request is None:
-            reader = NewHeadReader(self.context.config.server.limits, "request")
-            reader._feed(<const unsigned char *>PyBytes_AS_STRING(self.text), PyBytes_GET_SIZE(self.text))
-            self._request = reader.take_request(b"https" if self.downstream.secure else b"http")
+            self._request = self.head_as_it_came()
             read_arrival(self)
         return self._request
+
+    cpdef RequestHead head_as_it_came(self):
+        """The head of a request that a glance recognised, made anew: with what is of the client's connection, as TE."""
+        cdef HeadReader reader = NewHeadReader(self.context.config.server.limits, "request")
+        reader._feed(<const unsigned char *>PyBytes_AS_STRING(self.text), PyBytes_GET_SIZE(self.text))
+        return reader.take_request(b"https" if self.downstream.secure else b"http")
 
     @property
     def client(self):
