@@ -113,6 +113,26 @@ def test_content_in_chunks_is_changed_part_by_part(
 
 
 @both
+def test_trailers_speak_of_what_is_sent_too(give: Give, chains: Callable[[Workshop], Chains]) -> None:
+    give(chains(Workshop()))
+
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\n")
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n")
+        writer.write(b"Content-Digest: sha-256=:AA==:\r\nServer-Timing: app;dur=5\r\n\r\n")
+
+    @play
+    async def story() -> None:
+        async with stage(script) as scene:
+            response = await scene.ask(TE="trailers", Connection="TE")
+            assert response.body == b"HELLO"
+            assert response.get("trailer:Server-Timing") == "app;dur=5"
+            assert response.get("trailer:Content-Digest") is None
+
+    story()
+
+
+@both
 def test_followers_read_what_is_changed(give: Give, chains: Callable[[Workshop], Chains]) -> None:
     shop = Workshop()
     give(chains(shop))

@@ -85,14 +85,15 @@ def run(exchange: Exchange) -> None:
 
 def _switch(fetch: Fetch) -> None:
     """The origin has switched: so does the client's connection. Raises `UpstreamError` 502 for another protocol."""
-    exchange, head, connection = fetch.exchange, fetch.response, fetch.lease.connection
+    exchange, head, lease = fetch.exchange, fetch.response, fetch.lease
+    assert lease is not None  # what has answered is leased
     if (head.fields.get(b"upgrade") or b"").lower() != exchange.request.upgrade:
-        fetch.lease.discard()
+        lease.discard()
         raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched to a protocol nobody asked for")
     kept = strip_hop_by_hop(head.fields)
     forwarding.add_via(kept)
     switched = Fields([(b"Upgrade", exchange.request.upgrade), (b"Connection", b"Upgrade"), *kept])
-    transport, ahead = connection.detach()
+    transport, ahead = lease.connection.detach()
     exchange.note(Outcome.PIPE, Reason.UPGRADE, 101)
     pipe = Pipe(exchange.downstream, transport)
     transport.set_protocol(pipe)

@@ -30,7 +30,7 @@ from flyby.proxy.road.replies import Reply
 from flyby.proxy.stored.hit import stored_fields
 from flyby.proxy.transform.chain import Chain, View
 from flyby.proxy.transform.incoming import fault
-from flyby.proxy.transform.plan import announced_length, changed_head
+from flyby.proxy.transform.plan import announced_length, changed_head, of_other_bytes
 from flyby.wire import Fields, RequestHead
 
 if TYPE_CHECKING:
@@ -139,9 +139,14 @@ class Delivery(Downstream):
             self._give((view,) if self._chain is None else self._chain.data(view))
 
     def end(self, trailers: Fields | None = None) -> None:
-        if self._over or (self._chain is not None and not self._give(self._chain.end())):
+        if self._over:
             return
-        self._chain = None
+        if self._chain is not None:
+            if not self._give(self._chain.end()):
+                return
+            if trailers is not None:
+                of_other_bytes(trailers)
+            self._chain = None
         self._over = True
         self._to.end(trailers)
 
@@ -237,10 +242,9 @@ class Farewell(Occupant):
         self._exchange = exchange
         self._delivery = delivery
 
-    @property
-    def request(self) -> RequestHead:
-        """The request under way."""
-        return self._exchange.request
+    def head_as_it_came(self) -> RequestHead:
+        """The head of the request under way; what the connection asks of whoever answers it."""
+        return self._exchange.head_as_it_came()
 
     def client_lost(self) -> None:
         self._exchange.client_lost()

@@ -62,6 +62,8 @@ class Incoming:
         """All of it has come."""
         if self._chain is not None and self._give(self._chain.end()):
             self._chain = None
+            if trailers is not None:
+                of_other_bytes(trailers)
             self._fetch.end(trailers)
 
     def fail(self, error: UpstreamError) -> None:

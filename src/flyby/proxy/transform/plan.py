@@ -11,6 +11,8 @@ What is changed is another representation, of the same meaning:
     digests of the content     go (RFC 9530): they are of other bytes
     Accept-Ranges              goes (RFC 9110 14.3): the ranges that it offers are of other bytes
     Content-Length             is what the chain says, or goes
+
+The same holds for trailer fields (RFC 9110 6.5).
 """
 
 from __future__ import annotations
