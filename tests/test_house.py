@@ -62,8 +62,7 @@ CIRCLES = (
     },
     {"flyby.store._candidates", "flyby.store._shard"},
     {"flyby.proxy.road._exchange", "flyby.proxy.road.arrival"},
-    {"flyby_agent.app", "flyby_agent.link"},
-    {"flyby_agent.agent", "flyby_agent.control", "flyby_agent.node"},
+    {"flyby_agent.agent", "flyby_agent.node"},
 )
 
 # Beyond the order: the store knows bytes and times but no HTTP, the upstream knows neither store nor policy, the
