@@ -31,6 +31,7 @@ class Message:
     body: bytes = b""
     interim: list[Message] = field(default_factory=list)
     complete: bool = True
+    content: asyncio.StreamReader | None = None  # of a request with Expect: where its script reads it
 
     @property
     def status(self) -> int:
@@ -121,6 +122,13 @@ class Client:
             await self.writer.wait_closed()
 
 
+async def go_on(request: Message, writer: asyncio.StreamWriter) -> None:
+    """Ask for the content that a client holds back (RFC 9110 10.1.1), and read it."""
+    assert request.content is not None
+    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await read_body(request.content, request)
+
+
 Script = Callable[["Origin", Message, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -163,6 +171,8 @@ class Origin:
                 request = await read_head(reader)
                 if request.get("expect") is None:
                     await read_body(reader, request)
+                else:
+                    request.content = reader
                 self.requests.append(request)
                 await self.script(self, request, writer)
                 await writer.drain()

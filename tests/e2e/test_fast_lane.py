@@ -167,7 +167,7 @@ def test_a_reload_is_a_hit_unless_the_profile_lets_it_through(line: bytes) -> No
 async def test_each_variant_to_whom_it_is_for() -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         coding = request.get("accept-encoding") or "none"
-        await reply(body=coding.encode() * 9, Vary="Accept-Encoding, X_Kind", **FRESH)(origin, request, writer)
+        await reply(body=coding.encode() * 9, Vary="Accept-Encoding, X_Kind, X-Kind", **FRESH)(origin, request, writer)
 
     async with stage(script) as scene:
         offers = ["gzip", "gzip, br", "br", "br;q=1.0, gzip"]
@@ -176,12 +176,15 @@ async def test_each_variant_to_whom_it_is_for() -> None:
         fetched = len(scene.origin.requests)
         for offer in [*offers, *offers]:
             found = await both(scene, PLAIN[:-2] + b"accept-encoding: %s\r\n\r\n" % offer.encode())
-            assert b"Vary: Accept-Encoding, X_Kind" in found
+            assert b"Vary: Accept-Encoding, X_Kind, X-Kind" in found
         assert len(scene.origin.requests) == fetched
-        # Another value of a field that the origin also varies on, whatever its name is made of, is another response.
+        # A field with an underscore does not reach the origin, so it is no other variant, whatever its value.
         client = await scene.connect()
         before = lane_hits(scene)
         await answer(client, PLAIN[:-2] + b"Accept-Encoding: gzip\r\nX_Kind: other\r\n\r\n")
+        assert len(scene.origin.requests) == fetched
+        # Another value of a field that does reach it is another response.
+        await answer(client, PLAIN[:-2] + b"Accept-Encoding: gzip\r\nX-Kind: other\r\n\r\n")
         assert lane_hits(scene) == before
         assert len(scene.origin.requests) == fetched + 1
 

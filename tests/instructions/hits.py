@@ -3,9 +3,9 @@
     python -m tests.instructions.hits CASE COUNT
 
 There is no event loop and no network: the transport is one end of a socket pair, the other end is read between two
-hits. The access log is on, in its default format, and goes nowhere. Only what happens inside `Connection.buffer_updated`
-is counted, so nothing of this file is. A hit that the fast lane did not answer, or an answer that is not the expected
-one, ends the program with an error.
+hits. The access log is on, in its default format, and goes nowhere. Only what happens inside
+`Connection.buffer_updated` is counted, so nothing of this file is. A hit that the fast lane did not answer, or an
+answer that is not the expected one, ends the program with an error.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.certificates import trusting
-from tests.e2e.stage import Message, Origin, play, reply
+from tests.e2e.stage import Message, Origin, go_on, play, reply
 from tests.tunnel.stage import stage, until
 
 
@@ -67,8 +67,12 @@ async def test_content_and_trailers_pass_in_both_directions() -> None:
 
 @play
 async def test_a_client_that_waits_for_100_continue_is_told_to_go_on() -> None:
+    async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
+        await go_on(request, writer)
+        await reply()(origin, request, writer)
+
     async with stage() as scene:
-        agent = scene.agent()
+        agent = scene.agent(script)
         await agent.join()
         client = await scene.client()
         await client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
