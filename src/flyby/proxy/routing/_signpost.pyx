@@ -2,7 +2,7 @@
 # cython: boundscheck=False, wraparound=False
 """Which route a request takes, where host and path prefix decide it: the router's answer in a few comparisons.
 
-`choose` walks the routes in their order, as `Router.match` does. The first that fits wins if the fast lane serves it;
+`choose` walks the routes in their order, as `Router.match` does. The first that fits wins if the fast lane can serve it;
 a route that might fit, but asks for more (a pattern, request fields), ends the walk: then the router is asked. So
 does a route that redirects, that is not cached, or whose key is not the plain one.
 """
