@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flyby.clock import Clock, SystemClock
-from flyby.config import Config
+from flyby.config import Config, Route
 from flyby.config.rules import refuse_to_empty
 from flyby.control import State
 from flyby.errors import ConfigError, FlybyError, Problem, StoreError, WireError
@@ -36,7 +36,7 @@ from flyby.proxy.http1.connections import Connections
 from flyby.proxy.lane._crowd import Crowds
 from flyby.proxy.lane._lane import Lane
 from flyby.proxy.road._exchange import Exchange
-from flyby.proxy.road.context import Context, Local, cache_rules
+from flyby.proxy.road.context import Context, Local, Seams, cache_rules
 from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
 from flyby.server.descriptors import most_connections
@@ -272,9 +272,14 @@ class Edge:
             self._pressure,
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
+            seams={id(route): seams for route in router.routes if (seams := self._seams(route)) is not None},
             counted={id(route): self._metrics.route(route_name(route)) for route in router.routes},
             trusted=Trusted.of(config.server.trusted_proxies),
         )
+
+    def _seams(self, route: Route) -> Seams | None:
+        """What a route has of its own in the road; the configuration has no words for it, so none has anything."""
+        return None
 
     def _tell_tunnel(self, context: Context) -> None:
         assert self.tunnel is not None
@@ -310,7 +315,11 @@ class Edge:
         server = context.config.server
         log = self._access_log if server.log != "off" else None
         if context.store is not None:
-            signs = context.router.signs()
+            # A route that has something of its own in the road is not for the lane.
+            signs = [
+                (sign._replace(serves=sign.serves and id(route) not in context.seams), route)
+                for sign, route in context.router.signs()
+            ]
             self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in signs],

@@ -1,9 +1,10 @@
 """The steps of a request, in their order: each answers it, or leaves it to the next.
 
-    certificate · methods · client · purges · own paths · route · loops · OPTIONS · cookies · upgrade · store or origin
+    certificate · methods · client · purges · flyby's own paths · route · loops · OPTIONS · cookies · the route's own
+    steps · upgrade · store or origin
 
-A step returns True when the request has its answer, or when something is at work that will answer. A route may have
-steps of its own between these (`Context.points`); a route without any has none.
+A step returns True when the request has its answer, or when something is at work that will answer. What a route has of
+its own (`Context.seams`) comes when the request is what the cache and the origin will see, and before either does.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def _route(exchange: Exchange) -> bool:
         match.backend = before.backend if before is not None else _assigned(exchange, match.shares)
     exchange.backend_name = match.backend
     exchange.rules = context.rules[id(match.route)]
+    exchange.seams = context.seams.get(id(match.route))
     exchange.path = match.path
     return False
 
@@ -147,6 +149,11 @@ def _leave_out_cookies(exchange: Exchange) -> bool:
     else:
         fields.set(b"Cookie", kept)
     return False
+
+
+def _ask_route(exchange: Exchange) -> bool:
+    """The `request` point, for routes that have points or chains."""
+    return exchange.seams is not None and exchange.seams.at_request(exchange)
 
 
 def _upgrade(exchange: Exchange) -> bool:
@@ -244,6 +251,7 @@ STEPS: tuple[tuple[str, Callable[[Exchange], bool]], ...] = (
     ("loop", _refuse_loop),
     ("options", _answer_options),
     ("cookies", _leave_out_cookies),
+    ("request", _ask_route),
     ("upgrade", _upgrade),
     ("store", _look_up),
 )

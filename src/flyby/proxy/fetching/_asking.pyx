@@ -59,6 +59,8 @@ cdef class Asking(Listener):
     def begin(self):
         """Ask the origin as soon as there is something to send and something to send it on."""
         cdef Exchange exchange = self.exchange
+        if exchange.seams is not None and exchange.seams.at_fetch(self):
+            return
         backend = exchange.backend()
         backend.retries.earn()
         if self._purpose == TO_STORE and self.stale is None and may_share(exchange.request):

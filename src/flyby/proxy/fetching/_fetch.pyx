@@ -133,6 +133,10 @@ cdef class Fetch(Streaming):
             self._part = None
             self.lease.discard()
             return self._acquire()
+        if exchange.seams is not None:
+            self.response, self._incoming = exchange.seams.at_response(self, head)
+            if self.state >= DONE:
+                return 0
         return self._decide()
 
     cdef bint _completes(self) except -1:
@@ -246,7 +250,7 @@ cdef class Fetch(Streaming):
         if self._client is not None:
             exchange.note(MISS, self.why, head.status)
             self._begin_stored(plan)
-        self._upstream.stream(self)
+        self._upstream.stream(self if self._incoming is None else self._incoming)
         if self._client is not None:
             self._client.flush()
         return True
@@ -317,7 +321,7 @@ cdef class Fetch(Streaming):
         length = content_length(self.response, exchange.request.method)
         client.begin_ready(response_head(exchange, self.response, status), length, self.response.status)
         self._to_client()
-        self._upstream.stream(self)
+        self._upstream.stream(self if self._incoming is None else self._incoming)
         client.flush()
         return 0
 
@@ -429,6 +433,12 @@ cdef class Fetch(Streaming):
         elif self._way == WINDOW and self._overflow:
             self._fill_window()
             self._read_along()
+
+    def give_way(self):
+        """A response is made here instead: the client is no longer this fetch's, and followers fetch for themselves."""
+        self._client = None
+        self._let_fill_go(Ended.UNCACHEABLE)
+        self._abandon()
 
     cdef int _abandon(self) except -1:
         """Nobody wants the response any more."""

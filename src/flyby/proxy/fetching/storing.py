@@ -6,7 +6,7 @@ touches a stored part is joined to it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flyby.policy import EntryFlag, Plan, Reason, mark_for, worth_packing
 from flyby.proxy.routing import forwarding
@@ -14,11 +14,25 @@ from flyby.proxy.routing.resource import place_of
 from flyby.proxy.routing.sent import Sent
 from flyby.proxy.stored import hit, partial, variants
 from flyby.store import Fill, Store
-from flyby.wire import REASONS, Fields, serialise_response
+from flyby.upstream import Lease
+from flyby.wire import REASONS, Fields, ResponseHead, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.fetching._fetch import Fetch
     from flyby.proxy.road._exchange import Exchange
+
+
+class Storing(Protocol):
+    """What of a fetch is asked here."""
+
+    @property
+    def exchange(self) -> Exchange: ...
+    @property
+    def response(self) -> ResponseHead: ...
+    @property
+    def lease(self) -> Lease | None: ...
+    @property
+    def fill(self) -> Fill | None: ...
+
 
 def claim_alone(exchange: Exchange, store: Store) -> Fill | None:
     """A Fill of a fetch that others do not follow: under a key of its own nobody waits for it."""
@@ -53,7 +67,7 @@ def unmark(exchange: Exchange, store: Store) -> None:
         store.put(exchange.claim_key, b"", b"", 0, int(EntryFlag.HIT_FOR_MISS), now_ms, now_ms, 0, 0)
 
 
-def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
+def open_fill(fetch: Storing, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
     """Begin to store; the Reason when that cannot be. `length` is -1 where only the end will tell."""
     exchange, response, lease = fetch.exchange, fetch.response, fetch.lease
     assert lease is not None
@@ -103,7 +117,7 @@ def stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) 
     return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
 
 
-def joined_view(fetch: Fetch, joined: partial.Joined, plan: Plan) -> tuple[Fields, int, int, int]:
+def joined_view(fetch: Storing, joined: partial.Joined, plan: Plan) -> tuple[Fields, int, int, int]:
     """What the client gets of a stored part that grows: fields, where in the Fill it begins and ends, the status."""
     exchange = fetch.exchange
     assert fetch.fill is not None

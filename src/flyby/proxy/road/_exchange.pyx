@@ -134,6 +134,7 @@ cdef class Exchange(Occupant):
         other._identity = self._identity
         other.started, other._client = self.started, self.client
         other.match, other.rules, other.backend_name = self.match, self.rules, self.backend_name
+        other.seams = self.seams
         other.path, other.primary, other.claim_key = self.path, self.primary, self.claim_key
         other.gone = other._recorded = True
         return other

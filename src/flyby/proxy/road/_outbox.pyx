@@ -44,6 +44,15 @@ cdef class Pieces:
     def __len__(self):
         return self._end - self._offset
 
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        piece = self.take()
+        if piece is None:
+            raise StopIteration
+        return piece
+
     cdef object take(self):
         """The next piece; None when there is no more."""
         if self._offset >= self._end:
