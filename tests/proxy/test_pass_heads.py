@@ -161,7 +161,7 @@ def exchange_for(asked: bytes, rules: CacheRules) -> SimpleNamespace:
     """What the writers read of an exchange."""
     request = parsed_request(b"GET / HTTP/1.1\r\nHost: shop.test\r\n%b\r\n" % asked)
     match = SimpleNamespace(route=SimpleNamespace(response_headers=HeaderRules()))
-    return SimpleNamespace(request=request, rules=rules, match=match)
+    return SimpleNamespace(request=request, rules=rules, match=match, own_lines=b"")
 
 
 def parsed_response(data: bytes) -> ResponseHead:

@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from flyby.log._lines cimport Text
-from flyby.metrics._page cimport Counter
+from flyby.metrics._page cimport Counter, Metrics
 from flyby.wire._head cimport ResponseHead
 from flyby.wire._names cimport NameTable
 from flyby.wire._plain cimport Plain, PlainLimits
