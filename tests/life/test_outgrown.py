@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ def test_followers_in_another_worker_get_every_byte(owner_leaves: bool) -> None:
             while len(workers) < 2 or min(map(len, workers.values())) < 2:
                 client = Client(*await asyncio.open_connection("127.0.0.1", edge.port))
                 clients.append(client)
-                await until(lambda client=client: of_worker(edge, client))
+                await until(partial(of_worker, edge, client))
                 workers.setdefault(of_worker(edge, client), []).append(client)
                 assert len(clients) < 60
             mine, others = workers.values()
