@@ -202,7 +202,7 @@ async def test_followers_get_every_byte_when_the_store_has_no_room() -> None:
         await scene.followed(16)
         begin.set()
         bodies = await asyncio.gather(*(rest_of_chunked(client) for client in clients))
-        assert [(differs(body, part), complete) for body, complete in bodies] == [("", True)] * 24
+    assert [(differs(body, part), complete) for body, complete in bodies] == [("", True)] * 24
 
 
 async def rest_of_chunked(client: Client) -> tuple[bytes, bool]:
