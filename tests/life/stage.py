@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flyby import Edge
-from flyby.config import Timeouts
+from flyby.config import Pool, Timeouts
 from flyby.log import AccessRecord
 from tests.e2e import stage as direct
 from tests.e2e.stage import LIMIT, Client, Message, Origin, Script, play, reply
@@ -186,7 +186,7 @@ async def life(script: Script, tunnel: bool = False, kept: bool = False, **optio
             await played.end()
         return
     if "pool" in options:
-        backend = {**backend, "pool": direct.Pool(**options.pop("pool"))}
+        backend = {**backend, "pool": Pool(**options.pop("pool"))}
     async with direct.stage(script, timeouts=timeouts, backend=backend, access_log=records.append, **options) as scene:
         played = Life(scene.edge, scene.origin, records)
         if kept:

@@ -15,6 +15,7 @@ import re
 import struct
 from collections import Counter
 from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ SEEDS = range(16)
 REQUESTS = 30
 SIZES = (0, 1, 500, 20_000, 90_000, 400_000)  # the last outgrows the store
 TIMES = {"half_closed_s": 0.05, "write_s": 0.6, "body_s": 0.6}
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "timeouts": TIMES,
     "cache": {"size": "4MiB", "max_object": "128KiB", "collapse_wait_s": 0.1},
     "pool": {"max_connections": 5, "early": 2, "wait_s": 0.5},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 from tests.e2e.stage import Client, Message, Origin, Script
 from tests.life.stage import (
@@ -69,6 +70,10 @@ def endless(begin: asyncio.Event | None = None) -> Script:
     return script
 
 
+def recorded_as_left(scene: Life, path: str) -> bool:
+    return scene.of(path) == [LEFT]
+
+
 # ---- before the head ------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +86,7 @@ async def test_a_reset_before_the_head_ends_the_fetch_at_once(way: dict[str, boo
             assert scene.leased == 1
             client.reset()
             await scene.freed()
-            await until(lambda number=number: scene.of(f"/{number}") == [LEFT])
+            await until(partial(recorded_as_left, scene, f"/{number}"))
             assert scene.edge.statistics().store.fills_open == 0  # type: ignore[union-attr]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -201,7 +202,7 @@ async def test_followers_get_every_byte_when_the_store_has_no_room() -> None:
         await scene.followed(16)
         begin.set()
         bodies = await asyncio.gather(*(rest_of_chunked(client) for client in clients))
-        assert [(differs(body, part), complete) for body, complete in bodies] == [("", True)] * 24
+    assert [(differs(body, part), complete) for body, complete in bodies] == [("", True)] * 24
 
 
 async def rest_of_chunked(client: Client) -> tuple[bytes, bool]:
@@ -249,7 +250,7 @@ def test_followers_in_another_worker_get_every_byte(owner_leaves: bool) -> None:
             while len(workers) < 2 or min(map(len, workers.values())) < 2:
                 client = Client(*await asyncio.open_connection("127.0.0.1", edge.port))
                 clients.append(client)
-                await until(lambda client=client: of_worker(edge, client))
+                await until(partial(of_worker, edge, client))
                 workers.setdefault(of_worker(edge, client), []).append(client)
                 assert len(clients) < 60
             mine, others = workers.values()
