@@ -5,8 +5,8 @@ store is no request, and is not shown. A cache that no process has open tells no
 
 In a terminal a table is drawn again every second, with what happens a second beside the totals, as much of it as there
 is room for; otherwise, or with `--once`, it is printed once, and with `--json` as one object for programs. Which cache:
-the file that `--path` or the configuration's `cache.path` names, the one of the flyby that listens where the configuration
-says, the one of process `--pid`, or else the only one in use that this user may see.
+the file that `--path` or the configuration's `cache.path` names, the one of the flyby that listens where the
+configuration says, the one of process `--pid`, or else the only one in use that this user may see.
 
 Exit codes: 0, 66 (EX_NOINPUT) when there is no such cache, 65 (EX_DATAERR) when it is another version's or damaged, 69
 (EX_UNAVAILABLE) when the process that had it has ended, 78 when the configuration cannot be read.
