@@ -18,6 +18,7 @@ from typing import NoReturn
 from flyby.clock import SystemClock
 from flyby.config import Backend, Cache, Config, Limits, Timeouts
 from flyby.log import AccessLog
+from flyby.metrics import Metrics
 from flyby.policy import EntryFlag
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.http1.connections import Connections
@@ -101,7 +102,7 @@ def main(case: str, count: int) -> None:
     with ours, theirs, open(os.devnull, "wb") as nowhere:
         access_log = AccessLog("console", lambda delay, callback: NEVER, nowhere.fileno())
         lane.use(store, signs, [None] * len(signs), None, b"/.flyby/", Limits(), SystemClock(), 60.0, access_log)
-        connections = Connections(Limits(), Timeouts(), SystemClock(), no_exchange, no_exchange, 1, lane)
+        connections = Connections(Limits(), Timeouts(), SystemClock(), no_exchange, no_exchange, 1, lane, Metrics())
         connection = Connection(connections, b"http")
         connection.connection_made(Transport(ours))  # type: ignore[arg-type]
         request = b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (PATH, HOST, REQUESTS[case])

@@ -146,8 +146,8 @@ cdef class Connection(Downstream):
         self._ended = True
         if self._state == CONTENT:
             self.content.fail(WireError(400, "content-incomplete", "the request's content ended early"))
-        # A client that has sent its whole request may shut its side down and still wait for the response; not under TLS,
-        # whose transports have no half of a connection.
+        # A client that has sent its whole request may shut its side down and still wait for the response; not under
+        # TLS, whose transports have no half of a connection.
         if self._occupant is None and self._pending is None or not self._transport.can_write_eof():
             return False
         if self._occupant is not None:
