@@ -27,6 +27,7 @@ class Exchange(Occupant):
     path: bytes
     primary: bytes
     claim_key: bytes
+    own_lines: bytes
     since: int
     extra_tags: tuple[bytes, ...]
     source: Source | None
