@@ -18,7 +18,7 @@ from flyby.metrics import MetricsSnapshot
 from flyby.policy import Outcome, Profile, Reason
 from flyby.server.supervisor import KILL_GRACE_S
 from flyby.store import StoreStatistics
-from tests.test_house import FLOORS
+from tests.test_house import FLOORS, ROOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
@@ -96,13 +96,17 @@ def test_links_lead_to_files_that_exist(document: str) -> None:
 def test_modules_that_are_named_exist() -> None:
     text = (ROOT / "docs" / "life-of-a-request.md").read_text()
     packages = {path.parent.name for path in ROOT.glob("src/flyby/*/__init__.py")}
-    named = re.findall(rf"`((?:{'|'.join(packages)})/[\w/]*(?:\.pyx?)?)`", text)
+    # A room of the proxy is named without its floor.
+    named = re.findall(rf"`((?:{'|'.join([*packages, *ROOMS])})/[\w/]*(?:\.pyx?)?)`", text)
     assert len(named) > 10
     for name in named:
-        assert (ROOT / "src" / "flyby" / name).exists() or (ROOT / "src" / "flyby" / f"{name}.pyx").exists(), name
-    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.M)) == packages
+        places = [ROOT / "src" / "flyby" / name, ROOT / "src" / "flyby" / "proxy" / name]
+        assert any(Path(f"{place}{end}").exists() for place in places for end in ("", ".py", ".pyx")), name
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.M)) == packages | {*ROOMS}
     [floors] = re.findall(r"^`(errors · .*)`$", text, re.M)
     assert re.split(" [·│] ", floors) == [name for names in FLOORS for name in names]
+    [rooms] = re.findall(r"^`(road │ .*)`$", text, re.M)
+    assert rooms.split(" │ ") == [*ROOMS]
 
 
 def test_every_outcome_and_reason_is_explained() -> None:

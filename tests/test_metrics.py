@@ -62,6 +62,19 @@ def test_a_status_counts_for_its_class(status: int, first: int) -> None:
     assert metrics.snapshot().statuses["miss"].index(1) == first
 
 
+@pytest.mark.parametrize("reason", ["", "no-store"])
+@pytest.mark.parametrize("origin_us", [-1, 0, 4000])
+def test_who_counts_often_counts_the_same(reason: str, origin_us: int) -> None:
+    one, other = Metrics(), Metrics()
+    counter = one.counter("pass", reason)
+    for row in (one.route("shop"), NO_ROUTE, NO_ROUTE + 1, 0xFFFFFFFF):
+        counter.add(row, 200, 1000, 5000, origin_us)
+    other.route("shop")
+    for row in (0, NO_ROUTE, NO_ROUTE, NO_ROUTE):
+        other.count("pass", reason, row, 200, 1000, 0.005, origin_s=origin_us / 1e6)
+    assert one.snapshot() == other.snapshot()
+
+
 @pytest.mark.parametrize("row", [-1, NO_ROUTE + 1, 1 << 30])
 def test_a_row_that_no_route_has_is_that_of_no_route(row: int) -> None:
     metrics = Metrics()
@@ -163,7 +176,7 @@ def model(us: int) -> int:
     """Five equal steps from each power of two to the next, in whole numbers."""
     us = max(us, 1)
     octave = us.bit_length() - 1
-    return min(octave * 5 + (us * 5 - 5 * 2**octave) // 2**octave, 150)
+    return min(octave * 5 + (us - (1 << octave)) * 5 // (1 << octave), 150)
 
 
 @given(st.one_of(st.integers(0, 1 << 12), st.integers(0, 2_000_000_000), st.integers(0, (1 << 64) - 1)))

@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from flyby_agent import log
-
-if TYPE_CHECKING:
-    from flyby_agent.link import Link
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_6 = "::1"
@@ -44,6 +41,16 @@ def endpoint_name(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class Carried(Protocol):
+    """Whose exchange a connection to the application carries: a `Link`."""
+
+    def answer(self, data: bytes) -> None: ...
+    def app_ended(self) -> bool: ...
+    def app_lost(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
 class Local(asyncio.Protocol):
     """One connection to the application. `link` is whose exchange it carries; None while it is kept."""
 
@@ -53,7 +60,7 @@ class Local(asyncio.Protocol):
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self.link: Link | None = None
+        self.link: Carried | None = None
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

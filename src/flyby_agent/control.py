@@ -14,16 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from flyby_agent import log
-
-if TYPE_CHECKING:
-    from flyby_agent.node import Worker
 
 MOST_LINE = 16 * 1024
 HEARTBEAT_S = 10.0
 SILENT_HEARTBEATS = 2
+
+
+class Spoken(Protocol):
+    """Whose messages a control connection carries: a worker of the edge, as `node` knows it."""
+
+    def registration(self) -> dict[str, Any]: ...
+    def load(self) -> dict[str, Any]: ...
+    def told(self, message: dict[str, Any]) -> None: ...
+    def cut(self) -> None: ...
+    def control_lost(self, control: Control) -> None: ...
 
 
 class Control(asyncio.Protocol):
@@ -44,7 +51,7 @@ class Control(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, worker: Spoken) -> None:
         self._loop = loop
         self._worker = worker
         self._buffer = b""

@@ -134,7 +134,7 @@ def reply(status: int = 200, body: bytes = b"hello", **fields: str | list[str]) 
     """An origin's script: the same answer to every request; names are given with underscores for hyphens."""
 
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
-        lines = [f"HTTP/1.1 {status} Status", f"Date: {origin.date}"]
+        lines = [f"HTTP/1.1 {status} Status", *([] if "Date" in fields else [f"Date: {origin.date}"])]
         for name, value in fields.items():
             lines += [f"{name.replace('_', '-')}: {each}" for each in ([value] if isinstance(value, str) else value)]
         bodiless = request.method == "HEAD" or status in (204, 304)
@@ -213,7 +213,7 @@ class Stage:
 @contextlib.asynccontextmanager
 async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     """Raise the curtain. `options`: profile, cache (Cache's keywords), purge, route (RouteCache), timeouts, limits,
-    backend (Backend's keywords), backends (their names), routes, server (Server's), access_log."""
+    backend (Backend's keywords), backends (their names), routes, server (Server's), access_log, clock."""
     origin = Origin(script)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
@@ -231,7 +231,7 @@ async def stage(script: Script, **options: Any) -> AsyncIterator[Stage]:
     )
     scene: Stage | None = None
     try:
-        async with Edge(config, access_log=options.get("access_log")) as edge:
+        async with Edge(config, access_log=options.get("access_log"), clock=options.get("clock")) as edge:
             scene = Stage(origin, edge)
             yield scene
     finally:

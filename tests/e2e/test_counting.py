@@ -6,14 +6,15 @@ import asyncio
 import random
 import socket
 import struct
+from typing import Any
 
 from flyby.config import Redirect, Route
 from flyby.metrics import MetricsSnapshot
 from tests.e2e.stage import Message, Origin, Stage, play, reply, stage
 from tests.e2e.test_crowds import BODY, PLAIN, Gate, owner, waiting, whole
 
-FRESH = {"Cache_Control": "public, max-age=600", "ETag": '"v1"'}
-PRIVATE = {"Cache_Control": "private"}
+FRESH: dict[str, Any] = {"Cache_Control": "public, max-age=600", "ETag": '"v1"'}
+PRIVATE: dict[str, Any] = {"Cache_Control": "private"}
 ROUTES = [
     Route(path="/api", backend="app"),
     Route(path="/old", redirect=Redirect(to="/new")),
@@ -83,6 +84,21 @@ async def test_the_bytes_that_were_sent() -> None:
             assert found.sent["hit"] == sum(sizes)
         assert max(sizes[:3]) < 600 < 10_000 < min(sizes[3:])
         assert found.outcomes == {"miss": 1, "hit": 5}
+
+
+@play
+async def test_what_goes_on_to_the_origin_is_counted_with_its_route_and_times() -> None:
+    async with stage(reply(body=b"x" * 500, Cache_Control="no-store"), routes=ROUTES) as scene:
+        client = await scene.connect()
+        for _ in range(5):
+            await client.send("GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+            await client.response()
+        found = await settled(scene, 5)
+        assert found.reasons == {"no-store": 5}
+        assert sum(found.routes["shop.test app"].values()) == 5
+        assert (found.others.count, found.origins.count, found.hits.count) == (5, 5, 0)
+        assert 0 < found.origins.sum_us <= found.others.sum_us
+        assert sum(found.sent.values()) > 2500
 
 
 @play

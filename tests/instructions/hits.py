@@ -101,7 +101,7 @@ def main(case: str, count: int) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, open(os.devnull, "wb") as nowhere:
         access_log = AccessLog("console", lambda delay, callback: NEVER, nowhere.fileno())
-        lane.use(store, signs, [None] * len(signs), None, b"/.flyby", Limits(), SystemClock(), 60.0, access_log)
+        lane.use(store, signs, [None] * len(signs), None, b"/.flyby/", Limits(), SystemClock(), 60.0, access_log)
         connections = Connections(Limits(), Timeouts(), SystemClock(), no_exchange, no_exchange, 1, lane, Metrics())
         connection = Connection(connections, b"http")
         connection.connection_made(Transport(ours))  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from flyby import Edge
 from flyby.config import Timeouts
 from flyby.log import AccessRecord
 from tests.e2e import stage as direct
-from tests.e2e.stage import LIMIT, Client, Message, Origin, Script, play
+from tests.e2e.stage import LIMIT, Client, Message, Origin, Script, play, reply
 from tests.tunnel import stage as tunnelled
 
 TIMEOUTS: dict[str, Any] = {"drain_s": 0.1}
@@ -167,9 +167,12 @@ class Life:
 
 
 @contextlib.asynccontextmanager
-async def life(script: Script, tunnel: bool = False, **options: Any) -> AsyncIterator[Life]:
-    """Raise the curtain. `options`: those of the stage in `tests.e2e`; `timeouts` are keywords, and so are `pool` and
-    `backend`. Through the tunnel `pool`, `backend` and `timeouts` count."""
+async def life(script: Script, tunnel: bool = False, kept: bool = False, **options: Any) -> AsyncIterator[Life]:
+    """Raise the curtain. With `kept`, connections to the origin lie ready, as through the tunnel.
+
+    `options`: those of the stage in `tests.e2e`; `timeouts` are keywords, and so are `pool` and `backend`. Through the
+    tunnel `pool`, `backend`, `cache` and `timeouts` count.
+    """
     records: list[AccessRecord] = []
     timeouts = Timeouts(**{**TIMEOUTS, **options.pop("timeouts", {})})
     backend = options.pop("backend", {})
@@ -185,17 +188,39 @@ async def life(script: Script, tunnel: bool = False, **options: Any) -> AsyncIte
     if "pool" in options:
         backend = {**backend, "pool": direct.Pool(**options.pop("pool"))}
     async with direct.stage(script, timeouts=timeouts, backend=backend, access_log=records.append, **options) as scene:
-        yield (played := Life(scene.edge, scene.origin, records))
+        played = Life(scene.edge, scene.origin, records)
+        if kept:
+            await keep(played)
+        yield played
         await played.end()
 
 
-def both_ways(story: Callable[[bool], Coroutine[Any, Any, None]]) -> Callable[[bool], None]:
-    """Turn a play into a test with a dialled origin, and one through the tunnel."""
+async def keep(scene: Life) -> None:
+    """Leave kept connections to the origin behind, and nothing else: what goes out next takes the short cuts."""
+    script, scene.origin.script = scene.origin.script, reply(Cache_Control="no-store")
+    together = [await scene.send(f"/kept/{number}", "POST", "Content-Length: 0") for number in range(LINKS)]
+    for client in together:
+        await client.response()
+        await client.close()
+    await until(lambda: not scene.left() and len(scene.records) == LINKS)
+    scene.origin.script = script
+    scene.origin.requests.clear()
+    scene.clients.clear()
+    scene.records.clear()
+    scene.asked = 0
 
-    @pytest.mark.parametrize("tunnel", [False, True], ids=["dialled", "tunnel"])
-    def test(tunnel: bool) -> None:
+
+WAYS: dict[str, dict[str, bool]] = {"dialled": {}, "kept": {"kept": True}, "tunnel": {"tunnel": True}}
+
+
+def every_way(story: Callable[[dict[str, bool]], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
+    """Turn a play into a test with an origin that is dialled, with one whose connections are kept, and through the
+    tunnel; the play gives what it is called with to `life`."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test(way: str) -> None:
         async def told() -> None:
-            await story(tunnel)
+            await story(WAYS[way])
 
         play(told)()
 
@@ -239,3 +264,26 @@ def scripts(**by_path: Callable[[Origin, Message, asyncio.StreamWriter], Awaitab
         await by_path[request.target.split("?")[0].split("/")[1] or "root"](origin, request, writer)
 
     return script
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler, limit: int = LIMIT) -> AsyncIterator[dict[str, object]]:
+    """An origin that reads for itself; the backend's keywords for it."""
+    served: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=limit)
+    try:
+        yield {"origins": [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"]}
+    finally:
+        server.close()
+        for writer in served:
+            writer.transport.abort()

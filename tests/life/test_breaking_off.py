@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from tests.e2e.stage import Message, Origin, Script, play
-from tests.life.stage import CHUNKED, HEAD, PASSED, STORED, both_ways, chunk, head_of, life, rest_of, until
+from tests.life.stage import CHUNKED, HEAD, PASSED, STORED, chunk, every_way, head_of, life, rest_of, until
 
 
 def broken(fields: bytes, go_on: asyncio.Event) -> Script:
@@ -52,10 +52,10 @@ def test_a_response_that_is_broken_off_never_looks_whole(
     assert "was cut off" in caplog.text
 
 
-@both_ways
-async def test_followers_of_what_is_broken_off_are_broken_off_too(tunnel: bool) -> None:
+@every_way
+async def test_followers_of_what_is_broken_off_are_broken_off_too(way: dict[str, bool]) -> None:
     go_on = asyncio.Event()
-    async with life(broken(STORED + b"Content-Length: 10\r\n\r\n", go_on), tunnel) as scene:
+    async with life(broken(STORED + b"Content-Length: 10\r\n\r\n", go_on), **way) as scene:
         owner = await scene.send("/one")
         await head_of(owner)
         followers = [await scene.send("/one"), await scene.send("/one", "GET", 'If-None-Match: "another"')]
@@ -68,24 +68,24 @@ async def test_followers_of_what_is_broken_off_are_broken_off_too(tunnel: bool) 
         assert scene.of("/one") == [(200, "miss", "incomplete")] * 3
 
 
-@both_ways
-async def test_a_broken_chunk_beside_the_head_is_an_error_of_the_origin(tunnel: bool) -> None:
+@every_way
+async def test_a_broken_chunk_beside_the_head_is_an_error_of_the_origin(way: dict[str, bool]) -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + PASSED + CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n")
 
-    async with life(script, tunnel) as scene:
+    async with life(script, **way) as scene:
         assert (await scene.ask("/bad")).status == 502
         assert [record.status for record in scene.records] == [502]
 
 
-@both_ways
-async def test_a_silent_origin_is_a_timeout_before_the_head_and_a_break_after_it(tunnel: bool) -> None:
+@every_way
+async def test_a_silent_origin_is_a_timeout_before_the_head_and_a_break_after_it(way: dict[str, bool]) -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         if request.target == "/middle":
             writer.write(HEAD + PASSED + b"Content-Length: 10\r\n\r\nfirst")
         await asyncio.Event().wait()
 
-    async with life(script, tunnel, backend={"first_byte_s": 0.1, "between_bytes_s": 0.1}) as scene:
+    async with life(script, backend={"first_byte_s": 0.1, "between_bytes_s": 0.1}, **way) as scene:
         assert (await scene.ask("/before")).status == 504
         answer = await scene.ask("/middle")
         assert (answer.status, answer.body, answer.complete) == (200, b"first", False)

@@ -12,8 +12,8 @@ from tests.life.stage import (
     PASSED,
     STORED,
     Life,
-    both_ways,
     chunk,
+    every_way,
     head_of,
     life,
     rest_of,
@@ -72,9 +72,9 @@ def endless(begin: asyncio.Event | None = None) -> Script:
 # ---- before the head ------------------------------------------------------------------------------------------------
 
 
-@both_ways
-async def test_a_reset_before_the_head_ends_the_fetch_at_once(tunnel: bool) -> None:
-    async with life(Stream(), tunnel) as scene:
+@every_way
+async def test_a_reset_before_the_head_ends_the_fetch_at_once(way: dict[str, bool]) -> None:
+    async with life(Stream(), **way) as scene:
         for number, method in enumerate(("GET", "POST", "HEAD")):
             client = await scene.send(f"/{number}", method, *["Content-Length: 0"] * (method == "POST"))
             await scene.asked_for(number + 1)
@@ -85,10 +85,10 @@ async def test_a_reset_before_the_head_ends_the_fetch_at_once(tunnel: bool) -> N
             assert scene.edge.statistics().store.fills_open == 0  # type: ignore[union-attr]
 
 
-@both_ways
-async def test_a_half_closed_client_is_served_as_long_as_the_origin_may_take(tunnel: bool) -> None:
+@every_way
+async def test_a_half_closed_client_is_served_as_long_as_the_origin_may_take(way: dict[str, bool]) -> None:
     stream = Stream()
-    async with life(stream, tunnel, timeouts={"half_closed_s": 0.05}) as scene:
+    async with life(stream, timeouts={"half_closed_s": 0.05}, **way) as scene:
         client = await scene.send("/late")
         await scene.asked_for(1)
         client.writer.write_eof()
@@ -102,9 +102,9 @@ async def test_a_half_closed_client_is_served_as_long_as_the_origin_may_take(tun
         assert scene.of("/late") == [(200, "pass", "no-store")]
 
 
-@both_ways
-async def test_a_half_closed_client_is_not_waited_for_longer_than_for_the_first_byte(tunnel: bool) -> None:
-    async with life(Stream(), tunnel, backend={"first_byte_s": 0.1}) as scene:
+@every_way
+async def test_a_half_closed_client_is_not_waited_for_longer_than_for_the_first_byte(way: dict[str, bool]) -> None:
+    async with life(Stream(), backend={"first_byte_s": 0.1}, **way) as scene:
         client = await scene.send("/never")
         await scene.asked_for(1)
         client.writer.write_eof()
@@ -113,10 +113,10 @@ async def test_a_half_closed_client_is_not_waited_for_longer_than_for_the_first_
         assert [record.status for record in scene.records] == [504]
 
 
-@both_ways
-async def test_the_owner_leaves_before_the_head_and_followers_are_served_by_its_fetch(tunnel: bool) -> None:
+@every_way
+async def test_the_owner_leaves_before_the_head_and_followers_are_served_by_its_fetch(way: dict[str, bool]) -> None:
     stream = Stream(STORED)
-    async with life(stream, tunnel) as scene:
+    async with life(stream, **way) as scene:
         owner = await scene.send("/one")
         await scene.asked_for(1)
         in_the_lane = await scene.send("/one")
@@ -135,9 +135,9 @@ async def test_the_owner_leaves_before_the_head_and_followers_are_served_by_its_
         assert scene.of("/one")[1:] == [(200, "miss", "collapsed")] * 2
 
 
-@both_ways
-async def test_the_last_follower_of_a_fetch_whose_owner_has_left_ends_it(tunnel: bool) -> None:
-    async with life(Stream(STORED), tunnel) as scene:
+@every_way
+async def test_the_last_follower_of_a_fetch_whose_owner_has_left_ends_it(way: dict[str, bool]) -> None:
+    async with life(Stream(STORED), **way) as scene:
         owner = await scene.send("/one")
         await scene.asked_for(1)
         in_the_lane = await scene.send("/one")
@@ -153,10 +153,10 @@ async def test_the_last_follower_of_a_fetch_whose_owner_has_left_ends_it(tunnel:
         await until(lambda: scene.of("/one") == [LEFT] * 3)
 
 
-@both_ways
-async def test_a_follower_that_leaves_takes_nothing_from_the_others(tunnel: bool) -> None:
+@every_way
+async def test_a_follower_that_leaves_takes_nothing_from_the_others(way: dict[str, bool]) -> None:
     stream = Stream(STORED)
-    async with life(stream, tunnel) as scene:
+    async with life(stream, **way) as scene:
         owner = await scene.send("/one")
         await scene.asked_for(1)
         followers = [await scene.send("/one") for _ in range(3)]
@@ -174,10 +174,10 @@ async def test_a_follower_that_leaves_takes_nothing_from_the_others(tunnel: bool
 # ---- while content flows --------------------------------------------------------------------------------------------
 
 
-@both_ways
-async def test_a_reset_in_the_middle_ends_what_is_for_the_client_alone(tunnel: bool) -> None:
+@every_way
+async def test_a_reset_in_the_middle_ends_what_is_for_the_client_alone(way: dict[str, bool]) -> None:
     stream = Stream(begun=True)
-    async with life(stream, tunnel) as scene:
+    async with life(stream, **way) as scene:
         client = await scene.send("/events")
         await head_of(client)
         await stream.say(b"event")
@@ -187,15 +187,15 @@ async def test_a_reset_in_the_middle_ends_what_is_for_the_client_alone(tunnel: b
         assert scene.of("/events") == [(200, "pass", "client-left")]
 
 
-@both_ways
-async def test_a_half_closed_client_counts_as_gone_when_the_origin_falls_silent(tunnel: bool) -> None:
+@every_way
+async def test_a_half_closed_client_counts_as_gone_when_the_origin_falls_silent(way: dict[str, bool]) -> None:
     stream = Stream(begun=True)
-    async with life(stream, tunnel, timeouts={"half_closed_s": 0.1}) as scene:
+    async with life(stream, timeouts={"half_closed_s": 0.3}, **way) as scene:
         client = await scene.send("/events")
         await head_of(client)
         client.writer.write_eof()
-        for _ in range(3):  # together longer than the limit: each event begins it anew
-            await asyncio.sleep(0.05)
+        for _ in range(4):  # together longer than the limit: each event begins it anew
+            await asyncio.sleep(0.1)
             await stream.say(b"event")
             await client.reader.readuntil(b"event\r\n")
         assert scene.leased == 1
@@ -204,10 +204,12 @@ async def test_a_half_closed_client_counts_as_gone_when_the_origin_falls_silent(
         assert scene.of("/events") == [(200, "pass", "client-left")]
 
 
-@both_ways
-async def test_the_origins_silence_counts_for_a_client_that_was_half_closed_before_the_head(tunnel: bool) -> None:
+@every_way
+async def test_the_origins_silence_counts_when_the_client_was_half_closed_before_the_head(
+    way: dict[str, bool],
+) -> None:
     stream = Stream()
-    async with life(stream, tunnel, timeouts={"half_closed_s": 0.1}) as scene:
+    async with life(stream, timeouts={"half_closed_s": 0.1}, **way) as scene:
         client = await scene.send("/events")
         await scene.asked_for(1)
         client.writer.write_eof()
@@ -219,10 +221,10 @@ async def test_the_origins_silence_counts_for_a_client_that_was_half_closed_befo
         assert scene.of("/events") == [(200, "pass", "client-left")]
 
 
-@both_ways
-async def test_what_fills_the_store_is_finished_for_later_visitors(tunnel: bool) -> None:
+@every_way
+async def test_what_fills_the_store_is_finished_for_later_visitors(way: dict[str, bool]) -> None:
     stream = Stream(STORED, begun=True)
-    async with life(stream, tunnel) as scene:
+    async with life(stream, **way) as scene:
         client = await scene.send("/one")
         await head_of(client)
         client.reset()
@@ -235,10 +237,10 @@ async def test_what_fills_the_store_is_finished_for_later_visitors(tunnel: bool)
         assert "hit" in (answer.get("cache-status") or "")
 
 
-@both_ways
-async def test_what_the_origin_breaks_off_after_its_client_has_left_is_not_stored(tunnel: bool) -> None:
+@every_way
+async def test_what_the_origin_breaks_off_after_its_client_has_left_is_not_stored(way: dict[str, bool]) -> None:
     stream = Stream(STORED, begun=True)
-    async with life(stream, tunnel) as scene:
+    async with life(stream, **way) as scene:
         client = await scene.send("/one")
         await head_of(client)
         client.reset()
@@ -253,9 +255,9 @@ async def test_what_the_origin_breaks_off_after_its_client_has_left_is_not_store
 # ---- while it outgrows the store ------------------------------------------------------------------------------------
 
 
-@both_ways
-async def test_a_fetch_that_outgrows_the_store_after_its_client_has_left_ends(tunnel: bool) -> None:
-    async with life(endless(), tunnel, cache=SMALL_STORE) as scene:
+@every_way
+async def test_a_fetch_that_outgrows_the_store_after_its_client_has_left_ends(way: dict[str, bool]) -> None:
+    async with life(endless(), cache=SMALL_STORE, **way) as scene:
         client = await scene.send("/endless")
         await head_of(client)
         client.reset()
@@ -263,9 +265,9 @@ async def test_a_fetch_that_outgrows_the_store_after_its_client_has_left_ends(tu
         await scene.freed()
 
 
-@both_ways
-async def test_a_client_leaves_while_it_reads_what_a_full_fill_holds(tunnel: bool) -> None:
-    async with life(endless(), tunnel, cache=SMALL_STORE) as scene:
+@every_way
+async def test_a_client_leaves_while_it_reads_what_a_full_fill_holds(way: dict[str, bool]) -> None:
+    async with life(endless(), cache=SMALL_STORE, **way) as scene:
         client = await scene.send("/endless")
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await until(lambda: scene.edge.statistics().store.refused or scene.edge.statistics().store.failed)  # type: ignore[union-attr]
@@ -275,10 +277,10 @@ async def test_a_client_leaves_while_it_reads_what_a_full_fill_holds(tunnel: boo
         assert scene.of("/endless") == [(200, "miss", "client-left")]
 
 
-@both_ways
-async def test_the_last_reader_of_a_window_ends_the_fetch(tunnel: bool) -> None:
+@every_way
+async def test_the_last_reader_of_a_window_ends_the_fetch(way: dict[str, bool]) -> None:
     begin = asyncio.Event()
-    async with life(endless(begin), tunnel, cache=SMALL_STORE) as scene:
+    async with life(endless(begin), cache=SMALL_STORE, **way) as scene:
         clients: list[Client] = [await scene.send("/endless")]
         await scene.asked_for(1)
         clients += [await scene.send("/endless") for _ in range(2)]
@@ -323,18 +325,18 @@ def becomes(stream: Stream) -> Script:
     return script
 
 
-@both_ways
-async def test_a_refresh_that_is_not_for_the_store_ends_with_its_head(tunnel: bool) -> None:
+@every_way
+async def test_a_refresh_that_is_not_for_the_store_ends_with_its_head(way: dict[str, bool]) -> None:
     stream = Stream(PASSED, begun=True)
-    async with life(becomes(stream), tunnel) as scene:
+    async with life(becomes(stream), **way) as scene:
         await stale_then(scene, client_leaves=False)
         await scene.freed()
 
 
-@both_ways
-async def test_a_refresh_that_becomes_an_endless_stream_ends_when_it_outgrows_the_store(tunnel: bool) -> None:
+@every_way
+async def test_a_refresh_that_becomes_an_endless_stream_ends_when_it_outgrows_the_store(way: dict[str, bool]) -> None:
     stream = Stream(STORED, begun=True)
-    async with life(becomes(stream), tunnel, cache=SMALL_STORE) as scene:
+    async with life(becomes(stream), cache=SMALL_STORE, **way) as scene:
         await stale_then(scene, client_leaves=True)
         await until(lambda: stream.writers)
         assert scene.leased == 1
@@ -343,10 +345,10 @@ async def test_a_refresh_that_becomes_an_endless_stream_ends_when_it_outgrows_th
         await scene.freed()
 
 
-@both_ways
-async def test_a_refresh_is_followed_by_nobody_and_goes_on_when_its_visitor_leaves(tunnel: bool) -> None:
+@every_way
+async def test_a_refresh_is_followed_by_nobody_and_goes_on_when_its_visitor_leaves(way: dict[str, bool]) -> None:
     stream = Stream(STORED)
-    async with life(becomes(stream), tunnel) as scene:
+    async with life(becomes(stream), **way) as scene:
         await stale_then(scene, client_leaves=True)
         await turns()
         stream.begin.set()

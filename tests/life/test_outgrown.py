@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.stage import Client, Message, Origin, Script, play
 from tests.edge import ServedEdge, served
-from tests.life.stage import CHUNKED, HEAD, STORED, both_ways, chunk, head_of, life, rest_of, unchunked, until
+from tests.life.stage import CHUNKED, HEAD, STORED, chunk, every_way, head_of, life, rest_of, unchunked, until
 
 BODY = random.Random(9).randbytes(1_500_000)
 SMALL = {"max_object": "256KiB"}
@@ -49,10 +49,10 @@ async def whole(client: Client, wanted: bytes = BODY) -> None:
     assert differs(response.body, wanted) == ""
 
 
-@both_ways
-async def test_every_follower_gets_every_byte(tunnel: bool) -> None:
+@every_way
+async def test_every_follower_gets_every_byte(way: dict[str, bool]) -> None:
     begin = asyncio.Event()
-    async with life(outgrowing(begin), tunnel, cache=SMALL) as scene:
+    async with life(outgrowing(begin), cache=SMALL, **way) as scene:
         owner = await scene.send("/big")
         await scene.asked_for(1)
         lane = [await scene.send("/big") for _ in range(3)]
@@ -68,10 +68,10 @@ async def test_every_follower_gets_every_byte(tunnel: bool) -> None:
         assert scene.edge.statistics().store.objects <= 1  # type: ignore[union-attr]  # the mark
 
 
-@both_ways
-async def test_followers_that_read_slowly_get_every_byte(tunnel: bool) -> None:
+@every_way
+async def test_followers_that_read_slowly_get_every_byte(way: dict[str, bool]) -> None:
     begin = asyncio.Event()
-    async with life(outgrowing(begin), tunnel, cache=SMALL) as scene:
+    async with life(outgrowing(begin), cache=SMALL, **way) as scene:
         clients = [await scene.send("/big")]
         await scene.asked_for(1)
         clients += [await scene.send("/big") for _ in range(3)]
@@ -89,10 +89,10 @@ async def test_followers_that_read_slowly_get_every_byte(tunnel: bool) -> None:
         assert len(scene.origin.requests) == 1
 
 
-@both_ways
-async def test_the_owner_leaves_and_the_followers_of_the_window_read_on(tunnel: bool) -> None:
+@every_way
+async def test_the_owner_leaves_and_the_followers_of_the_window_read_on(way: dict[str, bool]) -> None:
     begin, half = asyncio.Event(), asyncio.Event()
-    async with life(outgrowing(begin, half), tunnel, cache=SMALL) as scene:
+    async with life(outgrowing(begin, half), cache=SMALL, **way) as scene:
         owner = await scene.send("/big")
         await scene.asked_for(1)
         followers = [await scene.send("/big") for _ in range(2)]
@@ -123,11 +123,11 @@ async def test_a_follower_that_reads_nothing_does_not_hold_the_others_for_ever()
         await whole(owner)
 
 
-@both_ways
-async def test_it_is_known_as_too_large_from_then_on(tunnel: bool) -> None:
+@every_way
+async def test_it_is_known_as_too_large_from_then_on(way: dict[str, bool]) -> None:
     begin = asyncio.Event()
     begin.set()
-    async with life(outgrowing(begin), tunnel, cache=SMALL) as scene:
+    async with life(outgrowing(begin), cache=SMALL, **way) as scene:
         first, second = await scene.ask("/big"), await scene.ask("/big")
         assert differs(first.body, BODY) == differs(second.body, BODY) == ""
         assert "detail=too-large" in (second.get("cache-status") or "")
@@ -140,8 +140,8 @@ async def test_it_is_known_as_too_large_from_then_on(tunnel: bool) -> None:
         assert len(scene.origin.requests) == 4
 
 
-@both_ways
-async def test_a_variant_that_is_too_large_says_nothing_of_another(tunnel: bool) -> None:
+@every_way
+async def test_a_variant_that_is_too_large_says_nothing_of_another(way: dict[str, bool]) -> None:
     begin = asyncio.Event()
     begin.set()
     big = outgrowing(begin, fields=STORED + b"Vary: Accept-Language\r\n")
@@ -152,7 +152,7 @@ async def test_a_variant_that_is_too_large_says_nothing_of_another(tunnel: bool)
         else:
             writer.write(HEAD + STORED + b"Vary: Accept-Language\r\nContent-Length: 5\r\n\r\nsmall")
 
-    async with life(script, tunnel, cache=SMALL) as scene:
+    async with life(script, cache=SMALL, **way) as scene:
         assert (await scene.ask("/page", "GET", "Accept-Language: en")).body == b"small"
         for _ in range(2):
             answer = await scene.ask("/page", "GET", "Accept-Language: de")

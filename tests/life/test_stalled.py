@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.e2e.stage import Message, Origin, play
-from tests.life.stage import HEAD, STORED, both_ways, life, until
+from tests.life.stage import HEAD, STORED, every_way, life, until
 
 IMPATIENT = {"collapse_wait_s": 0.1}
 FRESH = HEAD + STORED + b"Content-Length: 5\r\n\r\nhello"
@@ -26,9 +26,9 @@ class Silent:
         writer.write(FRESH)
 
 
-@both_ways
-async def test_one_of_the_waiters_asks_beside_a_fetch_that_stalls(tunnel: bool) -> None:
-    async with life(silent := Silent(1), tunnel, cache=IMPATIENT) as scene:
+@every_way
+async def test_one_of_the_waiters_asks_beside_a_fetch_that_stalls(way: dict[str, bool]) -> None:
+    async with life(silent := Silent(1), cache=IMPATIENT, **way) as scene:
         owner = await scene.send("/one")
         await scene.asked_for(1)
         lane = [await scene.send("/one") for _ in range(3)]
@@ -73,15 +73,15 @@ def test_a_fetch_beside_another_may_stall_too_and_never_more_than_three_are_made
     story()
 
 
-@both_ways
-async def test_an_interim_response_is_a_sign_of_progress(tunnel: bool) -> None:
+@every_way
+async def test_an_interim_response_is_a_sign_of_progress(way: dict[str, bool]) -> None:
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
         for _ in range(6):
             writer.write(b"HTTP/1.1 103 Early\r\nLink: </a.css>\r\n\r\n")
             await asyncio.sleep(0.06)
         writer.write(FRESH)
 
-    async with life(script, tunnel, cache={"collapse_wait_s": 0.2}) as scene:
+    async with life(script, cache={"collapse_wait_s": 0.2}, **way) as scene:
         owner = await scene.send("/one")
         await scene.asked_for(1)
         followers = [await scene.send("/one"), await scene.send("/one", "GET", 'If-None-Match: "another"')]
@@ -90,9 +90,9 @@ async def test_an_interim_response_is_a_sign_of_progress(tunnel: bool) -> None:
         assert len(scene.origin.requests) == 1
 
 
-@both_ways
-async def test_a_timeout_is_504_for_all_who_waited_for_it(tunnel: bool) -> None:
-    async with life(Silent(100), tunnel, backend={"first_byte_s": 0.2}) as scene:
+@every_way
+async def test_a_timeout_is_504_for_all_who_waited_for_it(way: dict[str, bool]) -> None:
+    async with life(Silent(100), backend={"first_byte_s": 0.2}, **way) as scene:
         clients = [await scene.send("/one")]
         await scene.asked_for(1)
         clients += [await scene.send("/one") for _ in range(2)]
@@ -103,8 +103,8 @@ async def test_a_timeout_is_504_for_all_who_waited_for_it(tunnel: bool) -> None:
         assert len(scene.origin.requests) == 1
 
 
-@both_ways
-async def test_a_failure_of_the_origin_is_502_for_all_who_waited_for_it(tunnel: bool) -> None:
+@every_way
+async def test_a_failure_of_the_origin_is_502_for_all_who_waited_for_it(way: dict[str, bool]) -> None:
     fail = asyncio.Event()
 
     async def script(origin: Origin, request: Message, writer: asyncio.StreamWriter) -> None:
@@ -112,7 +112,7 @@ async def test_a_failure_of_the_origin_is_502_for_all_who_waited_for_it(tunnel: 
         writer.write(b"junk\r\n\r\n")
         writer.close()
 
-    async with life(script, tunnel) as scene:
+    async with life(script, **way) as scene:
         clients = [await scene.send("/one")]
         await scene.asked_for(1)
         clients += [await scene.send("/one"), await scene.send("/one", "GET", 'If-None-Match: "another"')]

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from flyby.config import Limits
-from tests.e2e.stage import LIMIT, play, read_head, reply
-from tests.life.stage import both_ways, head_of, life, turns, until
+from tests.e2e.stage import play, read_head, reply
+from tests.life.stage import every_way, head_of, life, listening, turns, until
 
 OK = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\nok"
 CONTINUE = "HTTP/1.1 100 Continue"
 LEFT = (499, "error", "client-left")
 EARLY = {"early": 2}
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def listening(handler: Handler, limit: int = LIMIT) -> AsyncIterator[dict[str, object]]:
-    """An origin that reads for itself; the backend's keywords for it."""
-    served: set[asyncio.StreamWriter] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await handler(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=limit)
-    try:
-        yield {"origins": [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"]}
-    finally:
-        server.close()
-        for writer in served:
-            writer.transport.abort()
 
 
 # ---- when a connection is taken --------------------------------------------------------------------------------------
@@ -74,9 +50,9 @@ async def test_silent_clients_go_ahead_as_far_as_the_early_share_goes() -> None:
         assert scene.early == 0
 
 
-@both_ways
-async def test_a_client_that_leaves_in_its_content_is_recorded_as_such(tunnel: bool) -> None:
-    async with life(reply(), tunnel) as scene:
+@every_way
+async def test_a_client_that_leaves_in_its_content_is_recorded_as_such(way: dict[str, bool]) -> None:
+    async with life(reply(), **way) as scene:
         before = await scene.send("/before", "POST", "Content-Length: 10", content=b"12345")
         during = await scene.send("/during", "POST", "Content-Length: 70000", content=b"x" * 66_000)
         await until(lambda: scene.leased >= 1)
@@ -87,9 +63,9 @@ async def test_a_client_that_leaves_in_its_content_is_recorded_as_such(tunnel: b
         assert scene.of("/before") == scene.of("/during") == [LEFT]
 
 
-@both_ways
-async def test_an_end_within_the_content_is_the_clients_fault(tunnel: bool) -> None:
-    async with life(reply(), tunnel) as scene:
+@every_way
+async def test_an_end_within_the_content_is_the_clients_fault(way: dict[str, bool]) -> None:
+    async with life(reply(), **way) as scene:
         client = await scene.send("/half", "POST", "Content-Length: 70000", content=b"x" * 66_000)
         await until(lambda: scene.leased)
         client.writer.write_eof()
@@ -171,9 +147,9 @@ async def test_content_that_comes_without_waiting_is_not_answered_by_100() -> No
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
 
-@both_ways
-async def test_first_byte_s_runs_from_the_requests_last_byte(tunnel: bool) -> None:
-    async with life(reply(), tunnel, backend={"first_byte_s": 0.4}) as scene:
+@every_way
+async def test_first_byte_s_runs_from_the_requests_last_byte(way: dict[str, bool]) -> None:
+    async with life(reply(), backend={"first_byte_s": 0.4}, **way) as scene:
         client = await scene.send("/up", "POST", "Content-Length: 70000", content=b"x" * 66_000)
         await until(lambda: scene.leased)
         await asyncio.sleep(0.5)  # longer than the limit, which is the app's and not the client's

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, guessed, steady_ms, storable
+from flyby.clock import steady_ms
+from flyby.policy import CacheRules, EntryFlag, Plan, Reason, format_http_date, guessed, storable
 from flyby.policy.rules import ProfileName
 from flyby.wire import Fields
 from tests.policy.heads import DEFAULT, LETTER, NOW_MS, Lines, Request, answer, at, decide, get, lifetime_s, planned

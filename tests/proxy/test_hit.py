@@ -45,6 +45,7 @@ def test_what_is_read_of_a_stored_body(fields: dict[bytes, bytes], read: list[tu
         request=SimpleNamespace(method=b"GET", fields=Fields(list(fields.items()))),
         note=lambda *given: None,
         status=0,
+        own_lines=b"",
     )
     hit.serve(exchange, entry, Outcome.HIT)
     assert reads == read

@@ -82,11 +82,11 @@ def test_a_good_tag_is_judged(tag: bytes) -> None:
     assert condition(tag, b'HTTP/1.1 200 OK\r\nETag: "a"\r\n') in (200, 304)
 
 
-@given(st.integers(0, 1 << 33), st.integers(0, 1 << 40), st.integers(-1, 1 << 40))
-def test_what_is_added(age_s: int, ttl_s: int, length: int) -> None:
-    status = cache_status(Outcome.HIT, ttl_s=ttl_s)
+@given(st.integers(0, 1 << 33), st.integers(0, 1 << 40), st.booleans(), st.integers(-1, 1 << 40))
+def test_what_is_added(age_s: int, ttl_s: int, guessed: bool, length: int) -> None:
+    status = cache_status(Outcome.HIT, ttl_s=ttl_s, detail="guessed" if guessed else None)
     framing = b"" if length < 0 else b"Content-Length: %d\r\n" % length
-    assert added(age_s, ttl_s, length) == hit.age_fields(age_s, status) + framing + b"\r\n"
+    assert added(age_s, ttl_s, guessed, length) == hit.age_fields(age_s, status) + framing + b"\r\n"
 
 
 @given(heads, st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.integers(0, 1 << 40))
@@ -105,5 +105,5 @@ def test_the_value_of_a_stored_line(head: bytes, name: bytes) -> None:
 def test_room_for_the_longest_numbers() -> None:
     longest = (1 << 63) - 1
     assert len(partial(b"HTTP/1.1 200 OK\r\n", longest, longest, longest)) < MOST_ADDED
-    text = partial(b"HTTP/1.1 200 OK\r\n", longest, longest, longest) + added(longest, longest, longest)
+    text = partial(b"HTTP/1.1 200 OK\r\n", longest, longest, longest) + added(longest, longest, True, longest)
     assert len(text) + len(b"Connection: close\r\n") <= MOST_ADDED

@@ -28,6 +28,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def date_ms(self) -> int:
+        return self.wall_ms()
+
     def wall_ms(self) -> int:
         return int(self.now * 1000)
 

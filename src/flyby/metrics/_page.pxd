@@ -1,10 +1,10 @@
 # cython: language_level=3
 """The map of a worker's page of counters, and the two steps of counting.
 
-    requests   outcome × class of the status     │  one request adds one to each of these four,
-    reasons    why it was not a plain hit         │  and its bytes to `sent`
-    routes     route × outcome                    │
-    latencies  log-linear, see `bucket_of`        │
+    requests   outcome × class of the status     │  one request adds one to each of these four (without a reason, to
+    routes     route × outcome                   │  three), and its bytes to `sent`
+    reasons    why it was not a plain hit        │
+    latencies  log-linear, see `bucket_of`       │
     refusals   heads that could not be read, by reason
     the names of the rows above, and what is open now
 
@@ -15,7 +15,7 @@ number their rows differently. The last row of each table has no word: it counts
 Each page has one writer, which changes its words of 8 bytes by plain loads and stores: no lock, no system call.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from *:
     int leading_zeros "__builtin_clzll"(unsigned long long) noexcept nogil
@@ -39,7 +39,7 @@ cdef struct Histogram:
 cdef struct Page:
     uint64_t requests[OUTCOMES][CLASSES]
     uint64_t sent[OUTCOMES]            # bytes of heads and content that the clients were given
-    uint64_t reasons[REASONS]          # the last row: of no reason
+    uint64_t reasons[REASONS]
     uint64_t routes[ROUTES][OUTCOMES]
     uint64_t refusals[REFUSALS]
     Histogram hits                     # of whole responses from the store
@@ -68,12 +68,11 @@ cdef inline void observe(Histogram *histogram, uint64_t us) noexcept nogil:
 
 
 cdef inline void count(
-    Page *page, int outcome, int reason, int route, unsigned int status, uint64_t sent
+    Page *page, unsigned int outcome, unsigned int route, unsigned int status, uint64_t sent
 ) noexcept nogil:
-    """Count one request; outcome, reason and route are rows of this page."""
+    """Count one request; outcome and route are rows of this page."""
     cdef unsigned int first = status // 100
     page.requests[outcome][first if first < CLASSES else 0] += 1
-    page.reasons[reason] += 1
     page.routes[route][outcome] += 1
     page.sent[outcome] += sent
 
@@ -89,3 +88,13 @@ cdef class Metrics:
     cpdef int outcome(self, str word) except -1
     cpdef int reason(self, str word) except -1
     cpdef int route(self, str name) except -1
+
+
+cdef class Counter:
+    cdef Metrics _metrics
+    cdef unsigned int _outcome   # rows in its page
+    cdef int _reason             # -1: none
+
+    cpdef void add(
+        self, unsigned int route, unsigned int status, uint64_t sent, int64_t us, int64_t origin_us
+    ) noexcept

@@ -7,7 +7,7 @@ two of the stores of one request leaves that request counted in some tables and 
 """
 
 cimport cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from flyby.metrics.snapshot import Latency, MetricsSnapshot
@@ -32,7 +32,7 @@ cdef class Metrics:
             raise ValueError(f"a page takes {sizeof(Page)} bytes")
         self.page = <Page *>&self._memory[0]
         self.page.connections_open = 0  # those of the process before have ended with it
-        self._outcomes, self._reasons, self._routes, self._refusals = {}, {"": <int>REASONS - 1}, {}, {}
+        self._outcomes, self._reasons, self._routes, self._refusals = {}, {}, {}, {}
 
     def __repr__(self):
         return f"<Metrics of {self.snapshot().requests} requests>"
@@ -44,7 +44,7 @@ cdef class Metrics:
         return row_of(&self.page.outcome_words[0][0], OUTCOMES, WORD, self._outcomes, word)
 
     cpdef int reason(self, str word) except -1:
-        """The row of a reason; "" is no reason."""
+        """The row of a reason, likewise."""
         return row_of(&self.page.reason_words[0][0], REASONS, WORD, self._reasons, word)
 
     cpdef int route(self, str name) except -1:
@@ -62,11 +62,21 @@ cdef class Metrics:
         """
         if not 0 <= route < ROUTES:
             route = ROUTES - 1
-        count(self.page, self.outcome(outcome), self.reason(reason), route, max(status, 0), max(sent, 0))
+        count(self.page, self.outcome(outcome), route, max(status, 0), max(sent, 0))
+        if reason:
+            self.page.reasons[self.reason(reason)] += 1
         if seconds >= 0:
             observe(&self.page.hits if stored else &self.page.others, <uint64_t>(seconds * 1e6))
         if origin_s >= 0:
             observe(&self.page.origins, <uint64_t>(origin_s * 1e6))
+
+    def counter(self, str outcome not None, str reason not None):
+        """Who counts such requests often, and not from the store, by rows instead of words."""
+        cdef Counter counter = Counter.__new__(Counter)
+        counter._metrics = self
+        counter._outcome = self.outcome(outcome)
+        counter._reason = self.reason(reason) if reason else -1
+        return counter
 
     def refuse(self, str reason not None):
         """Count one head that is no request as flyby accepts it."""
@@ -86,6 +96,23 @@ cdef class Metrics:
     def snapshot(self):
         """What is counted in the page now."""
         return snapshot_of(self._memory)
+
+
+@cython.final
+cdef class Counter:
+    """Requests of one outcome, for one reason; made by `Metrics.counter`."""
+
+    cpdef void add(
+        self, unsigned int route, unsigned int status, uint64_t sent, int64_t us, int64_t origin_us
+    ) noexcept:
+        """Count one request of a route's row, as `Metrics.count` does; it took `us` microseconds."""
+        cdef Page *page = self._metrics.page
+        count(page, self._outcome, route if route < ROUTES else <unsigned int>ROUTES - 1, status, sent)
+        if self._reason >= 0:
+            page.reasons[self._reason] += 1
+        observe(&page.others, <uint64_t>max(us, 0))
+        if origin_us >= 0:
+            observe(&page.origins, <uint64_t>origin_us)
 
 
 cdef int row_of(char *words, int rows, int size, dict known, str word) except -1:
@@ -143,8 +170,7 @@ def snapshot_of(const unsigned char[::1] memory not None):
             routes[name] = counts
     return MetricsSnapshot(
         statuses=statuses,
-        # The last row counts the requests of no reason.
-        reasons={reasons[row]: page.reasons[row] for row in range(REASONS - 1) if page.reasons[row]},
+        reasons={reasons[row]: page.reasons[row] for row in range(REASONS) if page.reasons[row]},
         sent={outcomes[row]: page.sent[row] for row in range(OUTCOMES) if page.sent[row]},
         routes=routes,
         refusals={refusals[row]: page.refusals[row] for row in range(REFUSALS) if page.refusals[row]},

@@ -17,7 +17,7 @@
 | update, invalidation | 304 and HEAD bring up to date, unsafe methods drop | 9111 3.2, 4.3, 4.4 |
 """
 
-from flyby.policy.age import age_value, initial_age_ms, steady_ms
+from flyby.policy.age import age_value, initial_age_ms
 from flyby.policy.cache_control import (
     CacheControl,
     parse_cache_control,
@@ -149,7 +149,6 @@ __all__ = [
     "serve_partial",
     "stale_on_error_allowed",
     "stamps_of",
-    "steady_ms",
     "storable",
     "stored_fields",
     "stored_language_key",

@@ -30,15 +30,3 @@ def initial_age_ms(stamps: Stamps, request_ms: int, response_ms: int, wall_ms: i
     apparent_s = max(0, wall_ms // 1000 - date_s(stamps.date, wall_ms))
     corrected_ms = age_value(stamps.age, strict) * 1000 + max(0, response_ms - request_ms)
     return max(apparent_s * 1000, corrected_ms)
-
-
-def steady_ms(wall_ms: int, boot_ms: int, ahead_ms: int) -> tuple[int, int]:
-    """The time that ages and freshness are measured in, and the new `ahead_ms`, which is kept where all workers see it.
-
-    `boot_ms` is a clock of the machine that nobody sets and that runs while it sleeps (CLOCK_BOOTTIME); `ahead_ms` is
-    the most by which the wall clock was ever ahead of it. So the time follows the wall clock forwards and never steps
-    back: when the wall clock does, nothing becomes younger or fresher than it was (RFC 9111 4.2.3 wants ages that are
-    not too low). Dates in messages are still compared with the wall clock: `storable` takes the difference, `skew_ms`.
-    """
-    ahead_ms = max(ahead_ms, wall_ms - boot_ms)
-    return boot_ms + ahead_ms, ahead_ms

@@ -48,7 +48,7 @@ def storable(
     """RFC 9111 3: the Plan for a response, or the Reason why it is not stored.
 
     `request_ms` and `response_ms` are when the request was sent and the response's head had come (4.2.3), `skew_ms` by
-    how much that clock is ahead of the wall clock (see `age.steady_ms`).
+    how much that clock is ahead of the wall clock (see `clock.steady_ms`).
     """
     template = template_for(facts_of(request, response, rules), rules)
     if isinstance(template, Reason):

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flyby.clock import Clock, SystemClock
-from flyby.config import Config
+from flyby.config import Config, Route
 from flyby.config.rules import refuse_to_empty
 from flyby.control import State
 from flyby.errors import ConfigError, FlybyError, Problem, StoreError, WireError
@@ -36,11 +36,12 @@ from flyby.proxy.http1.connections import Connections
 from flyby.proxy.lane._crowd import Crowds
 from flyby.proxy.lane._lane import Lane
 from flyby.proxy.road._exchange import Exchange
-from flyby.proxy.road.context import Context, Local, cache_rules
+from flyby.proxy.road.context import Context, Local, Seams, cache_rules
 from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
 from flyby.server.descriptors import most_connections
 from flyby.server.listeners import Listener, open_listeners
+from flyby.server.proxied import ProxiedServer, serve_proxied
 from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
 from flyby.store import Partials, Store, StoreStatistics
@@ -116,7 +117,7 @@ class Edge:
         self._looking: asyncio.TimerHandle | None = None
         self._taking: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | ProxiedServer] = []
         self._context: Context | None = None
         self._connections: Connections | None = None
         self._buildpack = Download(zipapp)
@@ -195,7 +196,11 @@ class Edge:
             self._sockets = open_listeners(server.listen, 1).of_worker(0)
         for sock in self._sockets:
             secure = isinstance(sock, Listener) and sock.secure
-            self._servers.append(await self._serve(sock, secure))
+            if isinstance(sock, Listener) and sock.proxy_protocol:
+                context = self._certificates.context if secure else None
+                self._servers.append(serve_proxied(sock, self._connections, context))
+            else:
+                self._servers.append(await self._serve(sock, secure))
             self.addresses.append(sock.getsockname()[:2])
         self._looking = loop.call_later(LOOK_S, self._look)
 
@@ -267,9 +272,14 @@ class Edge:
             self._pressure,
             local=Local(answers={TUNNEL_PATH: self.tunnel.answer, BUILDPACK_PATH: self._buildpack.answer}),
             purgers=purgers,
+            seams={id(route): seams for route in router.routes if (seams := self._seams(route)) is not None},
             counted={id(route): self._metrics.route(route_name(route)) for route in router.routes},
             trusted=Trusted.of(config.server.trusted_proxies),
         )
+
+    def _seams(self, route: Route) -> Seams | None:
+        """What a route has of its own in the road; the configuration has no words for it, so none has anything."""
+        return None
 
     def _tell_tunnel(self, context: Context) -> None:
         assert self.tunnel is not None
@@ -305,7 +315,11 @@ class Edge:
         server = context.config.server
         log = self._access_log if server.log != "off" else None
         if context.store is not None:
-            signs = context.router.signs()
+            # A route that has something of its own in the road is not for the lane.
+            signs = [
+                (sign._replace(serves=sign.serves and id(route) not in context.seams), route)
+                for sign, route in context.router.signs()
+            ]
             self._lane.use(
                 context.store,
                 [(sign, context.rules[id(route)]) for sign, route in signs],

@@ -37,6 +37,7 @@ from flyby.wire._head cimport HeadReader, ResponseHead
 
 cdef Py_ssize_t AHEAD_LIMIT = 65_536  # bytes kept for a holder that has not asked for them yet
 cdef int INTERIM_LIMIT = 16
+cdef Py_ssize_t MANY_SLICES = 8  # chunks of one read that are handed on one by one
 
 cdef tuple NAMES = ("idle", "sent", "head", "held", "body", "tail", "closed")
 cdef object KIND_NONE = BodyKind.NONE
@@ -346,6 +347,9 @@ cdef class Connection(RequestSide):
         except WireError as error:
             self._fail(faults.malformed_content(error))
             return 0
+        if len(slices) > MANY_SLICES:
+            # Tiny chunks: one copy of what was read costs less than a write for each.
+            slices = (b"".join(slices),)
         for piece in slices:
             sink.data(piece)
             if self._sink is not sink:

@@ -1,14 +1,16 @@
 """The steps of a request, in their order: each answers it, or leaves it to the next.
 
-    certificate · methods · client · purges · own paths · route · loops · OPTIONS · cookies · upgrade · store or origin
+    certificate · methods · client · purges · flyby's own paths · route · loops · OPTIONS · cookies · the route's own
+    steps · upgrade · store or origin
 
-A step returns True when the request has its answer, or when something is at work that will answer. A route may have
-steps of its own between these (`Context.points`); a route without any has none.
+A step returns True when the request has its answer, or when something is at work that will answer. What a route has of
+its own (`Context.seams`) comes when the request is what the cache and the origin will see, and before either does.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 
 from flyby.errors import StoreError, WireError
@@ -20,6 +22,7 @@ from flyby.proxy.road import pages
 from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.replies import ALLOWED
 from flyby.proxy.routing import forwarding
+from flyby.proxy.routing.shares import Shares
 from flyby.proxy.stored import hit, lookup, partial, purge
 from flyby.store import Entry
 from flyby.wire import BodyKind, Fields
@@ -96,14 +99,29 @@ def _route(exchange: Exchange) -> bool:
     match = context.router.match(exchange.request)
     if match is None:
         raise WireError(404, "no-route", "")
-    exchange.match = match
+    before, exchange.match = exchange.match, match
     if match.redirect is not None:
         exchange.redirect(match.redirect.location, match.redirect.status)
         return True
+    if match.shares is not None:
+        # One that has waited for another's fetch has been assigned already.
+        match.backend = before.backend if before is not None else _assigned(exchange, match.shares)
     exchange.backend_name = match.backend
     exchange.rules = context.rules[id(match.route)]
+    exchange.seams = context.seams.get(id(match.route))
     exchange.path = match.path
     return False
+
+
+def _assigned(exchange: Exchange, shares: Shares) -> str:
+    """The backend that the visitor was given before, or is given now and keeps."""
+    fields = exchange.request.fields
+    backend = shares.of_visitor(fields)
+    shares.left_out(fields)
+    if backend is None:
+        backend = shares.drawn(random.random())
+        exchange.own_lines += shares.cookie_line(backend, exchange.request.scheme == b"https")
+    return backend
 
 
 def _refuse_loop(exchange: Exchange) -> bool:
@@ -133,6 +151,11 @@ def _leave_out_cookies(exchange: Exchange) -> bool:
     return False
 
 
+def _ask_route(exchange: Exchange) -> bool:
+    """The `request` point, for routes that have points or chains."""
+    return exchange.seams is not None and exchange.seams.at_request(exchange)
+
+
 def _upgrade(exchange: Exchange) -> bool:
     if exchange.request.upgrade != b"websocket":
         return False
@@ -149,8 +172,7 @@ def _look_up(exchange: Exchange) -> bool:
         return True
     entry = lookup.find(exchange)
     if entry is None:
-        if not partial.serve(exchange):
-            _miss(exchange, None, Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS)
+        _look_for_part(exchange)
     elif entry.flags & EntryFlag.HIT_FOR_MISS:
         _look_at_mark(exchange, entry)
     else:
@@ -158,10 +180,19 @@ def _look_up(exchange: Exchange) -> bool:
     return True
 
 
+def _look_for_part(exchange: Exchange) -> None:
+    """No whole response is stored; a part of it may be."""
+    part = partial.find(exchange)
+    if part is None:
+        _miss(exchange, None, Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS)
+    elif not partial.serve(exchange, part):
+        _miss(exchange, None, Reason.PARTIAL)
+
+
 def _look_at_mark(exchange: Exchange, entry: Entry) -> None:
     """What lies under the key is not for sharing, as was seen when it was last fetched."""
     if entry.fresh_ms <= exchange.context.clock.wall_ms():
-        _miss(exchange, None, Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS)
+        _look_for_part(exchange)
     elif not _only_if_cached(exchange):
         too_large = entry.flags & EntryFlag.TOO_LARGE
         start.fetch_marked(exchange, Reason.TOO_LARGE if too_large else Reason.HIT_FOR_MISS)
@@ -220,6 +251,7 @@ STEPS: tuple[tuple[str, Callable[[Exchange], bool]], ...] = (
     ("loop", _refuse_loop),
     ("options", _answer_options),
     ("cookies", _leave_out_cookies),
+    ("request", _ask_route),
     ("upgrade", _upgrade),
     ("store", _look_up),
 )

@@ -86,7 +86,7 @@ def run(exchange: Exchange) -> None:
 def _switch(fetch: Fetch) -> None:
     """The origin has switched: so does the client's connection. Raises `UpstreamError` 502 for another protocol."""
     exchange, head, lease = fetch.exchange, fetch.response, fetch.lease
-    assert lease is not None
+    assert lease is not None  # what has answered is leased
     if (head.fields.get(b"upgrade") or b"").lower() != exchange.request.upgrade:
         lease.discard()
         raise UpstreamError(502, "upgrade", "http_upgrade_failed", "the origin switched to a protocol nobody asked for")

@@ -41,6 +41,7 @@ cdef class Asking(Listener):
     cdef readonly Entry stale        # what is validated, or stands in for a failure
     cdef readonly object why         # the Reason for asking
     cdef bint _conditions            # the client's own conditions are passed on
+    cdef bint _whole                 # our validators are left out: a 304 to them spoke of another response
     cdef object _attempts            # Attempts, once there may be a second
     cdef object _part                # partial.Part that is to be completed
     cdef Upload _upload              # its content; None for a request without

@@ -60,6 +60,8 @@ cdef class Asking(Listener):
     def begin(self):
         """Ask the origin as soon as there is something to send and something to send it on."""
         cdef Exchange exchange = self.exchange
+        if exchange.seams is not None and exchange.seams.at_fetch(self):
+            return
         backend = exchange.backend()
         backend.retries.earn()
         if self._purpose == TO_STORE and self.stale is None and may_share(exchange.request):
@@ -169,8 +171,8 @@ cdef class Asking(Listener):
         if self._purpose == TO_FORWARD or self._purpose == TO_SWITCH:
             return request.fields
         fields = drop_unkeyed(request.fields)
-        validating = self.stale is not None and not self.stale.flags & PARTIAL
-        if (may_share(request) and not self._conditions) or validating:
+        validating = self.stale is not None and not self._whole and not self.stale.flags & PARTIAL
+        if (may_share(request) and not self._conditions) or validating or self._whole:
             for name in CLIENT_CONDITIONS:
                 fields.remove(name)
         if validating:

@@ -18,6 +18,7 @@ cdef class Fetch(Streaming):
     cdef int _drop_content(self) except -1
     cdef int _to_client_with(self, bytes status) except -1
     cdef int _freshen(self) except -1
+    cdef int _again(self) except -1
     cdef int _stand_in(self) except -1
     cdef bint _store(self, plan) except -1
     cdef int _pass(self, reason, bint offered) except -1

@@ -25,10 +25,11 @@ of the response is `verdict`'s to say; this file carries it out.
 """
 
 from flyby.errors import UpstreamError
-from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date
+from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date, guessed
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching.attempts import FAILURES
 from flyby.proxy.fetching.ended import Ended
+from flyby.proxy.fetching.forms import tell_of_refused_form
 from flyby.proxy.fetching._response import content_length, response_head, status_field
 from flyby.proxy.fetching.verdict import Action, before_policy, by_policy
 from flyby.proxy.routing import forwarding
@@ -55,6 +56,7 @@ cdef object LENGTH = BodyKind.LENGTH
 cdef object CLOSE = BodyKind.CLOSE
 cdef object MISS = Outcome.MISS
 cdef object PASS = Outcome.PASS
+cdef object GUESSED = Reason.GUESSED.value
 cdef object STALE = Outcome.STALE
 cdef object REVALIDATED = Outcome.REVALIDATED
 cdef tuple NAMES = ("waiting", "asking", "streaming", "done", "failed")
@@ -113,7 +115,7 @@ cdef class Fetch(Streaming):
         self.lease.observe(elapsed, head.status in FAILURES)
         if not head.fields.get(b"date"):
             # RFC 9110 6.6.1: a recipient that keeps a response without a Date gives it one.
-            head.fields.set(b"Date", format_http_date(self.response_ms // 1000))
+            head.fields.set(b"Date", format_http_date(clock.date_ms() // 1000))
         if head.status == 101:
             if self._on_switch is not None:
                 self.state = DONE
@@ -131,6 +133,10 @@ cdef class Fetch(Streaming):
             self._part = None
             self.lease.discard()
             return self._acquire()
+        if exchange.seams is not None:
+            self.response, self._incoming = exchange.seams.at_response(self, head)
+            if self.state >= DONE:
+                return 0
         return self._decide()
 
     cdef bint _completes(self) except -1:
@@ -148,7 +154,8 @@ cdef class Fetch(Streaming):
         if self._purpose == TO_FORWARD or self._purpose == TO_SWITCH:
             return self._forward()
         stands_in = stale is not None and head.status >= 500 and hit.stale_allowed(exchange, stale, head.status)
-        found = before_policy(head.status, stale is not None, stands_in)
+        speaks_of_it = head.status != 304 or stale is None or renewal.speaks_of(stale, self)
+        found = before_policy(head.status, stale is not None and not self._whole, speaks_of_it, stands_in)
         if found is None:
             plan = renewal.plan_for(exchange, self, head)
             if isinstance(plan, Plan) and b"range" in request.fields and head.status != 206:
@@ -158,6 +165,8 @@ cdef class Fetch(Streaming):
             found = by_policy(request, head.status, plan, self.why is Reason.TOO_LARGE)
         if found.action is Action.FRESHEN:
             return self._freshen()
+        if found.action is Action.AGAIN:
+            return self._again()
         if found.action is Action.STAND_IN:
             return self._stand_in()
         if found.action is Action.STORE and self._store(found.plan):
@@ -172,6 +181,7 @@ cdef class Fetch(Streaming):
         exchange = self.exchange
         context = exchange.context
         renewal.invalidate(exchange, self.response)
+        tell_of_refused_form(exchange, self.response.status)
         if exchange.request.method == b"POST" and context.store is not None and not exchange.match.route.cache.off:
             # RFC 9110 9.3.3: a POST's response that says where it can be had again serves later GETs.
             plan = renewal.plan_for(exchange, self, self.response)
@@ -195,8 +205,16 @@ cdef class Fetch(Streaming):
         self._let_fill_go(Ended.REVALIDATED)
         self._settled()
         if self._client is not None:
+            exchange.own_lines += renewal.cookies_for_client(exchange, self)
             hit.serve(exchange, entry or self.stale, REVALIDATED, self.why, fwd_status=304)
         return 0
+
+    cdef int _again(self) except -1:
+        """RFC 9111 4.3.4: what is stored is another response than the origin's: the whole is asked for."""
+        self._whole = True
+        self._upstream.stream(Ignored())
+        self.lease.release()
+        return self._acquire()
 
     cdef int _stand_in(self) except -1:
         """A failure of the origin is hidden by what is stored (RFC 5861 4)."""
@@ -232,7 +250,7 @@ cdef class Fetch(Streaming):
         if self._client is not None:
             exchange.note(MISS, self.why, head.status)
             self._begin_stored(plan)
-        self._upstream.stream(self)
+        self._upstream.stream(self if self._incoming is None else self._incoming)
         if self._client is not None:
             self._client.flush()
         return True
@@ -241,7 +259,8 @@ cdef class Fetch(Streaming):
         """Begin the client's response: what is stored, with the fields that are kept from later requests."""
         exchange = self.exchange
         client = self._client
-        status = status_field(MISS, self.why, self.response.status, True)
+        detail = GUESSED if guessed(plan.times, plan.flags) else None
+        status = status_field(MISS, self.why, self.response.status, True, detail)
         code = self.response.status
         fields = self.response.fields
         if self._joined is not None:
@@ -302,7 +321,7 @@ cdef class Fetch(Streaming):
         length = content_length(self.response, exchange.request.method)
         client.begin_ready(response_head(exchange, self.response, status), length, self.response.status)
         self._to_client()
-        self._upstream.stream(self)
+        self._upstream.stream(self if self._incoming is None else self._incoming)
         client.flush()
         return 0
 
@@ -311,7 +330,7 @@ cdef class Fetch(Streaming):
         cdef Exchange exchange = self.exchange
         cdef ResponseHead head = self.response
         store = exchange.context.store
-        if self.fill is not None:
+        if self.fill is not None or self._conditions:
             self._let_fill_go(Ended.UNCACHEABLE)
             # A failure says nothing against what is stored: it stays, to be validated or served stale again.
             if exchange.request.method == b"GET" and (self.stale is None or head.status < 500):
@@ -414,6 +433,12 @@ cdef class Fetch(Streaming):
         elif self._way == WINDOW and self._overflow:
             self._fill_window()
             self._read_along()
+
+    def give_way(self):
+        """A response is made here instead: the client is no longer this fetch's, and followers fetch for themselves."""
+        self._client = None
+        self._let_fill_go(Ended.UNCACHEABLE)
+        self._abandon()
 
     cdef int _abandon(self) except -1:
         """Nobody wants the response any more."""

@@ -4,7 +4,6 @@
 from libc.stdint cimport int64_t
 
 from flyby.log._lines cimport Lines
-from flyby.metrics._page cimport Metrics
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._verdict cimport Verdict, Verdicts, Words
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
@@ -29,8 +28,7 @@ cdef class Forwarder(Onward):
     cdef bint _logged              # there is a log
     cdef Verdicts _verdicts        # None: the route changes what is stored or sent, so that heads are parsed
     cdef bint _guard_paths
-    cdef Metrics _metrics
-    cdef int _row                  # of the route, in the page of counters
+    cdef unsigned int _row         # of the route, in the counters
     cdef long long _mark_ms        # how long a mark lasts
     cdef int _server_port          # that `_port` tells, as the client's side has it
     cdef bytes _port

@@ -36,7 +36,6 @@ from flyby.proxy.stored.hit import stored_fields
 
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, OFF, Lines, Served
-from flyby.metrics._page cimport Metrics, count, observe
 from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
 from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._streaming cimport CLIENT, STORE
@@ -63,6 +62,7 @@ from flyby.wire._put cimport text_at, text_of
 
 cdef enum:
     OUT = 262_144     # bytes of the longest head that is written here, with the content behind it
+    STEP_MS = 500     # by which the two differ only when the wall clock has been set back
     MOST_ADDED = 512  # bytes of what this edge adds to a response's head
     MOST_CONDITIONS = 256  # heads whose conditions are remembered
 
@@ -101,12 +101,11 @@ cdef class Forwarder(Onward):
         self._store = context.store
         self._held_store = serve_store(self._store)
         self._logged = context.log is not None
+        self._row = context.counted.get(id(route), NO_ROUTE)
         self._access = log
         self._lines = None if log is None else log.lines
         self._guard_paths = rules.points.guard_paths
         self._mark_ms = round(rules.hit_for_miss_s * 1000)
-        self._metrics = context.metrics
-        self._row = context.counted.get(id(route), NO_ROUTE)
         self._server_port = -1
         self._known_conditions = {}
         if not changes(route.response_headers):
@@ -297,13 +296,18 @@ cdef class FlatFetch(Fetch):
         verdict = verdicts.judge(base, &seen, self._asking, self.exchange)
         if verdict is None:
             return 0
-        now_ms = wall_ms()
+        now_ms = self.exchange.context.clock.wall_ms()
+        if now_ms - wall_ms() > STEP_MS:
+            return 0  # the wall clock has stepped back: dates and ages are told by different clocks
         if not self._accept(verdict, base, &seen, now_ms):
             return 0
         now = monotonic()
         self.exchange.first_byte_ms = (now - self._started) * 1000
         self.lease.answered(now - self._started, now)
         self.state = STREAMING
+        if self._half_closed:
+            self._heard = now
+            self._watch_silence()
         self.response_ms = now_ms
         self.exchange.note(self._words.outcome, self._words.reason, seen.status)
         self.exchange.recorder = self
@@ -417,6 +421,8 @@ cdef class FlatFetch(Fetch):
         return 0
 
     cdef int part(self, const unsigned char *base, Py_ssize_t size) except -1:
+        if self._half_closed:
+            self._heard = monotonic()
         if self._errand == VALIDATED:
             return 0
         if self._way == STORE and size:
@@ -493,20 +499,20 @@ cdef class FlatFetch(Fetch):
         cdef Lines lines = forwarder._lines
         cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
         cdef Served served
-        if forwarder._logged and (lines is None or lines.style > COMBINED or exchange.reason is not self._words.reason):
+        cdef int64_t took = <int64_t>((now - exchange.started) * 1e6)
+        if exchange.reason is not self._words.reason or (
+            forwarder._logged and (lines is None or lines.style > COMBINED)
+        ):
             record(exchange)
             return
-        took_us = <int64_t>((now - exchange.started) * 1e6)
-        count(
-            forwarder._metrics.page, self._words.outcome_row, self._words.reason_row, forwarder._row, exchange.status,
-            exchange.downstream._outbox.sent,
+        self._words.count.add(
+            forwarder._row, exchange.status, exchange.downstream._outbox.sent, took,
+            <int64_t>(exchange.first_byte_ms * 1000),
         )
-        observe(&forwarder._metrics.page.others, took_us)
-        observe(&forwarder._metrics.page.origins, <int64_t>(exchange.first_byte_ms * 1000))
         if not forwarder._logged or lines.style == OFF:
             return
         served.time_ms = wall_ms()
-        served.duration_us = took_us
+        served.duration_us = took
         served.sent = exchange.downstream._outbox.sent
         served.status = exchange.status
         served.method = text_at(base, exchange.verb)

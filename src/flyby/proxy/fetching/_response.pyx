@@ -47,6 +47,7 @@ def content_length(ResponseHead head not None, bytes method not None):
 cpdef bytes response_head(exchange, ResponseHead head, bytes status):
     """Status line and field lines of `head` for the client of `exchange`; `status` is our member of Cache-Status."""
     cdef RequestHead request = exchange.request
+    cdef bytes ours = status + b"\r\n" + <bytes>exchange.own_lines
     cdef Fields fields = head.fields
     rules = exchange.match.route.response_headers
     strip_tags = exchange.rules.strip_tags
@@ -54,9 +55,9 @@ cpdef bytes response_head(exchange, ResponseHead head, bytes status):
     changed = changes(rules)
     if changed or kind is NONE or b"connection" in fields or b"via" in fields:
         fields = _changed(request, head, rules if changed else None, strip_tags)
-        return open_response(head.status, head.reason, fields, None, b"Cache-Status: " + status + b"\r\n")
+        return open_response(head.status, head.reason, fields, None, b"Cache-Status: " + ours)
     left_out = TAGS_LEFT_OUT if strip_tags else LEFT_OUT
-    return open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + status + b"\r\n")
+    return open_response(head.status, head.reason, fields, left_out, VIA_AND_STATUS + ours)
 
 
 cdef Fields _changed(RequestHead request, ResponseHead head, rules, bint strip_tags):

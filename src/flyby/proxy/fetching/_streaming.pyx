@@ -211,6 +211,9 @@ cdef class Streaming(Asking):
 
     cdef int _settled(self) except -1:
         """Nothing more is to come of the origin."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.left()
         self._stop_timer()
         self._leave_upload()
         if self.state < DONE:

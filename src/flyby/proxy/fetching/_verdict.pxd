@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from flyby.log._lines cimport Text
-from flyby.metrics._page cimport Metrics
+from flyby.metrics._page cimport Counter, Metrics
 from flyby.wire._head cimport ResponseHead
 from flyby.wire._names cimport NameTable
 from flyby.wire._plain cimport Plain, PlainLimits
@@ -22,8 +22,7 @@ cdef class Words:
     cdef bytes after
     cdef bytes _column            # of a console line
     cdef bytes _tail
-    cdef int outcome_row          # of the page of counters
-    cdef int reason_row
+    cdef readonly Counter count
     cdef Text column
     cdef Text tail
 

@@ -82,7 +82,7 @@ cdef class Words:
         word = reason.value if reason is not None else ""
         self._column, self._tail = console_words(outcome.value, word)
         self.column, self.tail = text_of(self._column), text_of(self._tail)
-        self.outcome_row, self.reason_row = metrics.outcome(outcome.value), metrics.reason(word)
+        self.count = metrics.counter(outcome.value, word)
 
 
 cdef class Verdict:

@@ -22,5 +22,7 @@ def forwarder(context: Context, sign: Sign, route: Route, log: AccessLog | None)
     appends = context.config.server.forwarded == "append"
     if appends or not sign.serves or route.rewrite is not None or rules.set or rules.add or rules.remove:
         return None
+    if context.backends[sign.backend].settings.map_origin:
+        return None
     match = Match(route, sign.backend, b"")
     return Forwarder(context, match, context.rules[id(route)], context.config.server.limits, log)

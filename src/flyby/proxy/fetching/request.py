@@ -48,9 +48,11 @@ def request_head(
         exchange.downstream.client.address,
         exchange.identity,
         host,
-        exchange.context.clock.wall_ms(),
+        exchange.context.clock.date_ms(),
         left_out,
     )
+    if exchange.backend().settings.map_origin:
+        forwarding.map_origin(out, request, host)
     if upgrade is not None:
         out.set(b"Upgrade", upgrade)
         out.set(b"Connection", b"Upgrade")

@@ -6,11 +6,13 @@ wait. A stored response that is stale is validated with its own validators (RFC 
 when the origin fails.
 
 A fetch of which nothing is heard for `cache.collapse_wait_s` is not waited for any longer: one of the waiters, one over
-all workers, fetches beside it, and another beside both when that stalls too. Whichever has its response first serves
-all.
+all workers, fetches beside it, and another beside both when that stalls too. Who has waited for all three waits on: for
+the first, until it ends, and looks each time whether another has brought the response meanwhile.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from flyby.policy import EntryFlag, Outcome, Reason, Reuse
 from flyby.proxy.fetching._asking import Purpose
@@ -72,8 +74,11 @@ def refresh(exchange: Exchange, stale: Entry) -> None:
     behind.run_step(Fetch(behind, Reason.STALE, fill=fill, stale=stale, purpose=Purpose.TO_REFRESH).begin)
 
 
-def go_on(exchange: Exchange, ended: Ended, stale: Entry | None) -> None:
-    """Answer a request that has waited for another's fetch in vain; it has `ended` so."""
+def go_on(exchange: Exchange, ended: Ended, stale: Entry | None, beside: int = 0) -> None:
+    """Answer a request that has waited for another's fetch in vain; it has `ended` so.
+
+    `beside` fetches beside the first were waited for, too.
+    """
     if ended is Ended.UPSTREAM or ended is Ended.TIMEOUT:
         if stale is not None and hit.stale_allowed(exchange, stale, 504 if ended is Ended.TIMEOUT else 502):
             hit.serve(exchange, stale, Outcome.STALE, Reason.ORIGIN_FAILED)
@@ -81,32 +86,28 @@ def go_on(exchange: Exchange, ended: Ended, stale: Entry | None) -> None:
         raise failed_too(ended)
     entry = lookup.find(exchange)
     why = Reason.URI_MISS if exchange.claim_key == exchange.primary else Reason.VARY_MISS
-    if ended is Ended.STALLED:
-        _fetch_beside(exchange, stale, why)
-        return
     if ended is Ended.UNCACHEABLE or ended is Ended.UNSTORABLE:
         Fetch(exchange, why, stale=None).begin()
         return
     verdict = lookup.judge(exchange, entry) if entry is not None and hit.usable(entry) else Reuse.MISS
     if entry is not None and verdict is Reuse.FRESH:
         hit.serve(exchange, entry, Outcome.MISS if stale is None else Outcome.REVALIDATED, why)
+    elif ended is Ended.STALLED:
+        _fetch_beside(exchange, stale, why, beside)
     else:
         fetch(exchange, entry if verdict is Reuse.REVALIDATE else None, why)
 
 
-def _fetch_beside(exchange: Exchange, stale: Entry | None, why: Reason) -> None:
-    """Fetch beside a fetch that stalls, or follow the waiter that does; alone when both places stall too."""
+def _fetch_beside(exchange: Exchange, stale: Entry | None, why: Reason, beside: int) -> None:
+    """Fetch beside a fetch that stalls, or follow the waiter that does; there are never more than three of one key."""
     store = exchange.context.store
     assert store is not None
-    for name in BESIDE:
-        fill = store.claim(exchange.claim_key + name)
-        if fill is not None and fill.owner:
-            Fetch(exchange, why, fill=fill, stale=stale).begin()
-            return
-        if fill is not None:
-            Following(exchange, fill, stale, go_on).begin()
-            return
-    Fetch(exchange, why, stale=stale).begin()
+    name = BESIDE[beside] if beside < len(BESIDE) else b""
+    fill = store.claim(exchange.claim_key + name)
+    if fill is None or fill.owner:
+        Fetch(exchange, why, fill=fill, stale=stale).begin()
+    else:
+        Following(exchange, fill, stale, partial(go_on, beside=min(beside + 1, len(BESIDE)))).begin()
 
 
 def _came_meanwhile(exchange: Exchange, fill: Fill) -> bool:

@@ -6,21 +6,32 @@ touches a stored part is joined to it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from flyby.policy import EntryFlag, Plan, Reason, worth_packing
+from flyby.policy import EntryFlag, Plan, Reason, mark_for, worth_packing
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
 from flyby.proxy.routing.sent import Sent
 from flyby.proxy.stored import hit, partial, variants
 from flyby.store import Fill, Store
-from flyby.wire import REASONS, Fields, serialise_response
+from flyby.upstream import Lease
+from flyby.wire import REASONS, Fields, ResponseHead, serialise_response
 
 if TYPE_CHECKING:
-    from flyby.proxy.fetching._fetch import Fetch
     from flyby.proxy.road._exchange import Exchange
 
-FAILURE_MARK_S = 2.0  # how long an error keeps requests from waiting for one another
+
+class Storing(Protocol):
+    """What of a fetch is asked here."""
+
+    @property
+    def exchange(self) -> Exchange: ...
+    @property
+    def response(self) -> ResponseHead: ...
+    @property
+    def lease(self) -> Lease | None: ...
+    @property
+    def fill(self) -> Fill | None: ...
 
 
 def claim_alone(exchange: Exchange, store: Store) -> Fill | None:
@@ -33,16 +44,30 @@ def claim_alone(exchange: Exchange, store: Store) -> Fill | None:
 
 
 def mark(exchange: Exchange, store: Store, reason: Reason | None, status: int) -> None:
-    """Remember that what lies under the key is not for sharing (hit-for-miss), or too large to be stored."""
+    """Remember that what lies under the key is not for sharing (hit-for-miss), or too large to be stored.
+
+    A response that was passed on without a reason (a 304 whose like could be stored) removes the mark.
+    """
+    if reason is None:
+        unmark(exchange, store)
+        return
     now_ms = exchange.context.clock.wall_ms()
     flags = int(EntryFlag.HIT_FOR_MISS)
     if reason is Reason.TOO_LARGE:
         flags |= int(EntryFlag.TOO_LARGE)
-    lasts_s = FAILURE_MARK_S if status >= 500 else exchange.context.config.cache.hit_for_miss_s
+    lasts_s = mark_for(status, reason, exchange.rules)
     store.put(exchange.claim_key, b"", b"", 0, flags, now_ms, now_ms + round(lasts_s * 1000), 0, 0)
 
 
-def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
+def unmark(exchange: Exchange, store: Store) -> None:
+    """Let the mark under the key end, if there is one. (To delete it would outdate what is just being stored.)"""
+    entry = store.lookup(exchange.claim_key)
+    if entry is not None and entry.flags & EntryFlag.HIT_FOR_MISS:
+        now_ms = exchange.context.clock.wall_ms()
+        store.put(exchange.claim_key, b"", b"", 0, int(EntryFlag.HIT_FOR_MISS), now_ms, now_ms, 0, 0)
+
+
+def open_fill(fetch: Storing, fill: Fill, plan: Plan, length: int, joined: partial.Joined | None) -> Reason | None:
     """Begin to store; the Reason when that cannot be. `length` is -1 where only the end will tell."""
     exchange, response, lease = fetch.exchange, fetch.response, fetch.lease
     assert lease is not None
@@ -78,6 +103,8 @@ def open_fill(fetch: Fetch, fill: Fill, plan: Plan, length: int, joined: partial
         place=place_of(key),
     )
     if opened and (joined is None or not len(joined.before) or fill.write(joined.before)):
+        if fetch.why is Reason.HIT_FOR_MISS and key != exchange.claim_key:
+            unmark(exchange, store)  # what is stored under the key itself takes its place
         return None
     return Reason.TOO_LARGE
 
@@ -90,7 +117,7 @@ def stored_head(exchange: Exchange, fields: Fields, status: int, reason: bytes) 
     return serialise_response(status, reason or REASONS.get(status, b""), fields)[:-2]
 
 
-def joined_view(fetch: Fetch, joined: partial.Joined, plan: Plan) -> tuple[Fields, int, int, int]:
+def joined_view(fetch: Storing, joined: partial.Joined, plan: Plan) -> tuple[Fields, int, int, int]:
     """What the client gets of a stored part that grows: fields, where in the Fill it begins and ends, the status."""
     exchange = fetch.exchange
     assert fetch.fill is not None

@@ -1,9 +1,10 @@
 """What becomes of a response whose head has come: one pure decision, carried out by the fetch.
 
 FRESHEN    a 304 to our own validators: what is stored is still right
+AGAIN      a 304 that speaks of another response than the stored one: the whole is asked for
 STAND_IN   a failure, and something stale that may be sent in its place
 STORE      by the plan
-PASS       to the client alone, for the reason
+PASS       to the client alone, for the reason; without one, its kind could be stored
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Action(enum.Enum):
     """What a fetch does with its response."""
 
     FRESHEN = "freshen"
+    AGAIN = "again"
     STAND_IN = "stand-in"
     STORE = "store"
     PASS = "pass"
@@ -33,17 +35,18 @@ class Verdict(NamedTuple):
 
 
 FRESHEN = Verdict(Action.FRESHEN)
+AGAIN = Verdict(Action.AGAIN)
 STAND_IN = Verdict(Action.STAND_IN)
 
 
-def before_policy(status: int, validating: bool, stale_may_stand_in: bool) -> Verdict | None:
+def before_policy(status: int, validating: bool, speaks_of_it: bool, stale_may_stand_in: bool) -> Verdict | None:
     """The verdicts that no policy is asked for; None for all others.
 
-    `validating` says that the request had validators of a stored response, `stale_may_stand_in` that this response may
-    be sent in place of one with `status`.
+    `validating` says that the request had validators of a stored response, `speaks_of_it` that a 304 is about that one
+    (RFC 9111 4.3.4), `stale_may_stand_in` that it may be sent in place of a response with `status`.
     """
     if validating and status == 304:
-        return FRESHEN
+        return FRESHEN if speaks_of_it else AGAIN
     if stale_may_stand_in:
         return STAND_IN
     return None
@@ -53,7 +56,7 @@ def by_policy(request: RequestHead, status: int, plan: Plan | Reason, too_large:
     """The verdict on a response that policy has judged; `too_large` says that it would outgrow the store again."""
     if isinstance(plan, Reason):
         return Verdict(Action.PASS, None, plan)
-    if request.method == b"HEAD":
+    if request.method == b"HEAD" or status == 304:
         return Verdict(Action.PASS)
     if too_large:
         return Verdict(Action.PASS, None, Reason.TOO_LARGE)

@@ -136,7 +136,8 @@ cdef class Connection(Downstream):
         # First that the client has left, then that its content breaks off: the request is not at fault.
         if occupant is not None:
             occupant.client_lost()
-        self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
+        if not self.content.finished:
+            self.content.fail(WireError(400, "client-closed", "the client closed the connection"))
 
     def eof_received(self):
         if self._pipe is not None:
@@ -348,7 +349,7 @@ cdef class Connection(Downstream):
                 return 0
         self._connections.refused(self, error)
         status, fields, content = replies.refusal(error, None)
-        fields = replies.own_fields(fields, *self._connections.refusal_words, self._connections.wall_ms())
+        fields = replies.own_fields(fields, *self._connections.refusal_words, self._connections.date_ms())
         fields.set(b"Content-Length", b"%d" % len(content))
         fields.set(b"Connection", b"close")
         self._outbox.write([serialise_response(status, replies.reason_of(status), fields), content])
@@ -579,7 +580,7 @@ cdef class Connection(Downstream):
         self._transport.abort()
 
     cdef int _pump(self) except -1:
-        if self._outbox.pump(QUEUE_LIMIT) and self._occupant is not None:
+        if self._outbox.pump(QUEUE_LIMIT // 4) and self._occupant is not None:
             self._finish()
         return 0
 

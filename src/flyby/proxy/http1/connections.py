@@ -127,9 +127,9 @@ class Connections:
             return False
         return self.trusted.trusts(parse_address(address) if address else None)
 
-    def wall_ms(self) -> int:
-        """The clock's wall time."""
-        return self._clock.wall_ms()
+    def date_ms(self) -> int:
+        """What the wall clock shows."""
+        return self._clock.date_ms()
 
     def _make_room(self) -> bool:
         """Close those that have been idle for longest; False when nobody is."""
@@ -163,6 +163,7 @@ class Connections:
 
     def _tick(self) -> None:
         self.sweep()
+        self.lane.skew_ms = self._clock.wall_ms() - self._clock.date_ms()
         self.start()
 
     def sweep(self) -> None:

@@ -42,9 +42,9 @@ cdef class Lane(ShortCut):
     cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
     cdef object _access
     cdef Metrics _metrics  # counts every answer
-    cdef int _outcome  # rows in its page
-    cdef int _no_reason
-    cdef bytes _rows  # of each route
+    cdef unsigned int _outcome  # the row of hits in its page
+    cdef bytes _kept_rows
+    cdef const unsigned char *_rows  # of each route, in `_kept_rows`
     cdef Crowds _crowds  # who wait for a fetch of the store's
     cdef Errand _errand  # what it is to do
     cdef Entry _stale  # what it is to validate, or None
@@ -83,7 +83,6 @@ cdef class Lane(ShortCut):
     cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept
     cdef int _finished(self, Downstream client) except -1
-    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept
     cdef object _record(self, Downstream client, int number)
     cdef list _taken(self, int64_t skipped)
     cdef int _leave(self, Downstream client, int64_t done, list chunks) except -1

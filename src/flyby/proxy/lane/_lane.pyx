@@ -38,7 +38,7 @@ from flyby.proxy.road._identity import identity
 from flyby.clock cimport monotonic, wall_ms
 from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
 from flyby.proxy.http1._connection cimport Connection
-from flyby.metrics._page cimport Metrics, count, observe
+from flyby.metrics._page cimport Metrics, Page, count, observe
 from flyby.proxy.road._downstream cimport (
     FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight,
 )
@@ -76,6 +76,7 @@ cdef uint32_t VALIDATOR = EntryFlag.VALIDATOR
 cdef uint32_t COOKIELESS = EntryFlag.COOKIELESS
 cdef uint32_t NO_RESPONSE = EntryFlag.HIT_FOR_MISS | EntryFlag.VARY_MARKER | EntryFlag.PARTIAL
 cdef uint32_t MARKER = EntryFlag.VARY_MARKER
+cdef uint32_t HEURISTIC = EntryFlag.HEURISTIC
 
 
 @cython.final
@@ -122,8 +123,9 @@ cdef class Lane(ShortCut):
         self._lines = log.lines if isinstance(log, AccessLog) else None
         self._log = log.write if isinstance(log, AccessLog) else log
         self._metrics = NewMetrics() if metrics is None else metrics
-        self._outcome, self._no_reason = self._metrics.outcome(Outcome.HIT.value), self._metrics.reason("")
-        self._rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
+        self._outcome = self._metrics.outcome(Outcome.HIT.value)
+        self._kept_rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
+        self._rows = self._kept_rows
         self.closed = False
 
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1:
@@ -189,7 +191,7 @@ cdef class Lane(ShortCut):
 
     cdef void _read_clocks(self):
         if self._clock is None:
-            self._now_ms = wall_ms()
+            self._now_ms = wall_ms() + self.skew_ms
             self._now = monotonic()
         else:
             self._now_ms = self._clock.wall_ms()
@@ -321,7 +323,7 @@ cdef class Lane(ShortCut):
             to = put(to, found.head, found.head_length)
         to = put_added(
             to, max(self._now_ms - found.born_ms, 0) // 1000, (found.fresh_ms - self._now_ms) // 1000,
-            -1 if status == 304 else length,
+            found.flags & HEURISTIC != 0, -1 if status == 304 else length,
         )
         if seen.seen & CLOSE:
             to = put(to - 2, "Connection: close\r\n\r\n", 21)
@@ -445,6 +447,7 @@ cdef class Lane(ShortCut):
         cdef int64_t took = 0
         cdef int number
         cdef bint logged = self._log is not None and (self._lines is None or self._lines.style != OFF)
+        cdef Page *page = self._metrics.page
         self.hits += self._count
         if self._clock is None:
             took = <int64_t>((monotonic() - self._now) * 1e6)
@@ -452,7 +455,8 @@ cdef class Lane(ShortCut):
             served = &self._answers[number].served
             served.sent = self._answers[number].end - before
             before = self._answers[number].end
-            self.counted(self._answers[number].route, served.status, served.sent, took)
+            count(page, self._outcome, self._rows[self._answers[number].route], served.status, served.sent)
+            observe(&page.hits, took)
             if not logged:
                 continue
             served.time_ms = self._now_ms
@@ -465,9 +469,9 @@ cdef class Lane(ShortCut):
             self._access.added()
         return 0
 
-    cpdef void counted(self, int route, int status, int64_t sent, int64_t took_us) noexcept:
-        """Count an answer whose last byte is on its way, or whose client has gone."""
-        count(self._metrics.page, self._outcome, self._no_reason, PyBytes_AS_STRING(self._rows)[route], status, sent)
+    def counted(self, int route, int status, int64_t sent, int64_t took_us):
+        """Count an answer of which the socket took a part only, when the rest is sent or its client has gone."""
+        count(self._metrics.page, self._outcome, self._rows[route], status, sent)
         observe(&self._metrics.page.hits, took_us)
 
     cdef object _record(self, Downstream client, int number):
@@ -522,9 +526,8 @@ cdef class Lane(ShortCut):
             records.append((self._record(client, number), self._answers[number].route, before, end))
             before = end
         client._outbox.sent = done
-        client._occupant = Remainder(
-            self.counted, self._log, records, client._outbox, self._now, self._clock or SystemClock()
-        )
+        clock = self._clock or SystemClock()
+        client._occupant = Remainder(self.counted, self._log, records, client._outbox, self._now, clock)
         (<Connection>client).send_rest(chunks)
         return 0
 

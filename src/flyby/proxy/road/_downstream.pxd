@@ -10,6 +10,7 @@ from flyby.wire._head cimport RequestHead
 cdef class ShortCut:
     cdef readonly object read_buffer  # where every connection of the worker reads to
     cdef public bint closed           # nothing may be answered here: not ready yet, or draining
+    cdef public long long skew_ms     # by how much the clock of ages is ahead of the wall clock, which was set back
     cdef bint more                    # `run` stopped at its bound: other requests may follow
 
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1

@@ -60,6 +60,12 @@ cdef class Downstream:
         """Set the client's address, for the log and the origin."""
         self.address = address.encode("ascii", "replace")
 
+    def stand_before(self, Downstream client not None):
+        """Take over what is known of `client`'s connection: for one that gives on to it what it is given."""
+        self.address, self.secure, self.approved = client.address, client.secure, client.approved
+        self._outbox, self.content = client._outbox, client.content
+        self.begun, self.paused = client.begun, client.paused
+
     cdef bint approves(self, const unsigned char *host, Py_ssize_t length) noexcept:
         """Whether a request for `host` may be answered here without asking the certificate (RFC 9110 7.4)."""
         if not self.secure:

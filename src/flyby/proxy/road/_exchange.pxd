@@ -23,6 +23,7 @@ cdef class Exchange(Occupant):
     # The decision.
     cdef public object match         # where the route leads
     cdef public object rules         # CacheRules of the route
+    cdef public object seams         # points and chains of the route (`context.Seams`); None: it has none
     cdef public str backend_name
     cdef public bytes path           # as the origin is asked
     cdef public bytes primary        # the resource's key

@@ -8,7 +8,7 @@ from flyby.errors import UpstreamError, WireError
 from flyby.policy import CacheRules, Outcome, Reason
 from flyby.proxy.road._downstream import Downstream, Occupant
 from flyby.proxy.road.client import Client
-from flyby.proxy.road.context import Context
+from flyby.proxy.road.context import Context, Seams
 from flyby.proxy.road.source import Source
 from flyby.upstream import Backend
 from flyby.wire import Fields, RequestHead
@@ -22,10 +22,12 @@ class Exchange(Occupant):
     started: float
     match: Any  # a routing.router.Match
     rules: CacheRules
+    seams: Seams | None
     backend_name: str
     path: bytes
     primary: bytes
     claim_key: bytes
+    own_lines: bytes
     since: int
     extra_tags: tuple[bytes, ...]
     source: Source | None
@@ -38,15 +40,15 @@ class Exchange(Occupant):
     @property
     def gone(self) -> bool: ...
     @property
-    def request(self) -> RequestHead: ...
-    @property
     def client(self) -> Client: ...
-    def arrived(self, client: Client, request: RequestHead) -> None: ...
+    @property
+    def request(self) -> RequestHead: ...
     def as_sent(self) -> RequestHead: ...
     @property
     def identity(self) -> bytes: ...
     @property
     def scheme(self) -> bytes: ...
+    def arrived(self, client: Client, request: RequestHead) -> None: ...
     def start(self) -> None: ...
     def run_step(self, step: Callable[..., object], *given: object) -> None: ...
     def run(self, story: Coroutine[Any, Any, None]) -> None: ...

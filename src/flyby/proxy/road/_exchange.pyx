@@ -134,6 +134,7 @@ cdef class Exchange(Occupant):
         other._identity = self._identity
         other.started, other._client = self.started, self.client
         other.match, other.rules, other.backend_name = self.match, self.rules, self.backend_name
+        other.seams = self.seams
         other.path, other.primary, other.claim_key = self.path, self.primary, self.claim_key
         other.gone = other._recorded = True
         return other
@@ -204,7 +205,7 @@ cdef class Exchange(Occupant):
             self.finished()
             return
         self.status = status
-        fields = replies.own_fields(fields, self.outcome, self.reason, self.context.clock.wall_ms())
+        fields = replies.own_fields(fields, self.outcome, self.reason, self.context.clock.date_ms())
         downstream.begin(status, replies.reason_of(status), fields, len(content))
         downstream.data(content)
         downstream.end()

@@ -9,8 +9,6 @@ all that a hit of the fast lane takes: one sendmsg(2) on the socket itself, behi
 nothing to write.
 """
 
-import socket
-
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -46,6 +44,15 @@ cdef class Pieces:
     def __len__(self):
         return self._end - self._offset
 
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        piece = self.take()
+        if piece is None:
+            raise StopIteration
+        return piece
+
     cdef object take(self):
         """The next piece; None when there is no more."""
         if self._offset >= self._end:
@@ -64,9 +71,7 @@ cdef class Outbox:
         self._fd = -1
         sock = transport.get_extra_info("socket")
         if sock is not None and transport.get_extra_info("sslcontext") is None:
-            self._fd = sock.fileno()
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._fd = sock.fileno()  # the loop has set TCP_NODELAY, as asyncio does and uvloop, too
 
     cpdef hold(self, bytes head):
         """Keep `head` for the next `write` or `release`, which comes in the same call."""

@@ -20,6 +20,7 @@ from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.routes import RouteTable
 from flyby.store import Store
 from flyby.upstream import Backend
+from flyby.wire import ResponseHead
 from flyby.wire.forwarded import Trusted
 
 
@@ -34,6 +35,19 @@ class Watcher(Protocol):
     """What is told of fetches that hold a connection for little: `fetching.pressure`."""
 
     def watch(self, fetch: Any, /) -> None: ...
+
+
+class Seams(Protocol):
+    """Where a route has something of its own in the road: `decision.points`."""
+
+    def at_request(self, exchange: Exchange, /) -> bool:
+        """Before the lookup; True when the request has its answer."""
+
+    def at_fetch(self, fetch: Any, /) -> bool:
+        """Before the origin is asked; True when the request has its answer, and the fetch has ended."""
+
+    def at_response(self, fetch: Any, head: ResponseHead, /) -> tuple[ResponseHead, Any]:
+        """Before storing: the head as it goes on, and the sink for its content, or None. The fetch may have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +77,9 @@ class Context:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     local: Local = field(default_factory=Local)
     purgers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    seams: Mapping[int, Seams] = field(default_factory=dict)  # by the id of the route, for the routes that have some
     trusted: Trusted = field(default_factory=Trusted)
+    refused_forms: set[str] = field(default_factory=set)  # backends of which the log has said so
 
     def spawn(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `story` in the background, held until it ends."""

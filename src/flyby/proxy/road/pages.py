@@ -74,9 +74,8 @@ def client_error(error: WireError, request: RequestHead | None) -> tuple[int, Fi
 def upstream_error(error: UpstreamError, request: RequestHead, identity: bytes) -> tuple[Fields, bytes]:
     """The answer when the origin has none, with Proxy-Status (RFC 9209)."""
     fields, content = page(error.status, request, "request " + identity.decode("ascii", "replace"))
-    detail = error.detail.encode("ascii", "replace").replace(b"\\", b"/").replace(b'"', b"'")
-    printable = bytes(octet if 32 <= octet < 127 else 63 for octet in detail)
-    fields.add(b"Proxy-Status", b'flyby; error=%s; details="%s"' % (error.proxy_error.encode(), printable))
+    # RFC 9209 2.1: without details, which would name inside addresses; the log has them.
+    fields.add(b"Proxy-Status", b"flyby; error=%s" % error.proxy_error.encode())
     if error.status == 503:
         fields.add(b"Retry-After", b"1")
     return fields, content

@@ -89,7 +89,7 @@ def record(story: Story) -> None:
     request = story.request
     context.log(
         AccessRecord(
-            time_ms=context.clock.wall_ms(),
+            time_ms=context.clock.date_ms(),
             method=request.method,
             scheme=request.scheme,
             host=request.host,

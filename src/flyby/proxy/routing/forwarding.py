@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from flyby.config import HeaderRules
 from flyby.errors import UpstreamError
+from flyby.policy import is_unsafe
 from flyby.proxy.road._identity import CDN_ID, VIA
 from flyby.proxy.road.client import Client
 from flyby.proxy.routing._upstream_fields import upstream_fields as _upstream_fields
@@ -87,6 +88,26 @@ def map_location(fields: Fields, request: RequestHead, upstream_host: bytes) -> 
                 start = scheme if scheme == b"//" else request.scheme + b"://"
                 fields.set(_title(name), start + request.host + value[len(prefix) :])
                 break
+
+
+def map_origin(fields: Fields, request: RequestHead, host: bytes) -> None:
+    """Let an Origin that is exactly what the client addressed name the origin's `host` in its place (RFC 6454 7).
+
+    X-Forwarded-Host is not sent beside it: frameworks that compare Origin with that field would refuse the mapped one.
+    """
+    fields.remove(b"x-forwarded-host")
+    if fields.get_all(b"origin") == [own_origin(request)]:
+        fields.set(b"Origin", request.scheme + b"://" + host)
+
+
+def own_origin(request: RequestHead) -> bytes:
+    """The Origin of pages that came from where the client sent this request."""
+    return request.scheme + b"://" + request.host
+
+
+def refuses_form(request: RequestHead, status: int) -> bool:
+    """Whether an origin has refused an unsafe request of a page of its own (403): it may not know its public name."""
+    return status == 403 and is_unsafe(request.method) and request.fields.get_all(b"origin") == [own_origin(request)]
 
 
 def _title(name: bytes) -> bytes:

@@ -31,6 +31,7 @@ from flyby.config.patterns import (
     parse_redirect,
     parse_rewrite,
 )
+from flyby.proxy.routing.shares import Shares, shares_of
 
 Captures = dict[str, bytes]
 NO_CAPTURES: Captures = {}
@@ -72,12 +73,23 @@ class Redirection(NamedTuple):
 
 
 class Match:
-    """The route that a request takes: to a `backend` with `path`, or with "" as the backend to a `redirect`."""
+    """The route that a request takes: to a `backend` with `path`, or with "" as the backend to a `redirect`.
 
-    __slots__ = ("backend", "path", "redirect", "route")
+    Where it has several backends, `shares` says which one a visitor gets.
+    """
 
-    def __init__(self, route: Route, backend: str, path: bytes, redirect: Redirection | None = None) -> None:
+    __slots__ = ("backend", "path", "redirect", "route", "shares")
+
+    def __init__(
+        self,
+        route: Route,
+        backend: str,
+        path: bytes,
+        redirect: Redirection | None = None,
+        shares: Shares | None = None,
+    ) -> None:
         self.route = route
+        self.shares = shares
         self.backend = backend
         self.path = path
         self.redirect = redirect
@@ -130,7 +142,7 @@ class Router:
             captures = compiled.fits(request, path)
             if captures is not None:
                 return compiled.outcome(whole, path, mark + query, captures)
-        return None if preview is None else Match(preview, preview.backend or "", whole)
+        return None if preview is None else Match(preview, next(iter(preview.shares)), whole)
 
     def signs(self) -> list[tuple[Sign, Route]]:
         """The routes in their order, each with what host and path tell of it."""
@@ -143,6 +155,7 @@ class _Compiled:
     """One route, ready to be matched."""
 
     __slots__ = (
+        "_backend",
         "_fields",
         "_host",
         "_pattern",
@@ -153,10 +166,14 @@ class _Compiled:
         "_target",
         "names_host",
         "route",
+        "shares",
     )
 
     def __init__(self, route: Route) -> None:
         self.route = route
+        # Of several, a visitor's is drawn when the request is routed.
+        self._backend = next(iter(route.shares), "")
+        self.shares = shares_of(tuple(route.shares.items())) if len(route.shares) > 1 else None
         self._host: HostPattern | None = parse_host(route.host) if route.host is not None else None
         self.names_host = self._host is not None
         self._scheme = route.scheme.encode("ascii") if route.scheme is not None else None
@@ -216,18 +233,18 @@ class _Compiled:
         """Where the route leads a request that fits it."""
         route = self.route
         if self._plain:
-            return Match(route, route.backend or "", whole)
+            return Match(route, self._backend, whole, None, self.shares)
         if self._target is not None and route.redirect is not None:
             location = _location(_filled(self._target, captures), query)
             return Match(route, "", whole, Redirection(location, route.redirect.status))
         if self._rewrite is None or path == b"*":  # `OPTIONS *` is about the server, there is no path to change
-            return Match(route, route.backend or "", whole)
+            return Match(route, self._backend, whole, None, self.shares)
         rewritten = _filled(self._rewrite, captures)
         if self._pattern is None:
             # Of a prefix only the prefix is replaced; the slash between it and the rest is there once.
             rest = path[len((self._prefix or b"/").rstrip(b"/")) :]
             rewritten = rewritten.rstrip(b"/") + rest or b"/"
-        return Match(route, route.backend or "", rewritten + query)
+        return Match(route, self._backend, rewritten + query, None, self.shares)
 
 
 def _host_fits(pattern: HostPattern, authority: bytes) -> bool:

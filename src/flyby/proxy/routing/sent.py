@@ -41,7 +41,8 @@ class Sent:
             return None
         if lname in _WRITTEN:
             return b"\0" + self._written(lname)
-        return self._exchange.request.fields.combined(lname)
+        value: bytes | None = self._exchange.request.fields.combined(lname)
+        return value
 
     def _written(self, lname: bytes) -> bytes:
         exchange = self._exchange

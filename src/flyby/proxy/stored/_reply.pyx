@@ -50,10 +50,15 @@ for name in IN_304:
     initials |= 1 << (name[0] & 31)
 
 
-cdef char *put_added(char *to, int64_t age_s, int64_t ttl_s, int64_t length) noexcept nogil:
-    """What follows the stored head: our fields, Content-Length unless it is negative, and the empty line."""
+cdef char *put_added(char *to, int64_t age_s, int64_t ttl_s, bint guessed, int64_t length) noexcept nogil:
+    """What follows the stored head: our fields, Content-Length unless it is negative, and the empty line.
+
+    `guessed` says that the freshness was (`policy.guessed`).
+    """
     to = put_number(put(to, "Age: ", 5), age_s)
     to = put_number(put(to, "\r\nCache-Status: flyby; hit; ttl=", 32), ttl_s)
+    if guessed:
+        to = put(to, "; detail=guessed", 16)
     if length >= 0:
         to = put_number(put(to, "\r\nContent-Length: ", 18), length)
     return put(to, "\r\n\r\n", 4)
@@ -132,10 +137,10 @@ cdef char *put_partial(
     return put(to, "\r\n", 2)
 
 
-def added(int64_t age_s, int64_t ttl_s, int64_t length):
+def added(int64_t age_s, int64_t ttl_s, bint guessed, int64_t length):
     """`put_added` as bytes, for the tests."""
     cdef char text[MOST_ADDED]
-    return text[: put_added(text, age_s, ttl_s, length) - text]
+    return text[: put_added(text, age_s, ttl_s, guessed, length) - text]
 
 
 def unmodified(bytes head not None):

@@ -17,6 +17,7 @@ from flyby.policy import (
     Times,
     cache_status,
     evaluate,
+    guessed,
     if_range_matches,
     multipart,
     parse_range,
@@ -57,7 +58,8 @@ def serve(
     age_s = max(0, (now_ms - entry.born_ms) // 1000)
     ttl_s = (entry.fresh_ms - now_ms) // 1000
     exchange.note(outcome, reason, entry.status)
-    extra = age_fields(age_s, cache_status(outcome, reason, ttl_s=ttl_s, fwd_status=fwd_status))
+    status = cache_status(outcome, reason, ttl_s=ttl_s, fwd_status=fwd_status, detail=detail_of(entry, outcome, reason))
+    extra = age_fields(age_s, status) + exchange.own_lines
     downstream = exchange.downstream
     if not is_conditional(exchange.request):
         downstream.send_stored(entry.head + extra, entry.length, (content(entry, 0, entry.length),), entry.status)
@@ -74,6 +76,14 @@ def serve(
         _serve_range(exchange, entry, fields, extra)
     else:
         downstream.send_stored(entry.head + extra, entry.length, (content(entry, 0, entry.length),), entry.status)
+
+
+def detail_of(entry: Entry, outcome: Outcome, reason: Reason | None) -> str | None:
+    """What Cache-Status adds of a stored response: that its freshness was guessed; None to say what it says anyway."""
+    if outcome is not Outcome.HIT or reason is not None or not entry.flags & EntryFlag.HEURISTIC:
+        return None
+    times = Times(entry.born_ms, entry.fresh_ms, entry.swr_s, entry.sie_s)
+    return Reason.GUESSED.value if guessed(times, entry.flags) else None
 
 
 def content(entry: Entry, first: int, length: int) -> memoryview | Pieces:

@@ -82,14 +82,13 @@ def join(part: Part, head: ResponseHead) -> Joined | None:
     return Joined(around[0], around[1], both.held)
 
 
-def serve(exchange: Exchange) -> bool:
-    """Answer a range request from a stored part; False when none holds what is asked for."""
+def serve(exchange: Exchange, stored: Part) -> bool:
+    """Answer a range request from a stored part; False when that does not hold what is asked for."""
     request = exchange.request
     wanted = request.fields.combined(b"range")
-    found = find(exchange) if wanted is not None and request.method == b"GET" else None
-    if found is None or lookup.judge(exchange, found.entry) is not Reuse.FRESH:
+    if wanted is None or request.method != b"GET" or lookup.judge(exchange, stored.entry) is not Reuse.FRESH:
         return False
-    entry, fields, held = found.entry, found.fields, found.held
+    entry, fields, held = stored.entry, stored.fields, stored.held
     if not if_range_matches(request.fields.get(b"if-range"), fields):
         return False
     part = serve_partial(wanted, held, entry.length, lenient=not exchange.rules.points.strict_partial)
@@ -99,7 +98,7 @@ def serve(exchange: Exchange) -> bool:
     view = hit.content(entry, part.first - held.first, part.length)
     fields.set(b"Content-Range", bytes(part))
     status = cache_status(Outcome.HIT, ttl_s=(entry.fresh_ms - now_ms) // 1000)
-    extra = hit.age_fields(max(0, (now_ms - entry.born_ms) // 1000), status)
+    extra = hit.age_fields(max(0, (now_ms - entry.born_ms) // 1000), status) + exchange.own_lines
     exchange.note(Outcome.HIT, None, 206)
     head = serialise_response(206, REASONS[206], fields)[:-2] + extra
     exchange.downstream.send_stored(head, len(view), (view,), 206)

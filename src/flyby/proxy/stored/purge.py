@@ -120,10 +120,10 @@ def _owners(exchange: Exchange) -> set[bytes]:
     """As whose the keys of this host's resources may be: of all backends that any of its requests can go to."""
     context, host = exchange.context, exchange.request.host + b":"
     return {
-        context.rules[id(route)].owner or route.backend.encode()
+        context.rules[id(route)].owner or name.encode()
         for route in context.router.routes
-        if route.backend is not None
-        and (route.host is None or route.host.startswith("*") or host.startswith(route.host.lower().encode() + b":"))
+        for name in route.shares
+        if (route.host is None or route.host.startswith("*") or host.startswith(route.host.lower().encode() + b":"))
     }
 
 

@@ -18,9 +18,11 @@ from flyby.policy import (
     freshen,
     head_effect,
     invalidation_targets,
+    primary_key,
     storable,
+    validates,
 )
-from flyby.proxy.routing.resource import resource_key
+from flyby.proxy.routing.resource import stem_key
 from flyby.proxy.stored import hit, lookup, variants
 from flyby.store import Entry, Store
 from flyby.wire import REASONS, Fields, RequestHead, ResponseHead, serialise_response
@@ -52,9 +54,12 @@ class Updated:
 
 def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan | Reason:
     """How `response`, which is the answer's or what is stored with its fields, is to be stored; or why it is not."""
-    request = exchange.request
+    request, clock = exchange.request, exchange.context.clock
     method, fields = request.method, request.fields
-    if isinstance(response, Updated):
+    if response.status == 304:
+        # It stands for a whole whose fields these are (RFC 9110 15.4.5): what is asked is whether that may be stored.
+        response = Updated(200, response.fields)
+    elif isinstance(response, Updated):
         # What a validation brings up to date is a GET's response, though a HEAD may have asked.
         method = b"GET"
     if answer.ranged is not None and b"range" not in fields:
@@ -77,12 +82,26 @@ def plan_for(exchange: Exchange, answer: Answered, response: Response) -> Plan |
         request_ms=answer.request_ms,
         response_ms=answer.response_ms,
         rules=exchange.rules,
+        skew_ms=clock.wall_ms() - clock.date_ms(),
     )
+
+
+def speaks_of(entry: Entry, answer: Answered) -> bool:
+    """Whether a 304 to our validators is about this stored response (RFC 9111 4.3.4); else it updates nothing."""
+    return validates(hit.stored_fields(entry.head), answer.response.fields)
+
+
+def cookies_for_client(exchange: Exchange, answer: Answered) -> bytes:
+    """The Set-Cookie lines of a 304 that are for the client alone whose own request was the validation."""
+    if exchange.rules.keeps_set_cookie:
+        return b""  # they are stored, and so sent with the rest
+    return b"".join(b"Set-Cookie: %b\r\n" % value for value in answer.response.fields.get_all(b"set-cookie"))
 
 
 def renew(exchange: Exchange, store: Store, entry: Entry, answer: Answered) -> Entry | None:
     """Store `entry` with the fields of `answer` laid over its own (RFC 9111 3.2), or drop it if they forbid storing."""
-    fields = freshen(hit.stored_fields(entry.head), answer.response.fields)
+    keeps_cookie = exchange.rules.keeps_set_cookie
+    fields = freshen(hit.stored_fields(entry.head), answer.response.fields, set_cookie=keeps_cookie)
     plan = plan_for(exchange, answer, Updated(entry.status, fields))
     if isinstance(plan, Reason):
         store.delete(entry.key)
@@ -115,5 +134,7 @@ def invalidate(exchange: Exchange, head: ResponseHead) -> None:
     if store is None or exchange.request.method not in UNSAFE_METHODS or not 200 <= head.status < 400:
         return
     for scheme, host, path in invalidation_targets(exchange.request, head):
-        primary, _ = resource_key(exchange.match, scheme, host, path, exchange.rules)
-        variants.purge(store, primary, soft=False)
+        stem, _ = primary_key(scheme, host, path, exchange.rules)
+        # What one of a route's backends has changed, the others may show.
+        for name in exchange.match.route.shares:
+            variants.purge(store, stem_key(stem, exchange.rules.owner or name.encode()), soft=False)

@@ -1,0 +1,1 @@
+"""Content chains: between the origin and the store, and before each client."""
