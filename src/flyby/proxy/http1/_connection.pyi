@@ -6,9 +6,10 @@ from flyby.proxy.http1.connections import Connections
 from flyby.proxy.road._downstream import Downstream
 from flyby.proxy.road._outbox import Pieces
 from flyby.wire import RequestHead
+from flyby.wire.proxy_protocol import ProxyHeader
 
 class Connection(Downstream):
-    def __init__(self, connections: Connections, scheme: bytes) -> None: ...
+    def __init__(self, connections: Connections, scheme: bytes, header: ProxyHeader | None = None) -> None: ...
     @property
     def _request(self) -> RequestHead | None: ...
     @property

@@ -19,6 +19,7 @@ class ClientPipe(Protocol):
 
 class ShortCut:
     closed: bool
+    skew_ms: int
     @property
     def read_buffer(self) -> memoryview: ...
 
