@@ -24,9 +24,9 @@ class Metrics:
         route: int = ...,
         status: int = 0,
         sent: int = 0,
-        seconds: float = -1,
+        seconds: float = -1.0,
         stored: bool = False,
-        origin_s: float = -1,
+        origin_s: float = -1.0,
     ) -> None: ...
     def counter(self, outcome: str, reason: str) -> Counter: ...
     def refuse(self, reason: str) -> None: ...

@@ -1,6 +1,7 @@
 """Types of `_verdict.pyx`."""
 
 from flyby.metrics import Metrics
+from flyby.metrics._page import Counter
 from flyby.policy import CacheRules, Outcome, Reason
 from flyby.policy.template import Template
 from flyby.proxy.road._exchange import Exchange
@@ -14,6 +15,8 @@ class Words:
     def outcome(self) -> Outcome: ...
     @property
     def reason(self) -> Reason | None: ...
+    @property
+    def count(self) -> Counter: ...
 
 class Verdict:
     def __init__(self, reason: Reason | None, template: Template | None, packable: bool) -> None: ...

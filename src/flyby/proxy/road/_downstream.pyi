@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, type_check_only
 
 from flyby.proxy.road._content import Content
 from flyby.proxy.road._outbox import Outbox, Pieces
 from flyby.proxy.road.client import Client
 from flyby.wire import Fields, RequestHead
 
+@type_check_only
 class ClientPipe(Protocol):
     """What the client's bytes go to after a switch."""
 

@@ -47,6 +47,11 @@ cdef class Downstream:
         self.approved = b""
 
     @property
+    def client(self):
+        """Who the client is, as the connection tells: a `road.client.Client`."""
+        raise NotImplementedError
+
+    @property
     def bytes_sent(self):
         """How much of this response has been handed over, in bytes."""
         return self._outbox.sent

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final, Protocol, final
+from typing import Final, Protocol, final, type_check_only
 
 PIECE: Final[int]
 
+@type_check_only
 class Readable(Protocol):
     """Stored content that is read a piece at a time."""
 

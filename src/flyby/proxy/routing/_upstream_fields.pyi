@@ -10,7 +10,6 @@ OURS: tuple[bytes, ...]
 FATES: dict[bytes, int]
 HOPS_SAID: tuple[bytes, ...]
 
-def fresh_identity() -> bytes: ...
 def _forget() -> None: ...
 def upstream_fields(
     request: RequestHead,

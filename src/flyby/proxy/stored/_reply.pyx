@@ -48,6 +48,7 @@ for name in IN_304:
     repeated_lengths[repeated_count] = PyBytes_GET_SIZE(name)
     repeated_count += 1
     initials |= 1 << (name[0] & 31)
+del name
 
 
 cdef char *put_added(char *to, int64_t age_s, int64_t ttl_s, bint guessed, int64_t length) noexcept nogil:
