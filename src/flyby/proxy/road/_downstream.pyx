@@ -49,7 +49,6 @@ cdef class Downstream:
     @property
     def client(self):
         """Who the client is, as the connection tells: a `road.client.Client`."""
-        raise NotImplementedError
 
     @property
     def bytes_sent(self):
