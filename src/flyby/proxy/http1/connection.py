@@ -8,6 +8,6 @@ from flyby.proxy.http1._connection import Connection as CompiledConnection
 
 
 class Connection(CompiledConnection, asyncio.BufferedProtocol):  # type: ignore[misc]  # its transport is a Transport
-    """One client connection; see `_connection`."""
+    """One client connection; see `_connection` and `_receiving`."""
 
     __slots__ = ()
