@@ -32,7 +32,6 @@ cdef class Receiving(Downstream):
     cdef object _behind              # a view of what was read behind a request that is just being begun
     cdef bint _due                   # `_go_on` will be called for them
     cdef bint _reading               # not paused
-    cdef bint _receiving             # within `_receive`
     cdef bint _ended                 # the client has sent its last byte
     cdef bint _deaf                  # where the request's content ends is not known: read nothing behind it
     cdef object _pipe                # whom the bytes go to

@@ -177,7 +177,6 @@ cdef class Receiving(Downstream):
             return 0
         if self._closing or self._deaf:
             return 0
-        self._receiving = True
         try:
             while len(view) and not self._closing and not self._deaf:
                 if self._state == CONTENT:
@@ -205,7 +204,6 @@ cdef class Receiving(Downstream):
         except WireError as error:
             self._refuse(error)
         finally:
-            self._receiving = False
             self._behind = None
         return 0
 
