@@ -32,7 +32,7 @@ def collected(case: str, count: int) -> int:
                 "valgrind",
                 "--tool=callgrind",
                 f"--callgrind-out-file={directory}/out",
-                "--toggle-collect=*Connection*buffer_updated*",
+                "--toggle-collect=*Receiving*buffer_updated*",
                 sys.executable,
                 "-m",
                 "tests.instructions.hits",
