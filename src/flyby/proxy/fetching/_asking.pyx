@@ -6,7 +6,8 @@
        ▲                                      │
        └── elsewhere, or on a fresh one ──────┴─ lost, and not to be sent again ─▶ `_give_up`
 
-`Fetch` is the rest: what becomes of the response, who wants it, and the ends. See `attempts` for what may be sent again.
+`Fetch` is the rest: what becomes of the response, who wants it, and the ends. See `attempts` for what may be sent
+again.
 """
 
 from flyby.policy import EntryFlag, drop_unkeyed, validators_for
@@ -190,7 +191,7 @@ cdef class Asking(Listener):
     # ---- what the origin says, until its final head ------------------------------------------------------------------
 
     cpdef interim(self, ResponseHead head):
-        """Pass a 1xx on. 100 and 101 are each hop's own affair; what else is interim is the client's (RFC 9110 15.2)."""
+        """Pass a 1xx on. 100 and 101 are each hop's own affair; other interim ones are the client's (RFC 9110 15.2)."""
         if self.fill is not None:
             self.fill.touch()
         if self._client is None:

@@ -86,7 +86,9 @@ cdef class Streaming(Asking):
             return 0
         if self._way == HELD and self._offset == <long long>self.fill.available:
             return self._read_on()
-        if self._offset == self._limit or (self.fill.state == FILL_COMPLETE and self._offset == <long long>self.fill.available):
+        if self._offset == self._limit or (
+            self.fill.state == FILL_COMPLETE and self._offset == <long long>self.fill.available
+        ):
             self._client = None
             client.on_writable(None)
             self._let_reader_go()

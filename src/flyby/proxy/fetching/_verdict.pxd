@@ -63,7 +63,9 @@ cdef class Verdicts:
     cdef bint times(
         self, Verdict verdict, const unsigned char *base, const Plain *seen, int64_t request_ms, int64_t response_ms
     ) except -1
-    cdef char *put_fields(self, char *to, const unsigned char *base, const Plain *seen, unsigned int but, long long now_ms)
+    cdef char *put_fields(
+        self, char *to, const unsigned char *base, const Plain *seen, unsigned int but, long long now_ms
+    )
     cdef Py_ssize_t put_response(
         self, char *start, const unsigned char *base, const Plain *seen, Words words, long long now_ms
     ) except -1

@@ -2,16 +2,17 @@
 # cython: boundscheck=False, wraparound=False
 """Whether a plain response is stored, remembered; and its head for the store and for the client.
 
-Policy is asked once for each kind of response: what decides is the status, Cache-Control, Vary and which of a few fields are
-there, of the request that it has a Cookie or an Authorization (`policy.facts`). A site has few kinds, however many pages it
-has. Times are policy's too: what it says of one response holds for all of the same kind that have the same Date and come in
-the same second, but for the time that each request took (RFC 9111 4.2.3: age = max(apparent, time taken), without an Age).
+Policy is asked once for each kind of response: what decides is the status, Cache-Control, Vary and which of a few fields
+are there, of the request that it has a Cookie or an Authorization (`policy.facts`). A site has few kinds, however many
+pages it has. Times are policy's too: what it says of one response holds for all of the same kind that have the same
+Date and come in the same second, but for the time that each request took (RFC 9111 4.2.3: age = max(apparent, time
+taken), without an Age).
 
     status line │ its fields, but for what is the connection's │ Date │ Via │ Cache-Status │ framing      for the client
     status line │ the same, but for what is not stored         │ Date │ Via                               for the store
 
-No verdict is given here, and the general path taken, where another field decides: a Location that may have to be mapped, a
-Via to be joined, tags, targeted fields, an Age or Expires; statuses from 400 on, a response that varies.
+No verdict is given here, and the general path taken, where another field decides: a Location that may have to be
+mapped, a Via to be joined, tags, targeted fields, an Age or Expires; statuses from 400 on, a response that varies.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -124,14 +125,16 @@ cdef class Verdicts:
         return not to.seen & (NOTED << DATE) or to.noted[<int>DATE].length > 0
 
     cdef bint unchanged(self, const unsigned char *base, Py_ssize_t size, bytes stored, Plain *to) except -1:
-        """Whether the bytes begin with a plain 304 each of whose fields, but for Date, stands in the stored head already
-        (RFC 9111 4.3.4): then nothing but times is new."""
+        """Whether the bytes begin with a plain 304 each of whose fields, but for Date, stands in the stored head (RFC
+        9111 4.3.4): then nothing but times is new."""
         cdef Span name, value
         cdef int number
         memset(to.noted, 0, sizeof(to.noted))
         if not self._usable or not glance_any_response(base, size, &self._limits, self._names, False, to):
             return False
-        if to.status != 304 or to.closes or to.content >= 0 or not to.noted[<int>DATE].length or to.again & (NOTED << DATE):
+        if to.status != 304 or to.closes or to.content >= 0:
+            return False
+        if not to.noted[<int>DATE].length or to.again & (NOTED << DATE):
             return False
         for number in range(to.count):
             if to.told[number] & (NOT_STORED | NOTED << DATE):
@@ -170,6 +173,7 @@ cdef class Verdicts:
         """The verdict; None when there is none here. `exchange` is asked for the request when the kind is new."""
         cdef Verdict verdict
         cdef Span control = seen.noted[<int>CONTROL]
+        cdef Span content_type = seen.noted[<int>TYPE]
         cdef char kind[LONGEST_VALUE + 8]
         cdef int bits = asking
         if control.length > LONGEST_VALUE or seen.seen & (NOTED << VARY):
@@ -185,7 +189,7 @@ cdef class Verdicts:
         # Of the type only its first bytes: they tell text from images.
         key = (
             PyBytes_FromStringAndSize(kind, 2 + control.length),
-            PyBytes_FromStringAndSize(<const char *>base + seen.noted[<int>TYPE].start, min(seen.noted[<int>TYPE].length, 64)),
+            PyBytes_FromStringAndSize(<const char *>base + content_type.start, min(content_type.length, 64)),
         )
         verdict = self._known.get(key)
         if verdict is None:
@@ -229,8 +233,10 @@ cdef class Verdicts:
         """Work out the verdict's times for a response that has just come; False when it is not worth keeping."""
         cdef Span date = seen.noted[<int>DATE]
         cdef int64_t second = response_ms // 1000
-        if verdict._second == second and verdict._date is not None and PyBytes_GET_SIZE(verdict._date) == <Py_ssize_t>date.length:
-            if verdict._date == PyBytes_FromStringAndSize(<const char *>base + date.start, date.length):
+        if verdict._second == second and verdict._date is not None:
+            if PyBytes_GET_SIZE(verdict._date) == <Py_ssize_t>date.length and (
+                verdict._date == PyBytes_FromStringAndSize(<const char *>base + date.start, date.length)
+            ):
                 return True
         head = self._parsed(base, seen)
         known = _times(verdict.template, stamps_of(head.fields), response_ms, response_ms)
@@ -245,7 +251,9 @@ cdef class Verdicts:
             verdict._second = second
         return True
 
-    cdef char *put_fields(self, char *to, const unsigned char *base, const Plain *seen, unsigned int but, long long now_ms):
+    cdef char *put_fields(
+        self, char *to, const unsigned char *base, const Plain *seen, unsigned int but, long long now_ms
+    ):
         """The status line and the fields that have none of the bits `but`, and a Date where there is none."""
         cdef Span name
         cdef Span value
@@ -272,8 +280,8 @@ cdef class Verdicts:
     cdef Py_ssize_t put_response(
         self, char *start, const unsigned char *base, const Plain *seen, Words words, long long now_ms
     ) except -1:
-        """Write the client's head but for Connection and its empty line; its length, which is at most 512 more than what
-        came and 2 for each field."""
+        """Write the client's head but for Connection and its empty line; its length, which is at most 512 more than
+        what came and 2 for each field."""
         cdef char *to = self.put_fields(start, base, seen, NOT_PASSED, now_ms)
         to = put(to, PyBytes_AS_STRING(words.before), PyBytes_GET_SIZE(words.before))
         to = put(to, <const char *>base + 9, 3)

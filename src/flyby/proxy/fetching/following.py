@@ -140,7 +140,9 @@ class Following:
         downstream = exchange.downstream
         own = fill.follow()
         self._let_go()
-        downstream.begin_ready(hit.collapsed_head(own, exchange.context.clock.wall_ms()) + exchange.own_lines, own.length, own.status)
+        downstream.begin_ready(
+            hit.collapsed_head(own, exchange.context.clock.wall_ms()) + exchange.own_lines, own.length, own.status
+        )
         delivery = Delivery(own, downstream, downstream.end, self._cut_off)
         exchange.source = delivery
         delivery.start()

@@ -5,6 +5,8 @@
     STAND_IN   a failure, and something stale that may be sent in its place
     STORE      by the plan
     PASS       to the client alone, for the reason; without one, its kind could be stored
+
+The first three need no policy (`before_policy`); the others follow from what it says (`by_policy`).
 """
 
 from __future__ import annotations
