@@ -31,6 +31,7 @@ EXTENSIONS = [
     "flyby.store._arena",
     "flyby.store._attachment",
     "flyby.store._check",
+    "flyby.store._claim",
     "flyby.store._entry",
     "flyby.store._eviction",
     "flyby.store._fault",
