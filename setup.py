@@ -15,6 +15,7 @@ EXTENSIONS = [
     "flyby.proxy.fetching._upload",
     "flyby.proxy.fetching._verdict",
     "flyby.proxy.http1._connection",
+    "flyby.proxy.lane._account",
     "flyby.proxy.lane._crowd",
     "flyby.proxy.lane._lane",
     "flyby.proxy.road._content",
