@@ -10,6 +10,7 @@ EXTENSIONS = [
     "flyby.proxy.fetching._asking",
     "flyby.proxy.fetching._fetch",
     "flyby.proxy.fetching._flat",
+    "flyby.proxy.fetching._ledger",
     "flyby.proxy.fetching._response",
     "flyby.proxy.fetching._streaming",
     "flyby.proxy.fetching._upload",

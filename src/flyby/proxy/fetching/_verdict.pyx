@@ -2,11 +2,11 @@
 # cython: boundscheck=False, wraparound=False
 """Whether a plain response is stored, remembered; and its head for the store and for the client.
 
-Policy is asked once for each kind of response: what decides is the status, Cache-Control, Vary and which of a few fields
-are there, of the request that it has a Cookie or an Authorization (`policy.facts`). A site has few kinds, however many
-pages it has. Times are policy's too: what it says of one response holds for all of the same kind that have the same
-Date and come in the same second, but for the time that each request took (RFC 9111 4.2.3: age = max(apparent, time
-taken), without an Age).
+Policy is asked once for each kind of response: what decides is the status, Cache-Control, Vary and which of a few
+fields are there, of the request that it has a Cookie or an Authorization (`policy.facts`). A site has few kinds,
+however many pages it has. Times are policy's too: what it says of one response holds for all of the same kind that have
+the same Date and come in the same second, but for the time that each request took (RFC 9111 4.2.3: age = max(apparent,
+time taken), without an Age).
 
     status line │ its fields, but for what is the connection's │ Date │ Via │ Cache-Status │ framing      for the client
     status line │ the same, but for what is not stored         │ Date │ Via                               for the store
