@@ -10,7 +10,6 @@ A request that a glance recognised keeps the bytes that came; a `RequestHead` is
 
 import logging
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from flyby.errors import UpstreamError, WireError
