@@ -29,18 +29,17 @@ from flyby.log import AccessLog, AccessRecord, Guarded
 from flyby.metrics import Metrics, MetricsSnapshot, Pages, route_name
 from flyby.proxy.decision.decide import decide
 from flyby.proxy.fetching.early import EarlyShare
-from flyby.proxy.fetching.forwarders import forwarder
 from flyby.proxy.fetching.pressure import Pressure
 from flyby.proxy.http1.connection import Connection
 from flyby.proxy.http1.connections import Connections
-from flyby.proxy.lane._crowd import Crowds
 from flyby.proxy.lane._lane import Lane
 from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.context import Context, Local, Seams, cache_rules
 from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
 from flyby.server.descriptors import most_connections
-from flyby.server.listeners import Listener, open_listeners
+from flyby.server.lane import use_lane
+from flyby.server.listeners import BACKLOG, Listener, open_listeners
 from flyby.server.proxied import ProxiedServer, serve_proxied
 from flyby.server.tls import SHUTDOWN_S, Certificates, TLSStatistics
 from flyby.server.watch import LOOK_S, Watch, joined, previews
@@ -50,8 +49,6 @@ from flyby.upstream import RELEASE_LENGTH, Backend, BackendStatistics
 from flyby.wire import RequestHead
 from flyby.wire.forwarded import Trusted
 from flyby_agent.archive import zipapp
-
-BACKLOG = 4096
 
 logger = logging.getLogger("flyby.edge")
 
@@ -312,27 +309,7 @@ class Edge:
 
     def _use_lane(self, context: Context) -> None:
         """Let the fast lane answer by this configuration."""
-        server = context.config.server
-        log = self._access_log if server.log != "off" else None
-        if context.store is not None:
-            # A route that has something of its own in the road is not for the lane.
-            signs = [
-                (sign._replace(serves=sign.serves and id(route) not in context.seams), route)
-                for sign, route in context.router.signs()
-            ]
-            self._lane.use(
-                context.store,
-                [(sign, context.rules[id(route)]) for sign, route in signs],
-                [forwarder(context, sign, route, log if isinstance(log, AccessLog) else None) for sign, route in signs],
-                Crowds(context, server.limits),
-                context.local.prefix,
-                server.limits,
-                self._clock,
-                server.timeouts.idle_s,
-                log,
-                self._metrics,
-                [context.counted[id(route)] for _, route in signs],
-            )
+        use_lane(self._lane, context, self._access_log if context.config.server.log != "off" else None)
 
     def _connection(self) -> Connection:
         assert self._connections is not None

@@ -4,7 +4,6 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flyby.store._attachment cimport Attachment
-from flyby.store._hash cimport Digest
 from flyby.store._layout cimport Block, FillSlot
 from flyby.store._window cimport Reader
 
@@ -41,5 +40,3 @@ cdef class Fill:
 
 
 cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t since)
-cdef Fill fill_claimed(Attachment attachment, const char* key, uint32_t length, Digest digest, uint64_t since)
-cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest)

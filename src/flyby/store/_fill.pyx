@@ -27,11 +27,11 @@ from flyby.store._entry cimport copied, lay_out, piece_of
 from flyby.store._eviction cimport allocate, grow
 from flyby.store._guard cimport pin, unpin
 from flyby.store._hash cimport Digest
-from flyby.store._inflight cimport fill_outdated, fills_claim, fills_join
+from flyby.store._inflight cimport fill_outdated
 from flyby.store._layout cimport (
     DOOMED, FILL_COMPLETE, FILL_EMPTY, FILL_FAILED, FILL_HEAD, FILL_STREAMING, KEPT, LONGEST_HEAD, LONGEST_KEY,
-    REASON_LOST, REASON_UNSTORABLE, Block, Map, Worker, block_of, body_of, born_of, fence, fresh_of, head_of, key_of,
-    load32, load64, room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
+    REASON_LOST, REASON_UNSTORABLE, Block, block_of, body_of, born_of, fence, fresh_of, head_of, key_of, load32, load64,
+    room_of, set_times, sie_of, slot_at, step, store32, store64, swr_of, unit_of, worker_at,
 )
 from flyby.store._shard cimport ALWAYS, shard_publish, units_for
 from flyby.store._tags cimport Labels
@@ -57,29 +57,6 @@ cdef Fill fill_of(Attachment attachment, uint32_t number, bint owner, uint64_t s
     if not owner:
         reader_enter(attachment, number, &fill._reader)
     return fill
-
-
-cdef Fill fill_claimed(Attachment attachment, const char* key, uint32_t length, Digest digest, uint64_t since):
-    """`Store.claim`."""
-    cdef Worker* counts = worker_at(&attachment.m, attachment.m.worker)
-    cdef bint owner = False
-    cdef int64_t number
-    attachment.settle()
-    number = fills_claim(&attachment.m, key, length, digest, since, &owner)
-    if number < 0:
-        return None
-    counts.fills += owner
-    counts.collapsed += not owner
-    return fill_of(attachment, <uint32_t>number, owner, since)
-
-
-cdef Fill fill_joined(Attachment attachment, const char* key, uint32_t length, Digest digest):
-    """A reader's handle on the fetch of that name, if one is under way: `Store.claim` for who must not own it."""
-    cdef uint64_t began = load64(&attachment.m.header.epoch)
-    cdef int64_t number
-    attachment.settle()
-    number = fills_join(&attachment.m, key, length, digest)
-    return None if number < 0 else fill_of(attachment, <uint32_t>number, False, began)
 
 
 @cython.final

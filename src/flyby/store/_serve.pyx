@@ -8,8 +8,9 @@ from flyby.errors import StoreError
 
 from flyby.store._attachment cimport Attachment
 from flyby.store._candidates cimport count_hit
+from flyby.store._claim cimport fill_claimed, fill_joined
 from flyby.store._entry cimport Entry, Piece, entry_of, piece_of
-from flyby.store._fill cimport Fill, fill_claimed, fill_joined
+from flyby.store._fill cimport Fill
 from flyby.store._guard cimport unpin
 from flyby.store._hash cimport Digest
 from flyby.store._inflight cimport fill_outdated

@@ -24,10 +24,10 @@ from flyby.store.segment import anonymous, checked_size
 from flyby.store._attachment cimport attach, from_file
 from flyby.store._candidates cimport count_hit
 from flyby.store._check cimport check_fills, check_shard
+from flyby.store._claim cimport fill_claimed
 from flyby.store._entry cimport Entry, entry_of, lay_out
 from flyby.store._eviction cimport allocate
 from flyby.store._eviction cimport now_ms as wall_ms
-from flyby.store._fill cimport fill_claimed
 from flyby.store._hash cimport Digest
 from flyby.store._index cimport index_find
 from flyby.store._inflight cimport fills_insist, fills_sweep, fills_unlock

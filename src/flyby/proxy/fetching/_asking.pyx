@@ -191,7 +191,7 @@ cdef class Asking(Listener):
     # ---- what the origin says, until its final head ------------------------------------------------------------------
 
     cpdef interim(self, ResponseHead head):
-        """Pass a 1xx on (RFC 9110 15.2). 100 and 101 are each hop's own affair; others are the client's."""
+        """Pass a 1xx on. 100 and 101 are each hop's own affair; other interim ones are the client's (RFC 9110 15.2)."""
         if self.fill is not None:
             self.fill.touch()
         if self._client is None:

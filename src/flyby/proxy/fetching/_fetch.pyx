@@ -40,13 +40,11 @@ from flyby.clock cimport monotonic
 from flyby.proxy.fetching._asking cimport (
     ASKING, DONE, FAILED, STREAMING, TO_FORWARD, TO_REFRESH, TO_SWITCH, Ignored, Purpose,
 )
-from flyby.proxy.fetching._streaming cimport HELD, NOWHERE, STORE, WINDOW, Streaming
-from flyby.proxy.road._downstream cimport Downstream
+from flyby.proxy.fetching._streaming cimport NOWHERE, STORE, WINDOW, Streaming
 from flyby.proxy.road._exchange cimport Exchange
 from flyby.store._entry cimport Entry
 from flyby.store._fill cimport Fill
-from flyby.upstream._exchange cimport UpstreamExchange
-from flyby.wire._head cimport RequestHead, ResponseHead
+from flyby.wire._head cimport ResponseHead
 
 cdef enum:
     DROPPED = 65_536  # bytes of content that nobody needs and that are read rather than the connection be closed
@@ -66,8 +64,8 @@ cdef class Fetch(Streaming):
     """See the module's text. `begin` begins; an error in a later step becomes the response."""
 
     def __init__(
-        self, Exchange exchange not None, why, *, Fill fill=None, Entry stale=None, int purpose=0, bint conditions=False,
-        on_switch=None,
+        self, Exchange exchange not None, why, *, Fill fill=None, Entry stale=None, int purpose=0,
+        bint conditions=False, on_switch=None,
     ):
         self.exchange = exchange
         self.why = why
@@ -243,7 +241,9 @@ cdef class Fetch(Streaming):
             self._unstorable = storing.open_fill(self, self.fill, plan, length, self._joined)
         if self.fill is None or self._unstorable is not None:
             if self._joined is not None and b"range" not in exchange.request.fields:
-                raise UpstreamError(503, "no-room", "proxy_internal_error", "the rest of a stored part cannot be stored")
+                raise UpstreamError(
+                    503, "no-room", "proxy_internal_error", "the rest of a stored part cannot be stored"
+                )
             return False
         self._way = STORE
         self._written = self.fill.available  # the part that was held before
@@ -281,7 +281,7 @@ cdef class Fetch(Streaming):
         return 0
 
     cdef int _pass(self, reason, bint offered) except -1:
-        """Lead the response to the client alone; `reason` is why it is not stored, `offered` that it might have been."""
+        """Lead the response to the client alone; `reason` is why it is not stored, `offered` that it might be."""
         cdef Exchange exchange = self.exchange
         cdef ResponseHead head = self.response
         if offered:

@@ -3,8 +3,8 @@
 
 from libc.stdint cimport int64_t
 
-from flyby.log._lines cimport Lines
 from flyby.proxy.fetching._fetch cimport Fetch
+from flyby.proxy.fetching._ledger cimport Ledger
 from flyby.proxy.fetching._verdict cimport Verdict, Verdicts, Words
 from flyby.proxy.road._downstream cimport Downstream, Onward, Sight
 from flyby.store._attachment cimport Attachment
@@ -23,16 +23,12 @@ cdef class Forwarder(Onward):
     cdef bytes _given_host         # the name
     cdef Store _store
     cdef Attachment _held_store    # its C face
-    cdef Lines _lines              # None when the log takes records, or when there is none
-    cdef object _access
-    cdef bint _logged              # there is a log
+    cdef Ledger _ledger            # where its requests are recorded
     cdef Verdicts _verdicts        # None: the route changes what is stored or sent, so that heads are parsed
     cdef bint _guard_paths
-    cdef unsigned int _row         # of the route, in the counters
     cdef long long _mark_ms        # how long a mark lasts
     cdef int _server_port          # that `_port` tells, as the client's side has it
     cdef bytes _port
-
     cdef dict _known_conditions    # a stored head -> the lines that ask whether it is still right
 
     cdef bytes _conditions_of(self, bytes head)

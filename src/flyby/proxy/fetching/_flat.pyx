@@ -7,17 +7,17 @@
                   └─▶ the Fill, where the verdict is to store
 
 A short cut of `_fetch`, whose states, audience and ends it has: it saves the two parsed heads, three quarters of what a
-fetch costs. It decides nothing: what the origin is told is `forwarding`'s to say, what is stored policy's, remembered by
-`_verdict`. Whatever is not plain (a response of another kind, a failure, an interim head, a connection that must be waited
-for) goes on in `Fetch`, by the same object, before a byte has been written.
+fetch costs. It decides nothing: what the origin is told is `forwarding`'s to say, what is stored policy's, remembered
+by `_verdict`. Whatever is not plain (a response of another kind, a failure, an interim head, a connection that must be
+waited for) goes on in `Fetch`, by the same object, before a byte has been written.
 
 A `Forwarder` is what there is to know of a route beforehand.
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.buffer cimport PyBUF_READ
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 
@@ -28,33 +28,29 @@ from flyby.proxy.fetching._response import changes
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.request import SHARED_LEFT_OUT
 from flyby.proxy.road._identity import identity as accepted_identity
-from flyby.proxy.road.recording import record
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
 from flyby.proxy.stored import hit, variants
 from flyby.proxy.stored.hit import stored_fields
 
 from flyby.clock cimport monotonic, wall_ms
-from flyby.log._lines cimport COMBINED, OFF, Lines, Served
 from flyby.proxy.fetching._asking cimport ASKING, DONE, STREAMING, TO_FORWARD
 from flyby.proxy.fetching._fetch cimport Fetch
+from flyby.proxy.fetching._ledger cimport Ledger
 from flyby.proxy.fetching._streaming cimport CLIENT, STORE
-from flyby.proxy.fetching._verdict cimport WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts, Words
 from flyby.proxy.fetching._upload cimport Upload
+from flyby.proxy.fetching._verdict cimport WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts
 from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
 from flyby.proxy.road._identity cimport fresh_identity
 from flyby.proxy.road._outbox cimport iovec
 from flyby.proxy.routing._onward_head cimport Sayings, put_request, request_names, room_for
-from flyby.store._fill cimport Fill
-from flyby.store._attachment cimport Attachment
 from flyby.store._entry cimport Entry
+from flyby.store._fill cimport Fill
 from flyby.store._serve cimport serve_mark, serve_renew, serve_store
-from flyby.store._store cimport Store
 from flyby.upstream._direct cimport DirectConnection
 from flyby.upstream._pool cimport Lease
-from flyby.upstream._waiter cimport LeaseSource
 from flyby.wire._glance cimport AUTHORIZATION, CLOSE, COOKIE, COUNTED
 from flyby.wire._names cimport NameTable
 from flyby.wire._plain cimport Plain
@@ -100,10 +96,7 @@ cdef class Forwarder(Onward):
         self._given_host = self._host.encode()
         self._store = context.store
         self._held_store = serve_store(self._store)
-        self._logged = context.log is not None
-        self._row = context.counted.get(id(route), NO_ROUTE)
-        self._access = log
-        self._lines = None if log is None else log.lines
+        self._ledger = Ledger(log, context.log is not None, context.counted.get(id(route), NO_ROUTE))
         self._guard_paths = rules.points.guard_paths
         self._mark_ms = round(rules.hit_for_miss_s * 1000)
         self._server_port = -1
@@ -249,7 +242,6 @@ cdef class Forwarder(Onward):
             fetch.fill = fill
         return fetch
 
-
     cdef bytes _conditions_of(self, bytes head):
         """The lines that ask whether a stored response with that head is still right; remembered for a few."""
         cdef bytes lines = self._known_conditions.get(head)
@@ -317,31 +309,32 @@ cdef class FlatFetch(Fetch):
         return seen.length
 
     cdef Py_ssize_t _validate(self, const unsigned char *base, Py_ssize_t size, long long *content) except -1:
-        """RFC 9111 4.3.4, for a 304 that changes nothing but times: `ended` sends what is stored. 0 for `Fetch` to do."""
+        """RFC 9111 4.3.4, for a 304 that changes but times: `ended` sends what is stored. 0 for `Fetch` to do."""
         cdef Plain seen
         cdef Verdict verdict
         cdef Verdicts verdicts = self._forwarder._verdicts
         cdef Entry stale = self.stale
         cdef bytes head = stale.head
         cdef long long now_ms = wall_ms()
-        cdef int64_t born_ms
+        cdef int64_t born_ms, fresh_ms
         cdef double now
         cdef Py_ssize_t at = head.find(b"\r\nDate: ")
         if at < 0 or not verdicts.unchanged(base, size, head, &seen):
             return 0
         verdict = verdicts.judge_stored(head, self._asking, self.exchange)
-        if verdict is None or verdict.reason is not None or not verdicts.times(verdict, base, &seen, self.request_ms, now_ms):
+        if verdict is None or verdict.reason is not None:
+            return 0
+        if not verdicts.times(verdict, base, &seen, self.request_ms, now_ms):
             return 0
         date = verdict._date
         if date is None or head[at + 8 + PyBytes_GET_SIZE(date) :][:2] != b"\r\n":
             return 0
         now = monotonic()
         born_ms = now_ms - max(verdict.age_ms, now_ms - self.request_ms)
-        serve_renew(
-            self._forwarder._held_store, stale, born_ms, born_ms + verdict.life_ms, verdict.swr_s, verdict.sie_s, date, at + 8
-        )
+        fresh_ms = born_ms + verdict.life_ms
+        serve_renew(self._forwarder._held_store, stale, born_ms, fresh_ms, verdict.swr_s, verdict.sie_s, date, at + 8)
         # Rounded down, below zero too.
-        self._words = verdicts.words_of_validated(verdict, (born_ms + verdict.life_ms - now_ms + 86_400_000_000) // 1000 - 86_400_000)
+        self._words = verdicts.words_of_validated(verdict, (fresh_ms - now_ms + 86_400_000_000) // 1000 - 86_400_000)
         self._renewed = b"%b%b%b" % (head[: at + 8], date, head[at + 8 + len(date) :])
         self._age_s = max(now_ms - born_ms, 0) // 1000
         self.exchange.first_byte_ms = (now - self._started) * 1000
@@ -365,7 +358,9 @@ cdef class FlatFetch(Fetch):
         if verdict.reason is None:
             if self.fill is None or not verdicts.times(verdict, base, seen, self.request_ms, now_ms):
                 return False
-            if verdict.template.withheld or verdict.template.beside_cookie or not self._open(verdict, base, seen, now_ms):
+            if verdict.template.withheld or verdict.template.beside_cookie:
+                return False
+            if not self._open(verdict, base, seen, now_ms):
                 return False
             self._words = verdicts.words(verdict, self.why, True, True)
             self._way = STORE
@@ -468,6 +463,7 @@ cdef class FlatFetch(Fetch):
 
     cdef int ended(self) except -1:
         cdef Downstream client = self._client
+        cdef Entry stale = self.stale
         cdef double now = monotonic()
         self.state = DONE
         self.lease.returned(now)
@@ -475,7 +471,7 @@ cdef class FlatFetch(Fetch):
             self._client = None
             if client is not None:
                 head = self._renewed + hit.age_fields(self._age_s, self._words.member)
-                client.send_stored(head, self.stale.length, (hit.content(self.stale, 0, self.stale.length),), self.stale.status)
+                client.send_stored(head, stale.length, (hit.content(stale, 0, stale.length),), stale.status)
             return 0
         if self._way == STORE:
             self.fill.commit()
@@ -491,36 +487,5 @@ cdef class FlatFetch(Fetch):
         return 0
 
     def record(self):
-        """Record the request, with no object where its line can be written at once."""
-        cdef Forwarder forwarder = self._forwarder
-        cdef double now = monotonic()
-        cdef int64_t took_us
-        cdef Exchange exchange = self.exchange
-        cdef Lines lines = forwarder._lines
-        cdef const unsigned char *base = <const unsigned char *>PyBytes_AS_STRING(exchange.text)
-        cdef Served served
-        cdef int64_t took = <int64_t>((now - exchange.started) * 1e6)
-        if exchange.reason is not self._words.reason or (
-            forwarder._logged and (lines is None or lines.style > COMBINED)
-        ):
-            record(exchange)
-            return
-        self._words.count.add(
-            forwarder._row, exchange.status, exchange.downstream._outbox.sent, took,
-            <int64_t>(exchange.first_byte_ms * 1000),
-        )
-        if not forwarder._logged or lines.style == OFF:
-            return
-        served.time_ms = wall_ms()
-        served.duration_us = took
-        served.sent = exchange.downstream._outbox.sent
-        served.status = exchange.status
-        served.method = text_at(base, exchange.verb)
-        served.host = text_at(base, exchange.host)
-        served.path = text_at(base, exchange.target)
-        served.client = text_of(exchange.downstream.address)
-        served.user_agent = text_at(base, exchange.user_agent)
-        served.referer = text_at(base, exchange.referer)
-        lines.line(&served, self._words.column, self._words.tail)
-        if lines.urgent():
-            forwarder._access.added()
+        """Record the request, as any other exchange's recorder."""
+        self._forwarder._ledger.write(self.exchange, self._words)

@@ -6,12 +6,12 @@
        │    └ none is free: flyby says 100 itself                  (RFC 9110 10.1.1; a stated deviation)
        └ silence for 250 ms ── a place in the early share ──────────────────────▶ with what there is
 
-So a client that sends slowly, or not at all, holds no connection that others wait for; only so many requests as the early
-share has places go ahead of their content. An app that was asked head first and says neither 100 nor anything final within
-a second gets the content all the same.
+So a client that sends slowly, or not at all, holds no connection that others wait for; only so many requests as the
+early share has places go ahead of their content. An app that was asked head first and says neither 100 nor anything
+final within a second gets the content all the same.
 
-What was taken from the client cannot be asked for again: the first 64 KiB are kept until the response's head is there, for
-a second try.
+What was taken from the client cannot be asked for again: the first 64 KiB are kept until the response's head is there,
+for a second try.
 """
 
 import asyncio

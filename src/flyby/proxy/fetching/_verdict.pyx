@@ -125,8 +125,8 @@ cdef class Verdicts:
         return not to.seen & (NOTED << DATE) or to.noted[<int>DATE].length > 0
 
     cdef bint unchanged(self, const unsigned char *base, Py_ssize_t size, bytes stored, Plain *to) except -1:
-        """Whether the bytes begin with a plain 304 each of whose fields, but for Date, stands in the stored head
-        already (RFC 9111 4.3.4): then nothing but times is new."""
+        """Whether the bytes begin with a plain 304 each of whose fields, but for Date, stands in the stored head (RFC
+        9111 4.3.4): then nothing but times is new."""
         cdef Span name, value
         cdef int number
         memset(to.noted, 0, sizeof(to.noted))
@@ -173,7 +173,7 @@ cdef class Verdicts:
         """The verdict; None when there is none here. `exchange` is asked for the request when the kind is new."""
         cdef Verdict verdict
         cdef Span control = seen.noted[<int>CONTROL]
-        cdef Span media
+        cdef Span content_type = seen.noted[<int>TYPE]
         cdef char kind[LONGEST_VALUE + 8]
         cdef int bits = asking
         if control.length > LONGEST_VALUE or seen.seen & (NOTED << VARY):
@@ -187,10 +187,9 @@ cdef class Verdicts:
         kind[1] = <char>bits
         put(kind + 2, <const char *>base + control.start, control.length)
         # Of the type only its first bytes: they tell text from images.
-        media = seen.noted[<int>TYPE]
         key = (
             PyBytes_FromStringAndSize(kind, 2 + control.length),
-            PyBytes_FromStringAndSize(<const char *>base + media.start, min(media.length, 64)),
+            PyBytes_FromStringAndSize(<const char *>base + content_type.start, min(content_type.length, 64)),
         )
         verdict = self._known.get(key)
         if verdict is None:
@@ -235,7 +234,9 @@ cdef class Verdicts:
         cdef Span date = seen.noted[<int>DATE]
         cdef int64_t second = response_ms // 1000
         if verdict._second == second and verdict._date is not None:
-            if verdict._date == PyBytes_FromStringAndSize(<const char *>base + date.start, date.length):
+            if PyBytes_GET_SIZE(verdict._date) == <Py_ssize_t>date.length and (
+                verdict._date == PyBytes_FromStringAndSize(<const char *>base + date.start, date.length)
+            ):
                 return True
         head = self._parsed(base, seen)
         known = _times(verdict.template, stamps_of(head.fields), response_ms, response_ms)

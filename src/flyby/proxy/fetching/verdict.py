@@ -1,10 +1,12 @@
 """What becomes of a response whose head has come: one pure decision, carried out by the fetch.
 
-FRESHEN    a 304 to our own validators: what is stored is still right
-AGAIN      a 304 that speaks of another response than the stored one: the whole is asked for
-STAND_IN   a failure, and something stale that may be sent in its place
-STORE      by the plan
-PASS       to the client alone, for the reason; without one, its kind could be stored
+    FRESHEN    a 304 to our own validators: what is stored is still right
+    AGAIN      a 304 that speaks of another response than the stored one: the whole is asked for
+    STAND_IN   a failure, and something stale that may be sent in its place
+    STORE      by the plan
+    PASS       to the client alone, for the reason; without one, its kind could be stored
+
+The first three need no policy (`before_policy`); the others follow from what it says (`by_policy`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from flyby.log._lines cimport Lines, Served, Text
-from flyby.metrics._page cimport Metrics
 from flyby.proxy.stored._condition cimport Conditions
+from flyby.proxy.lane._account cimport Account, Answer
 from flyby.proxy.lane._crowd cimport Crowds
 from flyby.proxy.road._downstream cimport Downstream, Errand, Onward, ShortCut
 from flyby.proxy.road._outbox cimport iovec
@@ -17,12 +16,6 @@ from flyby.wire._glance cimport Glance, GlanceLimits
 cdef enum:
     BATCH = 64  # requests that are answered with one write
     PARTS = 129  # of that write: before each body a head, and one more
-
-cdef struct Answer:
-    Served served  # what the log says of it
-    Text request_id
-    int route
-    int64_t end  # bytes of the write up to its end
 
 
 cdef class Lane(ShortCut):
@@ -38,13 +31,7 @@ cdef class Lane(ShortCut):
     cdef bytes _reserved  # what begins the paths that are flyby's own on every host
     cdef object _clock  # None: the machine's own
     cdef double _idle_s
-    cdef object _log  # takes records; None: nobody does
-    cdef Lines _lines  # takes hits; None: whoever takes records is no access log of ours
-    cdef object _access
-    cdef Metrics _metrics  # counts every answer
-    cdef unsigned int _outcome  # the row of hits in its page
-    cdef bytes _kept_rows
-    cdef const unsigned char *_rows  # of each route, in `_kept_rows`
+    cdef Account _account  # counts and logs every answer
     cdef Crowds _crowds  # who wait for a fetch of the store's
     cdef Errand _errand  # what it is to do
     cdef Entry _stale  # what it is to validate, or None
@@ -57,10 +44,10 @@ cdef class Lane(ShortCut):
     cdef double _now
     cdef bint _full
     cdef int _count  # answers
-    cdef Answer _answers[64]
+    cdef Answer _answers[BATCH]
     cdef int _part_count
-    cdef iovec _parts[129]
-    cdef Found _pinned[129]  # the object that a part lies in, held until it is sent
+    cdef iovec _parts[PARTS]
+    cdef Found _pinned[PARTS]  # the object that a part lies in, held until it is sent
     cdef int64_t _total
     cdef char *_out
     cdef size_t _used
@@ -83,6 +70,5 @@ cdef class Lane(ShortCut):
     cdef bint _send_by_transport(self, Downstream client) except -1
     cdef void _unpin(self) noexcept
     cdef int _finished(self, Downstream client) except -1
-    cdef object _record(self, Downstream client, int number)
     cdef list _taken(self, int64_t skipped)
     cdef int _leave(self, Downstream client, int64_t done, list chunks) except -1

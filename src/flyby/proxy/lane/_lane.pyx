@@ -24,21 +24,19 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcmp, memmove
 
 from flyby.clock import SystemClock
-from flyby.log import AccessLog, AccessRecord
 from flyby.metrics import NO_ROUTE
 from flyby.metrics import Metrics as NewMetrics
-from flyby.policy import Outcome
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.lane.remainder import Remainder
-from flyby.proxy.road._identity import identity
 
 from flyby.clock cimport monotonic, wall_ms
-from flyby.log._lines cimport COMBINED, CONSOLE, OFF, Lines, Text
+from flyby.log._lines cimport Served
+from flyby.metrics._page cimport Metrics
 from flyby.proxy.http1._connection cimport Connection
-from flyby.metrics._page cimport Metrics, Page, count, observe
+from flyby.proxy.lane._account cimport Account, Answer
 from flyby.proxy.road._downstream cimport (
     FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Errand, Onward, ShortCut, Sight,
 )
@@ -119,13 +117,9 @@ cdef class Lane(ShortCut):
         self._crowds = crowds
         self._clock = None if type(clock) is SystemClock else clock
         self._idle_s = idle_s
-        self._access = log if isinstance(log, AccessLog) else None
-        self._lines = log.lines if isinstance(log, AccessLog) else None
-        self._log = log.write if isinstance(log, AccessLog) else log
-        self._metrics = NewMetrics() if metrics is None else metrics
-        self._outcome = self._metrics.outcome(Outcome.HIT.value)
-        self._kept_rows = bytes([NO_ROUTE] * len(signs) if rows is None else rows)
-        self._rows = self._kept_rows
+        metrics = NewMetrics() if metrics is None else metrics
+        rows = [NO_ROUTE] * len(signs) if rows is None else rows
+        self._account = Account(log, metrics, bytes(rows), self._posts.backends)
         self.closed = False
 
     cdef Py_ssize_t run(self, Downstream client, Py_ssize_t length) except -1:
@@ -238,9 +232,10 @@ cdef class Lane(ShortCut):
             if found.fresh_ms > self._now_ms and not found.flags & TOO_LARGE:
                 self._mark_fresh_ms = found.fresh_ms
                 self._aim(posts, post, MARKED)
-        if found.flags & VALIDATE and not found.flags & NO_RESPONSE and found.status == 200 and seen.method == GET and not (
-            seen.seen & (ABOUT_STORED | ASKS_MORE) or (seen.seen & COOKIE and found.flags & COOKIELESS)
-        ) and found.flags & VALIDATOR:
+        if found.flags & VALIDATE and found.flags & VALIDATOR and not found.flags & NO_RESPONSE and (
+            found.status == 200 and seen.method == GET and not seen.seen & (ABOUT_STORED | ASKS_MORE)
+            and not (seen.seen & COOKIE and found.flags & COOKIELESS)
+        ):
             # RFC 9111 5.2.2.4: by each request.
             self._aim(posts, post, VALIDATED)
             self._stale = serve_entry(self._store, &found)  # the pin is its own from here on
@@ -442,59 +437,12 @@ cdef class Lane(ShortCut):
 
     cdef int _finished(self, Downstream client) except -1:
         """Count and log the answers: their last byte is on its way."""
-        cdef Served *served
-        cdef int64_t before = 0
         cdef int64_t took = 0
-        cdef int number
-        cdef bint logged = self._log is not None and (self._lines is None or self._lines.style != OFF)
-        cdef Page *page = self._metrics.page
         self.hits += self._count
         if self._clock is None:
             took = <int64_t>((monotonic() - self._now) * 1e6)
-        for number in range(self._count):
-            served = &self._answers[number].served
-            served.sent = self._answers[number].end - before
-            before = self._answers[number].end
-            count(page, self._outcome, self._rows[self._answers[number].route], served.status, served.sent)
-            observe(&page.hits, took)
-            if not logged:
-                continue
-            served.time_ms = self._now_ms
-            served.duration_us = took
-            if self._lines is not None and (self._lines.style == CONSOLE or self._lines.style == COMBINED):
-                self._lines.hit(served)
-            else:
-                self._log(self._record(client, number))
-        if logged and self._lines is not None and self._lines.urgent():
-            self._access.added()
+        self._account.settle(self._answers, self._count, client.secure, self._now_ms, took)
         return 0
-
-    def counted(self, int route, int status, int64_t sent, int64_t took_us):
-        """Count an answer of which the socket took a part only, when the rest is sent or its client has gone."""
-        count(self._metrics.page, self._outcome, self._rows[route], status, sent)
-        observe(&self._metrics.page.hits, took_us)
-
-    cdef object _record(self, Downstream client, int number):
-        """The answer for a log that takes records."""
-        cdef Answer *answer = &self._answers[number]
-        cdef Served *served = &answer.served
-        return AccessRecord(
-            time_ms=self._now_ms,
-            method=bytes_of(served.method),
-            scheme=b"https" if client.secure else b"http",
-            host=bytes_of(served.host),
-            path=bytes_of(served.path),
-            version=11,
-            status=served.status,
-            bytes_sent=served.sent,
-            duration_ms=served.duration_us / 1000,
-            client=bytes_of(served.client).decode(),
-            request_id=identity(bytes_of(answer.request_id)),
-            outcome="hit",
-            backend=self._posts.backends[answer.route],
-            user_agent=bytes_of(served.user_agent),
-            referer=bytes_of(served.referer),
-        )
 
     cdef list _taken(self, int64_t skipped):
         """The write from its byte number `skipped` on, as views that have the pins."""
@@ -523,14 +471,13 @@ cdef class Lane(ShortCut):
         self.hits += self._count
         for number in range(self._count):
             end = self._answers[number].end
-            records.append((self._record(client, number), self._answers[number].route, before, end))
+            record = self._account.record(&self._answers[number], client.secure, self._now_ms)
+            records.append((record, self._answers[number].route, before, end))
             before = end
         client._outbox.sent = done
         clock = self._clock or SystemClock()
-        client._occupant = Remainder(self.counted, self._log, records, client._outbox, self._now, clock)
+        client._occupant = Remainder(
+            self._account.counted, self._account.log, records, client._outbox, self._now, clock
+        )
         (<Connection>client).send_rest(chunks)
         return 0
-
-
-cdef bytes bytes_of(Text text):
-    return PyBytes_FromStringAndSize(<const char *>text.start, text.length)

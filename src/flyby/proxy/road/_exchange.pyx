@@ -1,16 +1,15 @@
 # cython: language_level=3
 """One request and its one response: what is known of it, and what becomes of it, recorded once.
 
-An exchange does not know which version of HTTP brought it, nor where its response comes from: a `Source` (a fetch, or the
-fetch of another that it follows) produces that, and is told when the client leaves. Answers of flyby's own, an error among
-them, are made here and nowhere else. What is to be done with a request is `context.decide`'s to say.
+An exchange does not know which version of HTTP brought it, nor where its response comes from: a `Source` (a fetch, or
+the fetch of another that it follows) produces that, and is told when the client leaves. Answers of flyby's own, an
+error among them, are made here and nowhere else. What is to be done with a request is `context.decide`'s to say.
 
 A request that a glance recognised keeps the bytes that came; a `RequestHead` is made of them when somebody asks.
 """
 
 import logging
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from flyby.errors import UpstreamError, WireError

@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False
 """Which route a request takes, where host, path prefix and ending decide it: the router's answer in a few comparisons.
 
-`choose` walks the routes in their order, as `Router.match` does. The first that fits wins if the fast lane can serve it;
-a route that might fit, but asks for more (captures, request fields), ends the walk: then the router is asked. So
+`choose` walks the routes in their order, as `Router.match` does. The first that fits wins if the fast lane can serve
+it; a route that might fit, but asks for more (captures, request fields), ends the walk: then the router is asked. So
 does a route that redirects, that shares its requests out among backends, that is not cached, or whose key is not the
 plain one.
 """
@@ -101,7 +101,9 @@ cdef class Signpost:
                     continue
             if post.suffix != NULL:
                 length = post.suffix_length
-                if path_length < post.prefix_length + length or memcmp(path + path_length - length, post.suffix, length):
+                if path_length < post.prefix_length + length:
+                    continue
+                if memcmp(path + path_length - length, post.suffix, length):
                     continue
             return post if post.certain and post.plain else NULL
         return NULL

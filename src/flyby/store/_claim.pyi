@@ -1,0 +1,1 @@
+"""Nothing of `_claim.pyx` is for Python."""
