@@ -12,7 +12,8 @@ again.
 
 from flyby.policy import EntryFlag, drop_unkeyed, validators_for
 from flyby.proxy.fetching.attempts import Attempts, is_refusal, nobody
-from flyby.proxy.fetching.request import CLIENT_CONDITIONS, may_share, request_head
+from flyby.proxy.fetching.request import CLIENT_CONDITIONS as _CLIENT_CONDITIONS
+from flyby.proxy.fetching.request import may_share, request_head
 from flyby.proxy.stored import hit, partial
 from flyby.wire import BodyKind
 
@@ -173,7 +174,7 @@ cdef class Asking(Listener):
         fields = drop_unkeyed(request.fields)
         validating = self.stale is not None and not self._whole and not self.stale.flags & PARTIAL
         if (may_share(request) and not self._conditions) or validating or self._whole:
-            for name in CLIENT_CONDITIONS:
+            for name in _CLIENT_CONDITIONS:
                 fields.remove(name)
         if validating:
             for name, value in validators_for(hit.stored_fields(self.stale.head)):

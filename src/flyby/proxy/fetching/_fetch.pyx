@@ -27,14 +27,15 @@ of the response is `verdict`'s to say; this file carries it out.
 from flyby.errors import UpstreamError
 from flyby.policy import Outcome, Plan, Reason, evaluate, format_http_date, guessed
 from flyby.proxy.fetching import storing
-from flyby.proxy.fetching.attempts import FAILURES
+from flyby.proxy.fetching.attempts import FAILURES as _FAILURES
 from flyby.proxy.fetching.ended import Ended
 from flyby.proxy.fetching.forms import tell_of_refused_form
 from flyby.proxy.fetching._response import content_length, response_head, status_field
 from flyby.proxy.fetching.verdict import Action, before_policy, by_policy
 from flyby.proxy.routing import forwarding
 from flyby.proxy.stored import hit, lookup, partial, renewal
-from flyby.wire import REASONS, BodyKind
+from flyby.wire import REASONS as _REASONS
+from flyby.wire import BodyKind
 
 from flyby.clock cimport monotonic
 from flyby.proxy.fetching._asking cimport (
@@ -110,7 +111,7 @@ cdef class Fetch(Streaming):
         self.response_ms = clock.wall_ms()
         self.state = STREAMING
         exchange.first_byte_ms = elapsed * 1000
-        self.lease.observe(elapsed, head.status in FAILURES)
+        self.lease.observe(elapsed, head.status in _FAILURES)
         if not head.fields.get(b"date"):
             # RFC 9110 6.6.1: a recipient that keeps a response without a Date gives it one.
             head.fields.set(b"Date", format_http_date(clock.date_ms() // 1000))
@@ -276,7 +277,7 @@ cdef class Fetch(Streaming):
         else:
             length = (self.fill.length if self._limit < 0 else self._limit) - self._offset
             fields.add(b"Cache-Status", status)
-            client.begin(code, REASONS[code], fields, length)
+            client.begin(code, _REASONS[code], fields, length)
         client.on_writable(self._client_ready)
         return 0
 

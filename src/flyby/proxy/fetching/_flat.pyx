@@ -21,12 +21,13 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 
-from flyby.metrics import NO_ROUTE
-from flyby.policy import UNKEYED, Reason, has_dot_segments, validators_for
+from flyby.metrics import NO_ROUTE as _NO_ROUTE
+from flyby.policy import UNKEYED as _UNKEYED
+from flyby.policy import Reason, has_dot_segments, validators_for
 from flyby.proxy.fetching import storing
 from flyby.proxy.fetching._response import changes
 from flyby.proxy.fetching.ended import Ended
-from flyby.proxy.fetching.request import SHARED_LEFT_OUT
+from flyby.proxy.fetching.request import SHARED_LEFT_OUT as _SHARED_LEFT_OUT
 from flyby.proxy.road._identity import identity as accepted_identity
 from flyby.proxy.routing import forwarding
 from flyby.proxy.routing.resource import place_of
@@ -63,8 +64,8 @@ cdef enum:
     MOST_CONDITIONS = 256  # heads whose conditions are remembered
 
 cdef char HEAD_OUT[OUT]  # a head on its way to the socket; nothing of it outlives the call
-cdef NameTable FOR_STORE = request_names(SHARED_LEFT_OUT)
-cdef NameTable FOR_CLIENT = request_names(UNKEYED)
+cdef NameTable FOR_STORE = request_names(_SHARED_LEFT_OUT)
+cdef NameTable FOR_CLIENT = request_names(_UNKEYED)
 cdef NameTable FORWARD = request_names(())
 cdef object METHOD = Reason.METHOD
 cdef object URI_MISS = Reason.URI_MISS
@@ -96,7 +97,7 @@ cdef class Forwarder(Onward):
         self._given_host = self._host.encode()
         self._store = context.store
         self._held_store = serve_store(self._store)
-        self._ledger = Ledger(log, context.log is not None, context.counted.get(id(route), NO_ROUTE))
+        self._ledger = Ledger(log, context.log is not None, context.counted.get(id(route), _NO_ROUTE))
         self._guard_paths = rules.points.guard_paths
         self._mark_ms = round(rules.hit_for_miss_s * 1000)
         self._server_port = -1

@@ -27,7 +27,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memmove
 
 from flyby.clock import SystemClock
-from flyby.metrics import NO_ROUTE
+from flyby.metrics import NO_ROUTE as _NO_ROUTE
 from flyby.metrics import Metrics as NewMetrics
 from flyby.policy.entry import EntryFlag
 from flyby.proxy.lane.remainder import Remainder
@@ -118,7 +118,7 @@ cdef class Lane(ShortCut):
         self._clock = None if type(clock) is SystemClock else clock
         self._idle_s = idle_s
         metrics = NewMetrics() if metrics is None else metrics
-        rows = [NO_ROUTE] * len(signs) if rows is None else rows
+        rows = [_NO_ROUTE] * len(signs) if rows is None else rows
         self._account = Account(log, metrics, bytes(rows), self._posts.backends)
         self.closed = False
 
