@@ -40,7 +40,7 @@ from flyby.proxy.fetching._fetch cimport Fetch
 from flyby.proxy.fetching._ledger cimport Ledger
 from flyby.proxy.fetching._streaming cimport CLIENT, STORE
 from flyby.proxy.fetching._upload cimport Upload
-from flyby.proxy.fetching._verdict cimport WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts
+from flyby.proxy.fetching._verdict cimport DATE, WITH_AUTHORIZATION, WITH_COOKIE, Verdict, Verdicts
 from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._downstream cimport FORWARDED, MARKED, SHARED, VALIDATED, Downstream, Onward, Sight
 from flyby.proxy.road._exchange cimport Exchange, exchange_of
@@ -327,8 +327,8 @@ cdef class FlatFetch(Fetch):
             return 0
         if not verdicts.times(verdict, base, &seen, self.request_ms, now_ms):
             return 0
-        date = verdict._date
-        if date is None or head[at + 8 + PyBytes_GET_SIZE(date) :][:2] != b"\r\n":
+        date = PyBytes_FromStringAndSize(<const char *>base + seen.noted[<int>DATE].start, seen.noted[<int>DATE].length)
+        if head[at + 8 + PyBytes_GET_SIZE(date) :][:2] != b"\r\n":
             return 0
         now = monotonic()
         born_ms = now_ms - max(verdict.age_ms, now_ms - self.request_ms)

@@ -13,6 +13,17 @@ cdef enum Asking:   # what of a request decides with the response
     WITH_COOKIE = 1
     WITH_AUTHORIZATION = 2
 
+cdef enum Noted:  # in the order of `NOTED_NAMES`
+    DATE = 0
+    CONTROL = 1
+    COOKIE = 2
+    ETAG = 3
+    MODIFIED = 4
+    TYPE = 5
+    ENCODING = 6
+    VARY = 7
+    REPORT = 8   # the first of the fields that are passed on, but not stored
+
 
 cdef class Words:
     cdef readonly object outcome

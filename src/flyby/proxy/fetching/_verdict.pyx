@@ -37,17 +37,6 @@ from flyby.wire._plain cimport NOT_PASSED, NOTED, Plain, glance_any_response, pl
 from flyby.wire._plain import plain_names
 from flyby.wire._put cimport put, put_number, text_of
 
-cdef enum Noted:  # in the order of `NOTED_NAMES`
-    DATE = 0
-    CONTROL = 1
-    COOKIE = 2
-    ETAG = 3
-    MODIFIED = 4
-    TYPE = 5
-    ENCODING = 6
-    VARY = 7
-    REPORT = 8   # the first of the fields that are passed on, but not stored
-
 cdef tuple REPORT_NAMES = tuple(sorted(_REPORTING))
 cdef tuple NOTED_NAMES = (
     b"date", b"cache-control", b"set-cookie", b"etag", b"last-modified", b"content-type", b"content-encoding", b"vary",
