@@ -25,7 +25,7 @@ _DISCONNECT = (
 )
 _OTHER_TAG = (
     "RFC 9111 4.3.4: a 304 with a strong entity tag that no stored response has updates none, so the whole is fetched; "
-    "the test takes the second request to the origin for a repetition, and would see the stored response with the new tag"
+    "the test takes the second request to the origin for a repetition, and asks for the stored one with the new tag"
 )
 
 # Tests that ask for what RFC 9111 does not allow, or against what it says should be. They are left failing; a required

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import resource
 
-from flyby.config import Server
+from flyby.config import Config, Server
+
+OWN = 64  # what a worker needs beside connections: listeners, log, state, the loop
 
 
 def raise_limit() -> None:
@@ -21,3 +23,15 @@ def most_connections(server: Server) -> int:
     """How many client connections a worker keeps open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return server.limits.connections or (soft * 3 // 4 if soft != resource.RLIM_INFINITY else 1 << 20)
+
+
+def most_to_an_origin(config: Config) -> int | None:
+    """How many connections a worker may open to one origin address: an even share of what its clients leave.
+
+    None where the system sets no limit.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    addresses = sum(len(backend.origins) for backend in config.backends.values())
+    return max(1, (soft - most_connections(config.server) - OWN) // max(1, addresses))

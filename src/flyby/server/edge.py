@@ -37,7 +37,7 @@ from flyby.proxy.road._exchange import Exchange
 from flyby.proxy.road.context import Context, Local, Seams, cache_rules
 from flyby.proxy.routing.router import Router
 from flyby.server.cache import open_store
-from flyby.server.descriptors import most_connections
+from flyby.server.descriptors import most_connections, most_to_an_origin
 from flyby.server.lane import use_lane
 from flyby.server.listeners import BACKLOG, Listener, open_listeners
 from flyby.server.proxied import ProxiedServer, serve_proxied
@@ -229,6 +229,7 @@ class Edge:
         """A context, and the ids of the state's backends that it was made of. Changes nothing that is in use."""
         backends: dict[str, Backend] = {}
         known = {record.name: record.id for record in self._watch.records}
+        limits, bound = config.server.limits, most_to_an_origin(config)
         try:
             for name, settings in joined(config, self._watch.records).items():
                 old = kept.get(name)
@@ -236,7 +237,7 @@ class Edge:
                 if old is not None and old.settings == settings and known.get(name) == self._known.get(name):
                     backends[name] = old
                     continue
-                backends[name] = Backend(name, settings, clock=self._clock, limits=config.server.limits)
+                backends[name] = Backend(name, settings, clock=self._clock, limits=limits, bound=bound)
                 backends[name].on_pressure(self._pressure.relieve)
                 await backends[name].start()
             return self._joined_context(config, backends, known), known
