@@ -46,11 +46,14 @@ class Recorder(Downstream):
     def __init__(self, slow: bool = False) -> None:
         self.slow = slow  # is behind after each part, until `catch_up`
         self.content = NO_CONTENT
-        self.client = Client("192.0.2.1", 1, b"http", 80)
         self.said: list[tuple[Any, ...]] = []
         self.occupant: Occupant | None = None
         self.wake: Callable[[], object] | None = None
         self.known_as("192.0.2.1")
+
+    @property
+    def client(self) -> Client:
+        return Client("192.0.2.1", 1, b"http", 80)
 
     @property
     def bytes_sent(self) -> int:

@@ -26,6 +26,7 @@ from flyby.policy import Outcome
 from flyby.proxy.road import replies
 from flyby.proxy.road._downstream import Downstream, Occupant
 from flyby.proxy.road._outbox import Pieces
+from flyby.proxy.road.client import Client
 from flyby.proxy.road.replies import Reply
 from flyby.proxy.stored.hit import stored_fields
 from flyby.proxy.transform.chain import Chain, View
@@ -68,7 +69,12 @@ class Delivery(Downstream):
         return f"<Delivery to {self._to!r} through {self._chain!r}>"
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._to, name)  # what only some connections know: `client`, `pipe_write`
+        return getattr(self._to, name)  # what only some connections know: `pipe_write`
+
+    @property
+    def client(self) -> Client:
+        """The client's own connection tells."""
+        return self._to.client
 
     # ---- the head ----------------------------------------------------------------------------------------------------
 
