@@ -460,6 +460,7 @@ cdef class FlatFetch(Fetch):
             else:
                 client.on_writable((<object>self._upstream).resume_reading)
                 self._upstream.pause_reading()
+                self._fell_behind()
         return 0
 
     cdef int ended(self) except -1:

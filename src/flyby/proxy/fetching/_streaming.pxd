@@ -26,10 +26,13 @@ cdef class Streaming(Asking):
     cdef bint _half_closed           # the client sends nothing more
     cdef double _heard               # monotonic: when a byte last came, while `_half_closed`
     cdef object _timer               # of the origin's silence, meanwhile
+    cdef double _behind              # monotonic: since when the client's rate counts; 0 while it was never behind
+    cdef long long _behind_taken     # what its socket had taken by then, in bytes
 
     cpdef data(self, view)
     cpdef end(self, trailers)
     cdef int _to_client(self) except -1
+    cdef int _fell_behind(self) except -1
     cdef int _read_along(self) except -1
     cdef int _read_on(self) except -1
     cdef int _outgrow(self, view) except -1

@@ -37,6 +37,42 @@ cdef class Streaming(Asking):
         self._client.on_writable((<object>self._upstream).resume_reading)
         return 0
 
+    cdef int _fell_behind(self) except -1:
+        """The client reads more slowly than the origin sends: its rate counts, anew as long as that is high enough."""
+        cdef double now = monotonic()
+        cdef long long taken = self._client._outbox.taken()
+        cdef long long least
+        if not self._behind:
+            self.exchange.context.pressure.watch_reader(self)
+        else:
+            least = self.exchange.context.config.server.timeouts.read_rate
+            if taken - self._behind_taken < least * (now - self._behind):
+                return 0
+        self._behind, self._behind_taken = now, taken
+        return 0
+
+    def reading_rate(self, double window):
+        """Bytes a second that the client has taken while it was behind.
+
+        None where it is not, where what it gets is stored, and before `window` s are over.
+        """
+        cdef double elapsed = monotonic() - self._behind
+        if self.state != STREAMING or self.fill is not None or self._client is None or not self._client.paused:
+            return None
+        if not self._behind or elapsed < window:
+            return None
+        return (self._client._outbox.taken() - self._behind_taken) / elapsed
+
+    def sending_rate(self, double window):
+        """Bytes a second of content that the client has sent since a connection was taken, or since this was last told.
+
+        None once the content is whole, where the origin is what is slow, after the response has begun, and before
+        `window` s are over.
+        """
+        if self._upload is None or self._client is None or self._client.begun:
+            return None
+        return self._upload.rate(window)
+
     cpdef data(self, view):
         cdef Downstream client = self._client
         if self._half_closed:
@@ -45,6 +81,7 @@ cdef class Streaming(Asking):
             client.data(view)
             if client.paused:
                 self._upstream.pause_reading()
+                self._fell_behind()
         elif self._way == STORE:
             if not self.fill.write(view):
                 self._outgrow(view)

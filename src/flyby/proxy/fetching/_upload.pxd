@@ -17,6 +17,8 @@ cdef class Upload:
     cdef bint _early                 # a place of the backend's early share is held
     cdef object _timer               # of the client's silence, or of the app's
     cdef readonly bint all_sent
+    cdef double _since               # monotonic: since when the client's rate counts; 0 before a connection is taken
+    cdef long long _since_received   # what had come by then, in bytes
 
     cdef bint ready(self) except -1
     cdef bint head_first(self) except -1
@@ -24,6 +26,7 @@ cdef class Upload:
     cdef bytes first(self)
     cdef int send_on(self, UpstreamExchange connection) except -1
     cdef int pump(self) except -1
+    cdef object rate(self, double window)
     cdef bint rewind(self) except -1
     cdef int answered(self) except -1
     cdef int leave(self) except -1

@@ -20,6 +20,7 @@ from flyby.proxy.routing import forwarding
 from flyby.wire import CHUNK_END as _CHUNK_END
 from flyby.wire import BodyKind, chunk_head, last_chunk
 
+from flyby.clock cimport monotonic
 from flyby.proxy.road._content cimport Content
 from flyby.proxy.road._exchange cimport Exchange
 from flyby.upstream._exchange cimport UpstreamExchange
@@ -121,6 +122,8 @@ cdef class Upload:
         if self.all_sent:
             self._give_place_back()
             return 0
+        self._since, self._since_received = monotonic(), self._content.received
+        self._exchange.context.pressure.watch_sender(self._fetch)
         if self.head_first():
             self._limit(CONTINUE_S, self._say_continue)
         else:
@@ -128,6 +131,18 @@ cdef class Upload:
         if connection.is_write_paused():
             connection.on_drained(self.drained)
         return 0
+
+    cdef object rate(self, double window):
+        """See `Streaming.sending_rate`."""
+        cdef double now = monotonic()
+        cdef double since = self._since
+        cdef long long came
+        # While something waits to be sent, the origin is what is slow.
+        if not since or self._content.finished or self._content.size or now - since < window:
+            return None
+        came, self._since_received = self._content.received - self._since_received, self._content.received
+        self._since = now
+        return came / (now - since)
 
     def drained(self):
         """The origin has taken what was sent."""

@@ -36,6 +36,7 @@ cdef class Outbox:
     cpdef bint retract(self)
     cdef int send_parts(self, iovec *parts, int count, size_t total) except -1
     cdef bint clear_way(self) except -1
+    cdef int64_t taken(self) except -1
     cdef int64_t _direct(self, list chunks) except -2
     cdef int64_t gather(self, iovec *parts, int count, size_t total) except -2
 

@@ -151,6 +151,10 @@ cdef class Outbox:
         self._ready = None
         return True
 
+    cdef int64_t taken(self) except -1:
+        """How much of this response the socket has taken, in bytes."""
+        return self.sent - <int64_t>self._transport.get_write_buffer_size()
+
     cdef bint clear_way(self) except -1:
         """Whether nothing waits before what would be sent now."""
         if self._held is not None or self._ready is not None:
