@@ -187,10 +187,12 @@ def test_two_dynos_are_replaced_one_by_one_and_no_request_fails(town: Town) -> N
 def test_every_worker_is_served_without_an_extra_hop(town: Town) -> None:
     town.dyno("web.1")
     town.until_all_answer({b"web.1"})
-    said = town.edge.said()
-    for worker in ("worker-0", "worker-1"):
-        # Each has registered it for itself, and asks over links of its own.
-        assert re.search(rf"{worker}\] INFO app: dyno web\.1 \(\w+\) is ready", said), said
+    # Each registers it for itself, and asks over links of its own; until then it waits for what another has met.
+    ready = [rf"{worker}\] INFO app: dyno web\.1 \(\w+\) is ready" for worker in ("worker-0", "worker-1")]
+    deadline = time.monotonic() + 20
+    while not all(re.search(each, town.edge.said()) for each in ready):
+        assert time.monotonic() < deadline, town.edge.said()
+        time.sleep(0.05)
     connected = Counter(
         line.split()[2].rpartition(":")[2]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
