@@ -23,7 +23,7 @@ from flyby.proxy.road._content import NO_CONTENT as _NO_CONTENT
 from flyby.wire import CHUNK_END as _CHUNK_END
 from flyby.wire import BodyKind, chunk_head, last_chunk, serialise_response
 
-from flyby.proxy.http1._receiving cimport CLOSED, CONTENT, IDLE, PIPE, QUEUE_LIMIT, WAITING, Receiving
+from flyby.proxy.http1._receiving cimport CLOSED, CONTENT, HIGH_WATER, IDLE, PIPE, QUEUE_LIMIT, WAITING, Receiving
 from flyby.proxy.road._downstream cimport Occupant
 from flyby.proxy.road._outbox cimport iovec
 from flyby.wire._head cimport RequestHead
@@ -201,7 +201,8 @@ cdef class Connection(Receiving):
         self._on_writable = callback
 
     cdef int _pump(self) except -1:
-        if self._outbox.pump(QUEUE_LIMIT // 4) and self._occupant is not None:
+        # Until the transport pauses, which is above that: nothing else would call this again.
+        if self._outbox.pump(HIGH_WATER + 1) and self._occupant is not None:
             self._finish()
         return 0
 

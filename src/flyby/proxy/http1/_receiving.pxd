@@ -7,6 +7,7 @@ from flyby.wire._head cimport HeadReader, RequestHead
 
 cdef enum:
     QUEUE_LIMIT = 65_536  # bytes of content, or of pipelined requests, that may wait before reading pauses
+    HIGH_WATER = 32_768   # bytes in the transport above which it pauses: half a piece of stored content
 
 cdef enum State:
     IDLE = 0      # between requests: no byte of the next one is here

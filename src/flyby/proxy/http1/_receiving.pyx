@@ -28,7 +28,6 @@ import asyncio
 
 from flyby.errors import WireError
 from flyby.proxy.road._content import NO_CONTENT as _NO_CONTENT
-from flyby.proxy.road._outbox import PIECE as _PIECE
 from flyby.proxy.road.client import client_of
 from flyby.proxy.road import replies
 from flyby.wire import BodyKind, HeadReader as NewHeadReader, serialise_response
@@ -94,7 +93,7 @@ cdef class Receiving(Downstream):
         self._relays = self._connections.trusts(self.address)
         self._outbox = Outbox(transport)
         # One piece of stored content in the transport is enough to be told when it has gone.
-        transport.set_write_buffer_limits(high=_PIECE // 2, low=QUEUE_LIMIT // 4)
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=QUEUE_LIMIT // 4)
         self._connections.add(self)
         self._read_limit(self._connections.timeouts.idle_s)
 
